@@ -1,0 +1,5 @@
+"""`python -m layersearch` is the command `layersearch`."""
+
+from layersearch.cli import main
+
+main()

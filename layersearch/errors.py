@@ -1,0 +1,41 @@
+"""What can go wrong through a user's input or surroundings, as one line each.
+
+Knows: the names of the errors. Does not know: who raises them; only `cli.py` turns them into an exit.
+Every message says what was given, what is allowed and what to do. A trace is for bugs.
+"""
+
+
+class LayersearchError(Exception):
+    """A problem that the user can mend; its text is one line."""
+
+
+class PatternError(LayersearchError):
+    """A pattern or strategy that cannot be spelled or does not fit the model."""
+
+
+class SpaceError(LayersearchError):
+    """A search space that is malformed, empty or unknown."""
+
+
+class ModelError(LayersearchError):
+    """A base model that cannot be found, opened or taken apart."""
+
+
+class DataError(LayersearchError):
+    """A task that is unknown, or data that is missing or broken."""
+
+
+class StudyError(LayersearchError):
+    """A study that cannot be opened, is driven by somebody else, or was made for something else."""
+
+
+class ExportError(LayersearchError):
+    """An export that is refused or did not pass its proof."""
+
+
+class TrainingError(LayersearchError):
+    """A candidate whose training or scoring gave no usable number."""
+
+
+class Interrupted(LayersearchError):
+    """The user asked to stop (Ctrl-C or SIGTERM); what was finished is in the study."""

@@ -1,0 +1,169 @@
+"""The base model: opened from a folder once, then shared.
+
+Knows: how to open pre-trained weights strictly and quietly, which parameters they lack (the task's head), and how to
+take the model to pieces that other processes share without a copy. Does not know: the hub, patterns, data, training.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from layersearch.errors import ModelError
+from layersearch.models.families import family_of
+from layersearch.models.surgery import layers_of, skeleton
+
+Kind = Literal["classification", "regression"]
+
+_BROKEN = (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError)
+_PROBLEM: dict[Kind, str] = {"classification": "single_label_classification", "regression": "regression"}
+
+
+@dataclass(frozen=True, eq=False)
+class SharedWeights:
+    """A base model in pieces that pickle without a copy: its configuration, fresh names, and all tensors as arrays."""
+
+    config: PreTrainedConfig
+    fresh: tuple[str, ...]
+    arrays: Mapping[str, NDArray[np.generic]]
+
+
+@dataclass(frozen=True, eq=False)
+class BaseModel:
+    """The pre-trained model with the task's head, fp32, in evaluation mode; never trained itself.
+
+    `fresh` names the parameters that the folder does not hold, so that they start from random numbers: the head.
+    """
+
+    model: PreTrainedModel
+    fresh: tuple[str, ...]
+
+    @property
+    def num_layers(self) -> int:
+        """Layers in the stack."""
+        return len(layers_of(self.model))
+
+    def arrays(self) -> SharedWeights:
+        """The model in pieces, as views of its own memory; `from_arrays` puts them together again."""
+        tensors = {name: tensor.numpy() for name, tensor in self.model.state_dict().items()}
+        return SharedWeights(copy.deepcopy(self.model.config), self.fresh, tensors)
+
+
+def load_config(folder: Path, *, num_labels: int, kind: Kind) -> PreTrainedConfig:
+    """The configuration in `folder` with a head of `num_labels` outputs. Raises ModelError like `load_base`."""
+    _require_folder(folder)
+    head = {"num_labels": num_labels, "problem_type": _PROBLEM[kind]}
+    try:
+        with quiet():
+            config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True, **head)
+    except _BROKEN as error:
+        raise ModelError(f"the model in {folder} cannot be opened: {_first_line(error)}") from error
+    family_of(config)
+    return cast(PreTrainedConfig, config)
+
+
+def load_base(folder: Path, *, num_labels: int, kind: Kind) -> BaseModel:
+    """Open the model in `folder` with a head of `num_labels` outputs; safetensors only, no code from the folder.
+
+    The head starts from seed 0 and the random state of the process is left alone. Raises ModelError if the folder holds
+    no such model, the family is not in the table, or weights of the embeddings or layers are missing or left over.
+    """
+    config = load_config(folder, num_labels=num_labels, kind=kind)
+    try:
+        with quiet(), torch.random.fork_rng(devices=[]):
+            model, info = AutoModelForSequenceClassification.from_pretrained(
+                folder,
+                config=config,
+                dtype=torch.float32,
+                attn_implementation="sdpa",
+                use_safetensors=True,
+                trust_remote_code=False,
+                local_files_only=True,
+                ignore_mismatched_sizes=True,  # a head of another task; anything else is refused below
+                output_loading_info=True,
+            )
+    except _BROKEN as error:
+        raise ModelError(f"the model in {folder} cannot be opened: {_first_line(error)}") from error
+    base = BaseModel(model, _fresh(folder, model, info))
+    reset_head(model, base, seed=0)
+    return base
+
+
+def from_arrays(shared: SharedWeights) -> BaseModel:
+    """Put a base model together over the memory of `shared`, without a copy, even if it is read-only."""
+    model = skeleton(AutoModelForSequenceClassification, shared.config)
+    with warnings.catch_warnings():
+        # Read-only memory is what Ray's object store hands out, and nothing here or in surgery writes to a base model.
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        tensors = {name: torch.from_numpy(array) for name, array in shared.arrays.items()}
+    model.load_state_dict(tensors, strict=True, assign=True)
+    return BaseModel(model, shared.fresh)
+
+
+def reset_head(model: PreTrainedModel, base: BaseModel, seed: int) -> None:
+    """Draw the fresh parameters of a candidate (or the base model) anew, in place; equal for a seed on any device."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.default_generator.manual_seed(seed)
+        for path in dict.fromkeys(name.rpartition(".")[0] for name in base.fresh):
+            drawn = copy.deepcopy(model.get_submodule(path)).cpu()
+            model._init_weights(drawn)  # type: ignore[no-untyped-call]
+            for name, parameter in drawn.named_parameters(prefix=path, recurse=False):
+                if name in base.fresh:
+                    model.get_parameter(name).copy_(parameter)
+
+
+def _fresh(folder: Path, model: PreTrainedModel, info: Mapping[str, Any]) -> tuple[str, ...]:
+    """The parameters to draw anew, in the model's order; refuses a folder whose own layers or embeddings do not fit."""
+    mismatched = {key[0] if isinstance(key, tuple) else key for key in info["mismatched_keys"]}
+    fresh = {*info["missing_keys"], *mismatched}
+    body = f"{model.base_model_prefix}."
+    lacking = sorted(name for name in fresh if name.startswith(body) and ".pooler." not in name)
+    stack = f"{family_of(model.config).stack}."
+    left_over = sorted(name for name in info["unexpected_keys"] if stack in name)
+    for what, names in (("lacks", lacking), ("has no place for", left_over)):
+        if names:
+            raise ModelError(
+                f"config.json and weights in {folder} do not belong together: the model {what} {names[0]} and "
+                f"{len(names) - 1} more; get the folder again"
+            )
+    layers_of(model)
+    return tuple(name for name, _ in model.named_parameters() if name in fresh)
+
+
+def _require_folder(folder: Path) -> None:
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{folder} is no model folder: it has no config.json; give a folder made by save_pretrained")
+    if not any(folder.glob("*.safetensors")):
+        raise ModelError(f"{folder} has no weights as safetensors, the only format opened here; convert them first")
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No load report and no progress bars: what is missing is checked here, and the console is the program's own."""
+    logging: Any = transformers_logging
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

@@ -1,0 +1,123 @@
+"""The model card: what an exported folder says about itself to a person and to the Hugging Face hub.
+
+Knows: the facts of one finished trial and how to write them as a README with a metadata header. Does not know: where
+the facts come from, weights, or whether the export passed its proof.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from layersearch.models.checkpoint import Manifest
+from layersearch.pattern import LEGEND, Pattern
+
+
+@dataclass(frozen=True)
+class Score:
+    """The task's metric of the unchanged model (`baseline`) and of the candidate on one split, with the same recipe.
+
+    `split` is said in words, such as `search split (15 % of the training data)`; `interval` is the 95 % one of the
+    candidate.
+    """
+
+    split: str
+    baseline: float
+    candidate: float
+    interval: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """The facts of an export that its checkpoint does not hold.
+
+    `base_model` is the hub name or folder as the user gave it; `baseline_parameters` counts the unchanged model with
+    the same head; `recipe` and `versions` are printed as they are; `command` is what made the study.
+    """
+
+    base_model: str
+    revision: str | None
+    task: str
+    metric: str
+    scores: tuple[Score, ...]
+    baseline_parameters: int
+    recipe: Mapping[str, str | int | float | bool]
+    seed: int
+    versions: Mapping[str, str]
+    command: str
+
+
+def write_card(card: ModelCard, manifest: Manifest) -> str:
+    """The text of README.md."""
+    share = manifest.parameters / card.baseline_parameters
+    revision = f" (revision `{card.revision}`)" if card.revision else ""
+    return f"""{_header(card)}
+# {card.base_model} with the layers `{manifest.pattern}`
+
+Made by layersearch from `{card.base_model}`{revision} for the task {card.task}: some of its layers are dropped or
+repeated, and the rest was fine-tuned. The folder opens with
+`AutoModelForSequenceClassification.from_pretrained`; `layersearch.json` holds the proof.
+
+| | |
+|---|---|
+| pattern | `{manifest.pattern}` |
+| layers | `{manifest.pattern.diagram(manifest.source_layers)}` ({LEGEND}; lowest layer left) |
+| source layers, counted from 0 | {_sources(manifest.pattern)} |
+| dropped of 0-{manifest.source_layers - 1} | {_numbers(manifest.pattern.dropped(manifest.source_layers))} |
+| parameters | {manifest.parameters:,} of {card.baseline_parameters:,} ({share:.1%}) |
+
+## Scores
+
+The unchanged model was fine-tuned and scored with the same recipe.
+
+| split | {card.metric}, unchanged model | {card.metric}, this model | 95 % interval |
+|---|---|---|---|
+{_scores(card)}
+
+## Training
+
+Seed {card.seed}. Recipe: {_pairs(card.recipe)}.
+
+Versions: {_pairs(card.versions)}.
+
+    {card.command}
+"""
+
+
+def _header(card: ModelCard) -> str:
+    """The metadata of the hub; a folder of the user's is no hub name, so it is left out."""
+    from huggingface_hub import ModelCardData
+
+    is_hub_name = re.fullmatch(r"[\w.-]+(/[\w.-]+)?", card.base_model) is not None
+    data = ModelCardData(
+        base_model=card.base_model if is_hub_name else None,
+        library_name="transformers",
+        pipeline_tag="text-classification",
+        tags=["layersearch", "layer-dropping"],
+        metrics=[card.metric],
+    )
+    return f"---\n{data.to_yaml()}\n---\n"
+
+
+def _sources(pattern: Pattern) -> str:
+    return ", ".join(f"{block.layer}" for block in pattern.blocks)
+
+
+def _numbers(layers: tuple[int, ...]) -> str:
+    return ", ".join(str(layer) for layer in layers) or "none"
+
+
+def _scores(card: ModelCard) -> str:
+    return "\n".join(
+        f"| {score.split} | {score.baseline:.4f} | {score.candidate:.4f} | {_interval(score.interval)} |"
+        for score in card.scores
+    )
+
+
+def _interval(interval: tuple[float, float] | None) -> str:
+    return "" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}"
+
+
+def _pairs(values: Mapping[str, str | int | float | bool]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in values.items())

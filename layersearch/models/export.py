@@ -1,0 +1,194 @@
+"""Export: a checkpoint becomes a Hugging Face folder that is proven to open, or nothing.
+
+Knows: which patterns plain transformers can open, what belongs into such a folder, and how to have it examined by a
+fresh process before it gets its name. Does not know: the study, training, or where the card's facts come from.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer, PreTrainedModel
+
+from layersearch.errors import ExportError
+from layersearch.models import checkpoint
+from layersearch.models.base import quiet
+from layersearch.models.card import ModelCard, write_card
+from layersearch.models.checkpoint import Manifest
+from layersearch.models.proof import encode
+from layersearch.pattern import Pattern
+
+TOLERANCE = 1e-5
+"""Largest absolute difference of a fp32 logit, in units of the largest logit where that is above 1."""
+
+_PATIENCE = 600.0
+"""Seconds after which a fresh process that does not answer is given up."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """What the exported folder has to reproduce: see `layersearch.models.proof`."""
+
+    texts: tuple[tuple[str, ...], ...]
+    max_length: int
+    input_ids: list[list[int]]
+    logits: list[list[float]]
+    parameters: int
+    tolerance: float
+
+
+@dataclass(frozen=True)
+class Proof:
+    """That a fresh process opened `folder` and found no missing, unexpected or mismatched key, and equal numbers.
+
+    `inputs` examples were run; their logits differ by `max_difference` at most, where `tolerance` is allowed. `seconds`
+    is how long the process took.
+    """
+
+    folder: Path
+    inputs: int
+    parameters: int
+    max_difference: float
+    tolerance: float
+    seconds: float
+
+
+def check_exportable(pattern: Pattern) -> None:
+    """Raise ExportError for a pattern that plain transformers code cannot open."""
+    if not pattern.is_whole:
+        raise ExportError(
+            f"the pattern `{pattern}` has halved layers, and a folder for those is not available yet: plain "
+            "transformers code has no such layer; choose a trial whose pattern has whole layers only, or search the "
+            "space `layers`, which has no others"
+        )
+
+
+def export(
+    source: Path,
+    to: Path,
+    tokenizer_folder: Path,
+    texts: Sequence[tuple[str, ...]],
+    card: ModelCard,
+    max_length: int = 128,
+) -> Proof:
+    """Write the checkpoint in the folder `source` as a Hugging Face folder `to`, proven in a fresh process.
+
+    `texts` are at least one real example, each of one text or a pair; a few dozen are plenty. The tokenizer is the base
+    model's. `to` gets its name only after the proof; on any error nothing is left behind. Raises ExportError (halves, a
+    folder that is not empty, a failed check with its numbers), ModelError (a damaged checkpoint), LayersearchError (no
+    room on the disk).
+    """
+    pattern = checkpoint.read(source).pattern
+    check_exportable(pattern)
+    require_free(to)
+    model, manifest = checkpoint.load(source)
+    tokenizer = _tokenizer(tokenizer_folder)
+    try:
+        with checkpoint.new_folder(to, needed=manifest.size) as part:
+            case = write_folder(model, tokenizer, part, texts, max_length)
+            proof = replace(prove(part, case), folder=to)
+            (part / "README.md").write_text(write_card(card, manifest), encoding="utf-8")
+            _write_record(part, proof, manifest, card)
+    except OSError as error:
+        raise ExportError(f"cannot write {to}: {error.strerror or error}; choose another folder") from error
+    return proof
+
+
+def write_folder(
+    model: PreTrainedModel, tokenizer: Any, folder: Path, texts: Sequence[tuple[str, ...]], max_length: int
+) -> Case:
+    """Write weights, configuration and tokenizer to `folder`, and tell what somebody who opens it has to find.
+
+    `model` is in evaluation mode, on the CPU.
+    """
+    with quiet():
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    batch = encode(tokenizer, [list(text) for text in texts], max_length)
+    with torch.no_grad():
+        logits: torch.Tensor = model(**batch).logits
+    return Case(
+        texts=tuple(texts),
+        max_length=max_length,
+        input_ids=batch["input_ids"].tolist(),
+        logits=logits.tolist(),
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        tolerance=TOLERANCE * max(1.0, logits.abs().max().item()),
+    )
+
+
+def prove(folder: Path, case: Case) -> Proof:
+    """Have a fresh, offline process open `folder` with plain transformers and compare. Raises ExportError."""
+    started = time.perf_counter()
+    answer = _examine(folder, case)
+    if answer["failed"]:
+        raise ExportError(
+            f"the exported folder did not pass its proof, so it is not kept: {'; '.join(answer['failed'])}"
+        )
+    return Proof(
+        folder=folder,
+        inputs=len(case.texts),
+        parameters=case.parameters,
+        max_difference=answer["max_difference"],
+        tolerance=case.tolerance,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _examine(folder: Path, case: Case) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / "case.json"
+        file.write_text(json.dumps(asdict(case)), encoding="utf-8")
+        command = [sys.executable, "-m", "layersearch.models.proof", str(folder.absolute()), str(file)]
+        try:
+            done = subprocess.run(
+                command, env=os.environ | {"HF_HUB_OFFLINE": "1"}, capture_output=True, text=True, timeout=_PATIENCE
+            )
+        except subprocess.TimeoutExpired as error:
+            raise ExportError(f"the proof of the export took more than {_PATIENCE:.0f} s; try again") from error
+    if done.returncode != 0:
+        reason = next(iter(done.stderr.strip().splitlines()[-1:]), f"exit status {done.returncode}")
+        raise ExportError(f"the exported folder could not be opened in a fresh process, so it is not kept: {reason}")
+    answer: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return answer
+
+
+def _tokenizer(folder: Path) -> Any:
+    try:
+        with quiet():
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except (OSError, ValueError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ExportError(f"the tokenizer in {folder} cannot be opened: {reason}; give another folder") from error
+    for how_opened in ("is_local", "local_files_only"):  # transformers would write both into the folder
+        tokenizer.init_kwargs.pop(how_opened, None)
+    return tokenizer
+
+
+def require_free(to: Path) -> None:
+    if to.is_dir() and not any(to.iterdir()):
+        return
+    if to.exists():
+        raise ExportError(f"{to} exists and is not an empty folder; choose a new folder, nothing was written")
+
+
+def _write_record(folder: Path, proof: Proof, manifest: Manifest, card: ModelCard) -> None:
+    record = {
+        "pattern": str(manifest.pattern),
+        "source_layers": manifest.source_layers,
+        "weights_sha256": checkpoint.sha256_of(folder / checkpoint.WEIGHTS),
+        "proof": {key: value for key, value in asdict(proof).items() if key != "folder"},
+        "card": asdict(card),
+        "checkpoint": dict(manifest.extras),
+    }
+    (folder / "layersearch.json").write_text(json.dumps(record, indent=1), encoding="utf-8")

@@ -1,0 +1,200 @@
+"""The pattern: which source layers a candidate has, in which order, and which halves of each.
+
+Knows: the canonical text form (`0-3 4a 5-11`), order, comparison, counting and drawing. Does not know: models, tensors,
+strategies or the search; nothing here imports more than the standard library.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from layersearch.errors import PatternError
+
+Halves = Literal["both", "attention", "ffn"]
+
+LEGEND = "█ kept  ▀ attention half only  ▄ FFN half only  2 times repeated  · dropped"
+GRAMMAR = "write source layers like `0-4 7-11`, `4a` (attention half only) or `4f` (FFN half only)"
+
+_LAST_LAYER = 9999
+_SLUG_LENGTH = 96
+_TOKEN = re.compile(r"(?P<first>\d{1,9})(?:-(?P<last>\d{1,9})|(?P<half>[af]))?", re.ASCII)
+_HALF_OF_LETTER: dict[str, Halves] = {"a": "attention", "f": "ffn"}
+_LETTER_OF_HALF: dict[Halves, str] = {"both": "", "attention": "a", "ffn": "f"}
+_GLYPH: dict[Halves, str] = {"both": "█", "attention": "▀", "ffn": "▄"}
+
+
+@dataclass(frozen=True, order=True)
+class Block:
+    """One entry of a pattern: a source layer (0-based) and which of its halves are kept. Raises PatternError."""
+
+    layer: int
+    halves: Halves = "both"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.layer <= _LAST_LAYER:
+            raise PatternError(f"layer {self.layer} is out of reach: a pattern names layers 0-{_LAST_LAYER}")
+        if self.halves not in get_args(Halves):
+            raise PatternError(f"halves {self.halves!r} are unknown: use one of {', '.join(get_args(Halves))}")
+
+    def __str__(self) -> str:
+        return f"{self.layer}{_LETTER_OF_HALF[self.halves]}"
+
+
+@dataclass(frozen=True)
+class PartCounts:
+    """Parameters of a model by part: outside the layer stack, and of each source layer's halves.
+
+    `attention` and `ffn` hold one count a source layer, in order; a half's own LayerNorm belongs to the half.
+    """
+
+    fixed: int
+    attention: tuple[int, ...]
+    ffn: tuple[int, ...]
+
+    @property
+    def num_layers(self) -> int:
+        """Source layers."""
+        return len(self.attention)
+
+    @property
+    def total(self) -> int:
+        """Parameters of the unchanged model."""
+        return self.fixed + sum(self.attention) + sum(self.ffn)
+
+    def of(self, block: Block) -> int:
+        """Parameters of one block."""
+        attention = self.attention[block.layer] if block.halves != "ffn" else 0
+        ffn = self.ffn[block.layer] if block.halves != "attention" else 0
+        return attention + ffn
+
+
+@dataclass(frozen=True, order=True)
+class Pattern:
+    """The blocks of a candidate from bottom to top. Two patterns are equal exactly if their texts are.
+
+    An attention half directly followed by the FFN half of the same layer is that layer, and is stored as such, so
+    `4a 4f` and `4` are one pattern (`4f 4a` is another one: its FFN comes first). Patterns sort by their blocks,
+    lowest layer first. Raises PatternError for no blocks at all.
+    """
+
+    blocks: tuple[Block, ...]
+
+    def __post_init__(self) -> None:
+        if not self.blocks:
+            raise PatternError(f"a pattern keeps at least one layer, this one drops everything; {GRAMMAR}")
+        object.__setattr__(self, "blocks", _join_halves(self.blocks))
+
+    @classmethod
+    def parse(cls, text: str) -> Pattern:
+        """Read any spelling of a pattern: extra spaces, `0-5 5-11` for `0-5 5 6-11`. Raises PatternError."""
+        tokens = re.sub(r"\s*-\s*", "-", text).split()
+        return cls(tuple(block for token in tokens for block in _read(token, text)))
+
+    @classmethod
+    def full(cls, num_layers: int) -> Pattern:
+        """The unchanged model of `num_layers` layers."""
+        return cls(tuple(Block(layer) for layer in range(num_layers)))
+
+    @classmethod
+    def of_layers(cls, layers: Iterable[int]) -> Pattern:
+        """Whole layers in the given order."""
+        return cls(tuple(Block(layer) for layer in layers))
+
+    def __str__(self) -> str:
+        return " ".join(_write(run) for run in _runs(self.blocks))
+
+    @property
+    def depth(self) -> int:
+        """Number of blocks; a half counts as one block, because it takes one place in the candidate's stack."""
+        return len(self.blocks)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every block is a whole layer, so that plain transformers code can open the candidate."""
+        return all(block.halves == "both" for block in self.blocks)
+
+    @property
+    def slug(self) -> str:
+        """The text as a file name of at most 96 characters; a longer one is cut and ends in a hash of the whole."""
+        text = str(self).replace(" ", "_")
+        if len(text) <= _SLUG_LENGTH:
+            return text
+        return f"{text[: _SLUG_LENGTH - 9]}_{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+    def check(self, num_layers: int) -> None:
+        """Raise PatternError if a block names a layer that a model of `num_layers` layers does not have."""
+        highest = max(block.layer for block in self.blocks)
+        if highest >= num_layers:
+            raise PatternError(
+                f"pattern `{self}` names layer {highest}, but the model has layers 0-{num_layers - 1} (counted from 0)"
+            )
+
+    def dropped(self, num_layers: int) -> tuple[int, ...]:
+        """Source layers of which nothing is left, ascending."""
+        self.check(num_layers)
+        kept = {block.layer for block in self.blocks}
+        return tuple(layer for layer in range(num_layers) if layer not in kept)
+
+    def layer_share(self, num_layers: int) -> float:
+        """Layers in the candidate over layers in the model, a half counting 0.5; above 1 where layers repeat."""
+        self.check(num_layers)
+        return sum(1.0 if block.halves == "both" else 0.5 for block in self.blocks) / num_layers
+
+    def parameters(self, counts: PartCounts) -> int:
+        """Parameters of the candidate, counted and not built. Raises PatternError like `check`."""
+        self.check(counts.num_layers)
+        return counts.fixed + sum(counts.of(block) for block in self.blocks)
+
+    def diagram(self, num_layers: int) -> str:
+        """One character a source layer, lowest left, as `LEGEND` explains them; only the text tells the order."""
+        self.check(num_layers)
+        times = Counter(block.layer for block in self.blocks)
+        glyphs = {block.layer: _GLYPH[block.halves] for block in self.blocks}
+        glyphs |= {layer: str(n) if n < 10 else "+" for layer, n in times.items() if n > 1}
+        return "".join(glyphs.get(layer, "·") for layer in range(num_layers))
+
+
+def _join_halves(blocks: tuple[Block, ...]) -> tuple[Block, ...]:
+    joined: list[Block] = []
+    for block in blocks:
+        if joined and block.halves == "ffn" and joined[-1] == Block(block.layer, "attention"):
+            joined[-1] = Block(block.layer)
+        else:
+            joined.append(block)
+    return tuple(joined)
+
+
+def _read(token: str, text: str) -> Iterator[Block]:
+    match = _TOKEN.fullmatch(token)
+    if match is None:
+        raise PatternError(f"cannot read {token!r} in the pattern {text!r}; {GRAMMAR}")
+    first, last = int(match["first"]), int(match["last"] or match["first"])
+    if last < first:
+        raise PatternError(f"the range {token} in the pattern {text!r} runs backwards; write {last}-{first}")
+    Block(last)  # refuses a layer out of reach before a long range is spelled out
+    halves = _HALF_OF_LETTER[match["half"]] if match["half"] else "both"
+    return (Block(layer, halves) for layer in range(first, last + 1))
+
+
+def _runs(blocks: tuple[Block, ...]) -> Iterator[list[Block]]:
+    """Split into runs of whole ascending neighbours; an immediate repeat of a layer stands alone."""
+    run: list[Block] = []
+    repeated = False
+    for block in blocks:
+        before = run[-1] if run else None
+        if before and not repeated and {before.halves, block.halves} == {"both"} and block.layer == before.layer + 1:
+            run.append(block)
+            continue
+        if before:
+            yield run
+        run, repeated = [block], before == block
+    yield run
+
+
+def _write(run: list[Block]) -> str:
+    return str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}"

@@ -1,0 +1,1 @@
+"""Many candidates become a front."""

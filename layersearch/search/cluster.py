@@ -1,0 +1,159 @@
+"""Ray from start to end: a local cluster of this run's own (or a given one), one Tune run, nothing left behind.
+
+Knows: Ray's resources, environment and folders. Does not know: Optuna, SQL, what a job is.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from layersearch.errors import LayersearchError
+from layersearch.search.driver import Driver
+from layersearch.training.evaluator import Evaluator
+
+if TYPE_CHECKING:
+    from layersearch.search.run import How
+
+# What Ray and the libraries in its workers shall do: report to nobody, ask no hub, keep no state, log nothing to files.
+_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
+    "HF_HUB_OFFLINE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+
+def run_with_ray(driver: Driver, evaluator: Evaluator, how: How) -> None:
+    """Work the driver off with Ray Tune. Raises what the driver raised; a stop that was asked for returns normally."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    with _ray(evaluator.device, how) as (workers, resources, threads, scratch):
+        for number, handler in handlers.items():  # ray.init puts its own in their place
+            signal.signal(number, handler)
+        _tune(driver, evaluator, how, workers, resources, threads, scratch)
+
+
+def _tune(
+    driver: Driver,
+    evaluator: Evaluator,
+    how: How,
+    workers: int,
+    resources: dict[str, float],
+    threads: int,
+    scratch: Path,
+) -> None:
+    from ray import tune
+
+    from layersearch.search.searcher import LayerSearcher, StopWhenAsked
+    from layersearch.search.worker import Worker
+
+    stalls = how.folder / "stalls"
+    parts: dict[str, Any] = {
+        "base": evaluator.base.arrays(),
+        "task": evaluator.task,
+        "recipe": evaluator.recipe,
+        "data": dict(evaluator.data),
+        "device": evaluator.device,
+        "threads": threads,
+        "stalls": str(stalls),
+        "stall_seconds": how.stall_seconds,
+    }
+    searcher = LayerSearcher(driver, workers, stalls, how.stall_seconds)
+    tuner = tune.Tuner(
+        tune.with_resources(tune.with_parameters(Worker, parts=parts), resources),
+        tune_config=tune.TuneConfig(
+            search_alg=searcher, num_samples=-1, reuse_actors=True, max_concurrent_trials=workers
+        ),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=str(scratch / "tune"),
+            stop=StopWhenAsked(driver),
+            verbose=0,
+            failure_config=tune.FailureConfig(max_failures=0),
+        ),
+    )
+    try:
+        tuner.fit()
+    finally:
+        driver.abandon("stopped before it was finished")
+    if searcher.error is not None:
+        raise searcher.error
+
+
+@contextmanager
+def _ray(device: str, how: How) -> Iterator[tuple[int, dict[str, float], int, Path]]:
+    """A running Ray: workers, resources of each, its threads, and a private scratch folder that goes at the end."""
+    os.environ.update(_ENVIRONMENT)
+    umask = os.umask(0o077)
+    scratch = Path(tempfile.mkdtemp(prefix="ls-", dir=_short_folder()))
+    try:
+        import ray
+
+        logging.getLogger("ray").setLevel(logging.ERROR)
+        workers, gpus = _plan(device, how)
+        cores = os.cpu_count() or 1
+        threads = max(1, cores // workers)
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+        _start(ray, how.ray_address, workers, gpus, scratch)
+        resources = {"cpu": 1.0} if not gpus else {"cpu": 1.0, "gpu": min(1.0, gpus / workers)}
+        yield workers, resources, threads, scratch
+    finally:
+        os.umask(umask)
+        _stop()
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _start(ray: Any, address: str, workers: int, gpus: int, scratch: Path) -> None:
+    """`ray.init` without an address would join whatever cluster the machine knows of (FACTS.md B18)."""
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
+    try:
+        if address == "local":
+            ray.init(
+                address="local",
+                num_cpus=workers,
+                num_gpus=gpus,
+                include_dashboard=False,
+                _temp_dir=str(scratch),
+                **quiet,
+            )
+        else:
+            ray.init(address=address, **quiet)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise LayersearchError(
+            f"Ray cannot be started at {address!r}: {reason}; use --workers 0 to run without Ray"
+        ) from error
+
+
+def _stop() -> None:
+    import ray
+
+    if ray.is_initialized():
+        ray.shutdown()
+
+
+def _plan(device: str, how: How) -> tuple[int, int]:
+    """Workers and GPUs: one worker a GPU, or one a core; more workers than GPUs share them by fractions."""
+    gpus = 0
+    if device == "cuda":
+        import torch
+
+        gpus = torch.cuda.device_count()
+    return how.workers or gpus or os.cpu_count() or 1, gpus
+
+
+def _short_folder() -> str | None:
+    """/tmp where it exists: Ray's sockets need a path of at most 107 bytes, and TMPDIR may be long."""
+    return "/tmp" if Path("/tmp").is_dir() else None

@@ -1,0 +1,156 @@
+"""The course of a run: which job is next, what an answer means, when to stop. The same for a for-loop and for Ray.
+
+Knows: the study of the search, the study of the confirmation, the kept checkpoints. Does not know: Ray, SQL, training,
+how progress is shown (a `Watcher` is told).
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+from layersearch.errors import TrainingError
+from layersearch.search.study import Study
+from layersearch.search.trials import Row
+from layersearch.training.evaluator import Job, Outcome
+
+FAILURES_BEFORE_STOP = 5  # and more than half of the trials (the circuit breaker of Ax)
+SAME_FAILURES_AT_START = 3  # the first so many trials failed alike: the set-up is wrong, not the candidates
+
+
+class Watcher(Protocol):
+    """Somebody who shows what happens; every call returns at once."""
+
+    def phase(self, study: Study, wanted: int) -> None:
+        """`study` is worked on until it holds `wanted` complete trials."""
+
+    def started(self, job: Job) -> None: ...
+    def finished(self, outcome: Outcome) -> None: ...
+    def say(self, line: str) -> None:
+        """A line that the user must see."""
+
+
+@dataclass
+class Driver:
+    """Hands out jobs and takes outcomes until the search holds `trials` complete trials and its front is confirmed.
+
+    `open_confirmation` opens the study of the confirmation with the front and the unchanged model queued, or is None.
+    """
+
+    study: Study
+    trials: int
+    watcher: Watcher
+    open_confirmation: Callable[[], Study] | None = None
+    stopping: bool = False
+    _wanted: int = 0
+    _running: dict[int, Job] = field(default_factory=dict)
+    _failures: list[str] = field(default_factory=list)
+    _exhausted: bool = False
+    _succeeded: int = 0
+
+    def __post_init__(self) -> None:
+        self._wanted = self.trials
+        self.watcher.phase(self.study, self._wanted)
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to hand out and nothing is out."""
+        if self._running:
+            return False
+        return self.stopping or (self._complete() and self.open_confirmation is None)
+
+    def next_job(self) -> Job | None:
+        """The next job, or None while there is none: all is out or done (`done` tells which).
+
+        Raises TrainingError when so much fails that going on is pointless.
+        """
+        if self.stopping:
+            return None
+        self._break_circuit()
+        if self._complete() and not self._running and self.open_confirmation is not None:
+            self._confirm()
+        if self._complete() or self.study.finished() + len(self._running) >= self._wanted:
+            return None
+        job = self.study.ask()
+        if job is None:
+            self._exhausted = True
+            return None
+        job = replace(job, checkpoint=str(self._checkpoint(job)) if self._keeps else None, front=self._points())
+        self._running[job.number] = job
+        self.watcher.started(job)
+        return job
+
+    def finish(self, outcome: Outcome) -> None:
+        """Take an outcome: tell the study, keep the checkpoints of the front, show it."""
+        self._running.pop(outcome.number, None)
+        self._write_trace(outcome)
+        self.study.tell(outcome)
+        if outcome.score is None and not outcome.lost:
+            self._failures.append(outcome.reason or "")
+        self._succeeded += outcome.score is not None
+        self._exhausted = False
+        if self._keeps:
+            self._drop_beaten_checkpoints()
+        self.watcher.finished(outcome)
+
+    def abandon(self, reason: str) -> None:
+        """Every job that is out comes to nothing and is queued again."""
+        for job in list(self._running.values()):
+            self.finish(Outcome(job.number, job.pattern, job.seed, reason=reason, lost=True))
+
+    def _complete(self) -> bool:
+        return self._exhausted or self.study.finished() >= self._wanted
+
+    def _confirm(self) -> None:
+        assert self.open_confirmation is not None
+        self.study = self.open_confirmation()
+        self.open_confirmation = None
+        self._exhausted = False
+        self._failures.clear()
+        self._succeeded = 0
+        self._wanted = len(self.study.rows())
+        self.watcher.phase(self.study, self._wanted)
+
+    def _break_circuit(self) -> None:
+        failed = len(self._failures)
+        alike = failed >= SAME_FAILURES_AT_START and not self._succeeded and len(set(self._failures)) == 1
+        if alike or (failed >= FAILURES_BEFORE_STOP and failed > self._succeeded):
+            raise TrainingError(
+                f"{failed} of {failed + self._succeeded} trials failed, the last with: {self._failures[-1]}. "
+                "Mend the cause and run the same command again; what is finished is kept"
+            )
+
+    # -- checkpoints ------------------------------------------------------------------------------------------------
+
+    @property
+    def _keeps(self) -> bool:
+        return self.study.purpose.scored_on == "search"
+
+    def _checkpoint(self, job: Job) -> Path:
+        return self.study.folder / "checkpoints" / f"trial-{job.number:05d}"
+
+    def _points(self) -> tuple[tuple[float, int], ...]:
+        sign = 1.0 if self.study.purpose.direction == "maximize" else -1.0
+        front = self.study.front()
+        return tuple((sign * r.score, r.parameters) for r in front if r.score is not None and r.parameters is not None)
+
+    def _drop_beaten_checkpoints(self) -> None:
+        kept = {row.number for row in self.study.front()} | set(self._running)
+        for folder in (self.study.folder / "checkpoints").glob("trial-*"):
+            number = folder.name.removeprefix("trial-").split(".")[0]
+            if number.isdigit() and int(number) not in kept:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _write_trace(self, outcome: Outcome) -> None:
+        if outcome.trace:
+            folder = self.study.folder / "traces"
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"trial-{outcome.number:05d}.txt").write_text(outcome.trace)
+
+
+def front_to_confirm(front: list[Row], unchanged: str) -> list[str]:
+    """The patterns that are confirmed: the unchanged model and the front."""
+    return list(dict.fromkeys([unchanged, *(row.pattern for row in front)]))

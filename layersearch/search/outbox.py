@@ -1,0 +1,46 @@
+"""Finished outcomes on disk, from before they are told until they are: a paid-for result survives any crash.
+
+Knows: one small JSON file an outcome in one folder. Does not know: the study.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from layersearch.training.evaluator import Outcome
+
+
+class Outbox:
+    """The outcomes of one study that are not told yet."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+
+    def put(self, outcome: Outcome) -> None:
+        """Write `outcome` so that it is whole or absent, and on the disk when this returns."""
+        target = self._file(outcome.number)
+        half = target.with_suffix(".half")
+        with half.open("w") as file:
+            json.dump(outcome.as_dict(), file)
+            file.flush()
+            os.fsync(file.fileno())
+        half.replace(target)
+        folder = os.open(self._folder, os.O_RDONLY)
+        os.fsync(folder)
+        os.close(folder)
+
+    def remove(self, number: int) -> None:
+        """Forget the outcome of trial `number`: it is told."""
+        self._file(number).unlink(missing_ok=True)
+
+    def pending(self) -> Iterator[Outcome]:
+        """The outcomes that were finished and not told, by trial number."""
+        for file in sorted(self._folder.glob("*.json")):
+            yield Outcome.from_dict(json.loads(file.read_text()))
+
+    def _file(self, number: int) -> Path:
+        return self._folder / f"{number:06d}.json"

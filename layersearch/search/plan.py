@@ -1,0 +1,89 @@
+"""What a run would do and cost, without training anything.
+
+Knows: the prepared question, counts of parameters, sizes of splits. Does not know: studies, how it is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import Literal
+
+from layersearch.pattern import Pattern
+from layersearch.search.run import Prepared
+
+BYTES_A_PARAMETER = 4  # checkpoints are fp32
+MOVED_BYTES_A_PARAMETER = 16  # weights, gradients and AdamW's two moments, fp32
+
+ExportForm = Literal["plain folder", "not yet"]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One pattern of the space: its parameters, their share of the unchanged model's, and how it could be exported."""
+
+    pattern: Pattern
+    parameters: int
+    share: float
+    export: ExportForm
+    is_start: bool
+
+    def as_record(self) -> dict[str, str | int | float | bool]:
+        """Plain values for CSV and JSON."""
+        return {**vars(self), "pattern": str(self.pattern)}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run costs at most, in units of one fine-tuning of the unchanged model, and in examples and bytes.
+
+    `fine_tunings` weighs every candidate by its share of the layers' parameters: the start points as they are, the rest
+    with the mean of the space (of its first 500 patterns). `confirmation` assumes a front of one member a depth.
+    """
+
+    trials: int
+    examples: int
+    fine_tunings: float
+    confirmation: float
+    checkpoint_bytes: int
+    training_bytes: int
+
+
+def lines(prepared: Prepared, limit: int | None = None) -> Iterator[Line]:
+    """The patterns of the space, the start points first, at most `limit` of them."""
+    start = dict.fromkeys(prepared.space.start_points(prepared.num_layers))
+    later = (p for p in prepared.space.patterns(prepared.num_layers) if p not in start)
+    for pattern in islice(chain(start, later), limit):
+        yield _line(prepared, pattern, pattern in start)
+
+
+def _line(prepared: Prepared, pattern: Pattern, is_start: bool) -> Line:
+    parameters = pattern.parameters(prepared.counts)
+    return Line(
+        pattern=pattern,
+        parameters=parameters,
+        share=parameters / prepared.counts.total,
+        export="plain folder" if pattern.is_whole else "not yet",
+        is_start=is_start,
+    )
+
+
+def cost(prepared: Prepared, trials: int, confirm: int) -> Cost:
+    """The cost of a run of `trials` trials whose front is confirmed with `confirm` seeds."""
+    counts = prepared.counts
+    size = prepared.space.size(prepared.num_layers)
+    trials = min(trials, size)
+    known = list(islice(lines(prepared), 500))
+    layers = counts.total - counts.fixed
+    shares = [(line.parameters - counts.fixed) / layers for line in known]
+    mean = sum(shares) / len(shares)
+    first = shares[: min(trials, sum(line.is_start for line in known))]
+    return Cost(
+        trials=trials,
+        examples=round(len(prepared.splits.train) * prepared.what.recipe.epochs),
+        fine_tunings=sum(first) + mean * (trials - len(first)),
+        confirmation=confirm * (1 + mean * min(prepared.num_layers, trials)),
+        checkpoint_bytes=BYTES_A_PARAMETER * counts.total,
+        training_bytes=MOVED_BYTES_A_PARAMETER * counts.total,
+    )

@@ -1,0 +1,57 @@
+"""What a study is for: the fingerprint that is stored with it and compared when it is opened again.
+
+Knows: flat, named, plain values. Does not know: SQL, Optuna, what the values mean.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from layersearch.errors import StudyError
+from layersearch.search.trials import Direction
+from layersearch.training.evaluator import Split
+
+FORMAT = 1  # of the attributes that a study and its trials carry
+_OWN = ("format", "metric", "direction", "scored_on")
+
+
+@dataclass(frozen=True)
+class Purpose:
+    """What a study is for: everything that changes a result. Two studies are alike exactly if their purposes are.
+
+    `values` are flat, named and plain (they are stored and compared one by one); `metric` and `direction` are the
+    first objective, parameters the second; `scored_on` is the split that scores.
+    """
+
+    values: Mapping[str, Any]
+    metric: str
+    direction: Direction
+    scored_on: Split = "search"
+
+    def as_dict(self) -> dict[str, Any]:
+        """The stored form."""
+        own = dict(zip(_OWN, (FORMAT, self.metric, self.direction, self.scored_on), strict=True))
+        return dict(sorted({**self.values, **own}.items()))
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> Purpose:
+        """The inverse of `as_dict`."""
+        values = {key: value for key, value in stored.items() if key not in _OWN}
+        return cls(values, stored["metric"], stored["direction"], stored["scored_on"])
+
+    @property
+    def evaluation(self) -> str:
+        """What must agree for an evaluation to be worth the same in another study: all but how patterns are found."""
+        left_out = {"space", "sampler", "model"}  # the revision identifies the weights, not the name they go by
+        return json.dumps({k: v for k, v in self.as_dict().items() if k not in left_out}, sort_keys=True)
+
+
+def check_purpose(name: str, stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Raise StudyError naming every key that differs, with both values."""
+    different = [k for k in sorted({*stored, *wanted}) if stored.get(k) != wanted.get(k)]
+    if different:
+        said = "; ".join(f"{k} is {stored.get(k)!r} there and {wanted.get(k)!r} here" for k in different)
+        raise StudyError(f"study {name!r} was made for something else: {said}. Ask for the same, or name a new --study")

@@ -1,0 +1,322 @@
+"""A whole run: base model, task and space to a study with a confirmed front.
+
+Knows: how the parts fit together, with an inline executor (a for-loop) or with Ray. Does not know: words of the command
+line, how anything is shown.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from layersearch import hub
+from layersearch.errors import Interrupted, LayersearchError
+from layersearch.models.base import BaseModel, load_base
+from layersearch.models.costs import count_parts
+from layersearch.pattern import PartCounts, Pattern
+from layersearch.search.driver import Driver, Watcher, front_to_confirm
+from layersearch.search.purpose import Purpose
+from layersearch.search.record import CONFIRMATION
+from layersearch.search.storage import Lease, PatientStorage, open_storage, parse_url, take_lease
+from layersearch.search.study import Study, holder_of
+from layersearch.search_space import SearchSpace
+from layersearch.search_space import load as load_space
+from layersearch.tasks import load_task
+from layersearch.tasks.task import Encoded, Splits, Task
+from layersearch.training.evaluator import Evaluator
+from layersearch.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+HOLDOUT = 0.15
+
+
+@dataclass(frozen=True)
+class What:
+    """Everything that decides a result; stored in the study as its purpose."""
+
+    model: str
+    task: str
+    data: Path | None = None
+    space: str = "layers"
+    recipe: Recipe = field(default_factory=Recipe)
+    sampler: str = "NSGAIISampler"
+    holdout: float = HOLDOUT
+    revision: str | None = None
+
+    @property
+    def default_name(self) -> str:
+        """The name of the study unless the user gives one."""
+        model = self.model.rstrip("/").rsplit("/", 1)[-1]
+        space = Path(self.space).stem
+        return "".join(c if c.isalnum() or c in "._-" else "-" for c in f"{model}-{self.task}-{space}")
+
+
+@dataclass(frozen=True)
+class How:
+    """Everything that decides only speed and place. `workers` 0 runs in this process; None is one a core or GPU."""
+
+    name: str
+    storage: str = "layersearch.db"
+    files: Path = Path("layersearch-files")
+    workers: int | None = None
+    device: str = "auto"
+    ray_address: str = "local"
+    stall_seconds: float = 600.0
+
+    @property
+    def folder(self) -> Path:
+        """The study's own folder for checkpoints, the outbox and traces."""
+        return (self.files / self.name).absolute()
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The question with its parts looked up: nothing is loaded yet but the texts and the model's configuration."""
+
+    what: What
+    task: Task
+    splits: Splits
+    space: SearchSpace
+    counts: PartCounts
+    folder: Path
+    purpose: Purpose
+
+    @property
+    def num_layers(self) -> int:
+        """Layers of the base model."""
+        return self.counts.num_layers
+
+    @property
+    def unchanged(self) -> str:
+        """The pattern of the unchanged model."""
+        return str(Pattern.full(self.num_layers))
+
+
+def prepare(what: What) -> Prepared:
+    """Look everything up that `what` names, cheapest first; raises the error that belongs to what is wrong."""
+    space = load_space(what.space)
+    task = load_task(what.task, what.data)
+    if not 0 < what.holdout < 1:
+        raise LayersearchError(f"--holdout {what.holdout} is not a share between 0 and 1; 0.15 is usual")
+    folder, revision = hub.local_model(what.model, what.revision)
+    counts = count_parts(_config(folder, task))
+    space.check(counts.num_layers)
+    splits = task.splits(what.holdout, what.recipe.seed)
+    values: dict[str, Any] = {
+        "model": Path(what.model).name if Path(what.model).exists() else what.model,
+        "revision": revision,
+        "task": task.name,
+        "data": splits.fingerprint,
+        "holdout": what.holdout,
+        "space": space.canonical(),
+        "sampler": what.sampler,
+        **{f"recipe.{name}": value for name, value in what.recipe.as_dict().items()},
+    }
+    purpose = Purpose(values, task.metric, task.direction)
+    return Prepared(what, task, splits, space, counts, folder, purpose)
+
+
+def _config(folder: Path, task: Task) -> PreTrainedConfig:
+    """The model's configuration with the task's head."""
+    from transformers import AutoConfig
+
+    from layersearch.models.base import quiet
+
+    with quiet():
+        config: PreTrainedConfig = AutoConfig.from_pretrained(
+            folder, num_labels=task.num_labels, local_files_only=True, trust_remote_code=False
+        )
+    return config
+
+
+def run(what: What, how: How, *, trials: int, confirm: int, watcher: Watcher, command: str = "") -> Study:
+    """Search until the study holds `trials` complete trials, then confirm its front with `confirm` fresh seeds each.
+
+    The same call continues a study that is already there. Raises Interrupted after a clean stop (Ctrl-C, SIGTERM);
+    everything finished until then is in the study. `command` is written down as what made it.
+    """
+    prepared = prepare(what)
+    for warning in prepared.splits.warnings:
+        watcher.say(f"warning: {warning}")
+    _require_disk(how, prepared.counts)
+    with opened(prepared, how, watcher) as studies:
+        studies.search.note(**({"command": command} if command else {}))
+        driver = Driver(
+            study=studies.search,
+            trials=trials,
+            watcher=watcher,
+            open_confirmation=(lambda: studies.confirmation(confirm)) if confirm else None,
+        )
+        if driver.done:
+            return studies.search
+        evaluator = make_evaluator(prepared, how)
+        with stopped_by_signals(driver):
+            if how.workers == 0:
+                run_inline(driver, evaluator)
+            else:
+                from layersearch.search.cluster import run_with_ray
+
+                run_with_ray(driver, evaluator, how)
+        if driver.stopping:
+            raise Interrupted("stopped; every finished trial is in the study. The same command goes on from here")
+        return studies.search
+
+
+def run_inline(driver: Driver, evaluator: Evaluator) -> None:
+    """The search as a for-loop in this process: what Ray's workers do, one after another."""
+
+    def heartbeat(_share: float) -> None:
+        if driver.stopping:
+            raise Interrupted("stopped")
+
+    while not driver.done:
+        job = driver.next_job()
+        if job is None:
+            continue
+        try:
+            driver.finish(evaluator(job, heartbeat))
+        except Interrupted:
+            driver.abandon("stopped before it was finished")
+
+
+@dataclass(frozen=True)
+class Studies:
+    """The search's study, and the way to open its confirmation."""
+
+    prepared: Prepared
+    how: How
+    storage: PatientStorage
+    lease: Lease
+    search: Study
+
+    def confirmation(self, seeds: int) -> Study:
+        """The study NAME.confirm with the front and the unchanged model queued, `seeds` fresh seeds each."""
+        purpose = self.prepared.purpose
+        study = Study(
+            self.storage,
+            self.how.name + CONFIRMATION,
+            Purpose(purpose.values, purpose.metric, purpose.direction, scored_on="validation"),
+            self.lease,
+            self.how.folder / "confirm",
+            num_layers=self.prepared.num_layers,
+            space=None,
+            sampler="RandomSampler",
+        )
+        study.heal()
+        first = self.prepared.what.recipe.seed + 1
+        for seed in range(first, first + seeds):
+            for pattern in front_to_confirm(self.search.front(), self.prepared.unchanged):
+                study.enqueue(pattern, seed)
+        return study
+
+
+@contextmanager
+def opened(prepared: Prepared, how: How, watcher: Watcher) -> Iterator[Studies]:
+    """Open (or make) the study under a lease, heal it, queue its start points; gives the lease back at the end."""
+    url = parse_url(how.storage)
+    storage = open_storage(url, watcher.say, create=True)
+    lease = take_lease(storage, url, how.name, holder_of(storage, how.name))
+    try:
+        study = Study(
+            storage,
+            how.name,
+            prepared.purpose,
+            lease,
+            how.folder,
+            num_layers=prepared.num_layers,
+            space=prepared.space,
+            sampler=prepared.what.sampler,
+            seed=prepared.what.recipe.seed,
+        )
+        study.note(driver=f"{socket.gethostname()} pid {os.getpid()}", **_whereabouts(prepared))
+        healed = study.heal()
+        if healed:
+            watcher.say(f"{healed} trial{'s' * (healed > 1)} left running by a driver that died: queued again")
+        study.enqueue_start_points()
+        yield Studies(prepared, how, storage, lease, study)
+    finally:
+        lease.release()
+        storage.engine.dispose()
+
+
+def _whereabouts(prepared: Prepared) -> dict[str, Any]:
+    """Where this study's parts lie now and what they count: not its purpose, but what reports and exports need."""
+    counts = prepared.counts
+    return {
+        "model_folder": str(prepared.folder),
+        "data_folder": None if prepared.what.data is None else str(prepared.what.data.absolute()),
+        "num_layers": counts.num_layers,
+        "parameters": counts.total,
+        "space_name": prepared.what.space,
+    }
+
+
+def make_evaluator(prepared: Prepared, how: How) -> Evaluator:
+    """Load the base model and tokenise the splits."""
+    from transformers import AutoTokenizer
+
+    task, recipe = prepared.task, prepared.what.recipe
+    tokenizer = AutoTokenizer.from_pretrained(prepared.folder, local_files_only=True, trust_remote_code=False)
+    base: BaseModel = load_base(prepared.folder, num_labels=task.num_labels, kind=task.kind)
+    parts = {"train": prepared.splits.train, "search": prepared.splits.search, "validation": prepared.splits.validation}
+    data: Mapping[str, Encoded] = {
+        name: task.encode(examples, tokenizer, recipe.max_length) for name, examples in parts.items()
+    }
+    return Evaluator(base=base, task=task, recipe=recipe, data=data, device=resolve_device(how.device))
+
+
+def resolve_device(name: str) -> str:
+    """Resolve a name: "auto" becomes the GPU if there is one, else the processor. Raises LayersearchError for an absent device."""
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name not in ("cpu", "cuda"):
+        raise LayersearchError(f"unknown device {name!r}; allowed are auto, cpu and cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise LayersearchError(
+            "--device cuda, but torch sees no CUDA device; use --device cpu or install torch for CUDA"
+        )
+    return name
+
+
+def _require_disk(how: How, counts: PartCounts) -> None:
+    """Refuse to start where not even two checkpoints of the unchanged model (fp32) fit."""
+    how.folder.mkdir(parents=True, exist_ok=True)
+    needed = 2 * 4 * counts.total
+    free = shutil.disk_usage(how.folder).free
+    if free < needed:
+        raise LayersearchError(
+            f"{free / 1e6:.0f} MB are free at {how.files} and two checkpoints need {needed / 1e6:.0f} MB; "
+            "free some space, or name another place with --files"
+        )
+
+
+@contextmanager
+def stopped_by_signals(driver: Driver) -> Iterator[None]:
+    """The first Ctrl-C or SIGTERM stops the driver cleanly; a second Ctrl-C is Python's own."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(_number: int, _frame: object) -> None:
+        driver.stopping = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        driver.watcher.say("stopping: what runs is queued again, what is finished is kept")
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,109 @@
+"""The Ray Tune Searcher and Stopper over the driver: where Tune's trials and the study's meet.
+
+Knows: Tune's trial life cycle. Does not know: SQL, training, how progress is shown. Tune keeps no state of ours:
+nothing here is pickled, and a run that ends is continued from the study alone (FACTS.md 3.1 and 3.2 say why neither
+`OptunaSearch` nor `Tuner.restore` is used).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from ray.tune import Stopper
+from ray.tune.search import Searcher
+
+from layersearch.errors import LayersearchError
+from layersearch.search.driver import Driver
+from layersearch.training.evaluator import Job, Outcome
+
+
+class LayerSearcher(Searcher):  # type: ignore[misc]
+    """Asks the driver for jobs and tells it outcomes. `error` holds what ended the run early, if anything did.
+
+    Tune calls these methods from its event loop; an exception there would make it train a finished trial again, so
+    errors are kept and end the run instead.
+    """
+
+    def __init__(self, driver: Driver, workers: int, stalls: Path, stall_seconds: float) -> None:
+        super().__init__()
+        self.error: LayersearchError | None = None
+        self._driver = driver
+        self._workers = workers
+        self._stalls = stalls
+        self._stall_seconds = stall_seconds
+        self._jobs: dict[str, Job] = {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The next job as Tune's config, None while there is none, FINISHED at the end."""
+        if self.error is not None or self._driver.done:
+            return str(Searcher.FINISHED)
+        if len(self._jobs) >= self._workers:
+            return None
+        try:
+            job = self._driver.next_job()
+        except LayersearchError as error:
+            self.error = error
+            self._driver.stopping = True
+            return None
+        if job is None:
+            return str(Searcher.FINISHED) if self._driver.done else None
+        self._jobs[trial_id] = job
+        return {"job": asdict(job)}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Tell the driver what became of the job."""
+        job = self._jobs.pop(trial_id, None)
+        if job is None:
+            return
+        try:
+            self._driver.finish(self._outcome(job, result, error))
+        except LayersearchError as problem:
+            self.error = self.error or problem
+            self._driver.stopping = True
+
+    def _outcome(self, job: Job, result: dict[str, Any] | None, error: bool) -> Outcome:
+        if not error and result and "outcome" in result:
+            return Outcome.from_dict(result["outcome"])
+        lost = Outcome(job.number, job.pattern, job.seed, reason="stopped before it was finished", lost=True)
+        if not error:
+            return lost
+        stall = self._stalls / f"{job.number}.txt"
+        if stall.exists() and stall.stat().st_size:
+            reason = f"the worker made no progress for {self._stall_seconds:g} s and was ended"
+            return replace(lost, reason=reason, died=True, trace=stall.read_text())
+        return replace(lost, reason="the worker process died (killed, out of memory, or crashed)", died=True)
+
+    def set_max_concurrency(self, max_concurrent: int) -> bool:  # noqa: ARG002
+        """This searcher limits itself."""
+        return True
+
+    def save(self, checkpoint_path: str) -> None:
+        """Tune saves nothing: the study is the only state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing was saved."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles its searcher into its folder; the study and its URL stay out of it."""
+        return {}
+
+
+class StopWhenAsked(Stopper):  # type: ignore[misc]
+    """Ends the Tune run when the driver stops (Ctrl-C, SIGTERM, an error) or has nothing left."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:  # noqa: ARG002
+        """No single trial is stopped here."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Whether all of Tune stops."""
+        return self._driver.stopping
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing of the study goes into Tune's pickles."""
+        return {}

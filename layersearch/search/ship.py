@@ -1,0 +1,120 @@
+"""A trial of a study becomes an exported folder: from its kept checkpoint, or trained again.
+
+Knows: the record of a study and how to repeat one of its trials. Does not know: what an export looks like, words of the
+command line.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import fields
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from layersearch.errors import ExportError, StudyError
+from layersearch.models import checkpoint
+from layersearch.models.card import ModelCard, Score
+from layersearch.models.export import Proof, check_exportable, export, require_free
+from layersearch.pattern import Pattern
+from layersearch.search.record import Record
+from layersearch.search.run import How, Prepared, What, make_evaluator, prepare
+from layersearch.search.storage import Say
+from layersearch.search.trials import Row
+from layersearch.training.evaluator import Job
+from layersearch.training.recipe import Recipe
+
+PROOF_EXAMPLES = 32  # of the search split, on which the exported folder must repeat the logits
+_LIBRARIES = ("layersearch", "torch", "transformers", "ray", "optuna", "datasets", "safetensors")
+
+
+def ship(record: Record, number: int, to: Path, how: How, say: Say) -> Proof:
+    """Export trial `number` to the folder `to`, proven; trains it again first if its weights were not kept.
+
+    Raises StudyError for a trial without a score, ExportError for a pattern with halves, a folder that is not empty or a
+    failed proof.
+    """
+    row = record.trial(number)
+    check_exportable(Pattern.parse(row.pattern))
+    require_free(to)
+    prepared = prepare(question_of(record))
+    _require_same_data(record, prepared)
+    kept = None if row.checkpoint is None else Path(row.checkpoint)
+    if kept is not None and checkpoint.is_complete(kept):
+        return _export(record, row, kept, to, prepared)
+    say(f"the weights of trial {number} were not kept: it is trained again, about {row.train_seconds or 0:.0f} s")
+    with TemporaryDirectory(prefix="layersearch-") as scratch:
+        return _export(record, row, _train_again(row, prepared, how, Path(scratch), say), to, prepared)
+
+
+def question_of(record: Record) -> What:
+    """What the study asked, from its purpose and its facts."""
+    values = record.purpose.values
+    recipe = Recipe(**{f.name: values[f"recipe.{f.name}"] for f in fields(Recipe)})
+    data = record.facts.get("data_folder")
+    return What(
+        model=str(record.facts["model_folder"]),
+        task=str(values["task"]),
+        data=None if data is None else Path(data),
+        space=str(record.facts["space_name"]),
+        recipe=recipe,
+        sampler=str(values["sampler"]),
+        holdout=float(values["holdout"]),
+    )
+
+
+def _require_same_data(record: Record, prepared: Prepared) -> None:
+    for key in ("data", "revision"):
+        there, here = record.purpose.values[key], prepared.purpose.values[key]
+        if there != here:
+            raise StudyError(f"{key} has changed since the study was made: {there} then, {here} now; put it back first")
+
+
+def _train_again(row: Row, prepared: Prepared, how: How, scratch: Path, say: Say) -> Path:
+    folder = scratch / "checkpoint"
+    job = Job(row.number, row.pattern, row.seed, checkpoint=str(folder))
+    outcome = make_evaluator(prepared, how)(job)
+    if outcome.checkpoint is None:
+        raise ExportError(f"training trial {row.number} again gave no weights: {outcome.reason or outcome.note}")
+    say(f"trained again: {prepared.task.metric} {outcome.score:.4f}, the study has {row.score:.4f}")
+    return folder
+
+
+def _export(record: Record, row: Row, source: Path, to: Path, prepared: Prepared) -> Proof:
+    examples = prepared.splits.search
+    texts = [
+        (examples.text[i],) if examples.pair is None else (examples.text[i], examples.pair[i])
+        for i in range(min(PROOF_EXAMPLES, len(examples)))
+    ]
+    return export(source, to, prepared.folder, texts, _card(record, row), int(prepared.what.recipe.max_length))
+
+
+def _card(record: Record, row: Row) -> ModelCard:
+    values = record.purpose.values
+    recipe = {key.removeprefix("recipe."): value for key, value in values.items() if key.startswith("recipe.")}
+    return ModelCard(
+        base_model=str(values["model"]),
+        revision=str(values["revision"]),
+        task=str(values["task"]),
+        metric=record.purpose.metric,
+        scores=_scores(record, row),
+        baseline_parameters=record.parameters,
+        recipe=recipe,
+        seed=row.seed,
+        versions={name: version(name) for name in _LIBRARIES},
+        command=str(record.facts.get("command", " ".join(sys.argv))),
+    )
+
+
+def _scores(record: Record, row: Row) -> tuple[Score, ...]:
+    """The search score and, where both patterns are confirmed, the confirmed one."""
+    baseline = record.baseline
+    share = float(record.purpose.values["holdout"])
+    scores: list[Score] = []
+    if baseline is not None and baseline.score is not None and row.score is not None:
+        where = f"search split ({share:.0%} of the training data)"
+        scores.append(Score(where, baseline.score, row.score, row.interval))
+    there, here = record.confirmed.get(record.unchanged), record.confirmed.get(row.pattern)
+    if there is not None and here is not None:
+        scores.append(Score(f"validation set, mean of {len(here.seeds)} fresh seeds", there.mean, here.mean))
+    return tuple(scores)

@@ -1,0 +1,282 @@
+"""The SQL database under a study: opening it, waiting for it, and knowing who drives it.
+
+Knows: SQLAlchemy URLs, SQLite's and PostgreSQL's locks, Optuna's `RDBStorage`. Does not know: what a study holds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import filelock
+import optuna
+import psutil
+import sqlalchemy
+from optuna.storages import RDBStorage
+from sqlalchemy import exc
+
+from layersearch.errors import StudyError
+
+BUSY_SECONDS = 60  # how long SQLite itself waits for a lock before our own patience takes over
+SAY_AFTER = 3.0  # seconds of waiting before the user is told
+SAY_EVERY = 30.0
+LONGEST_PAUSE = 5.0
+NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb", "smbfs", "smb3", "afs", "9p", "fuse.sshfs", "lustre", "beegfs"}
+
+Say = Callable[[str], None]
+
+# Every call that reaches the database goes through one of these (optuna/storages/_cached_storage.py names them).
+_CALLS = (
+    "create_new_study",
+    "set_study_user_attr",
+    "set_study_system_attr",
+    "get_study_id_from_name",
+    "get_study_name_from_id",
+    "get_study_directions",
+    "get_study_user_attrs",
+    "get_study_system_attrs",
+    "get_all_studies",
+    "_create_new_trial",
+    "_set_trial_param",
+    "get_trial_id_from_study_id_trial_number",
+    "set_trial_state_values",
+    "set_trial_user_attr",
+    "set_trial_system_attr",
+    "get_trial",
+    "_get_trials",
+)
+
+
+class PatientStorage(RDBStorage):
+    """Optuna's SQL storage, every call of which waits while the database is locked, full, restarting or away.
+
+    `say` gets one line after `SAY_AFTER` seconds of waiting and one every `SAY_EVERY` seconds from then on.
+    """
+
+    def __init__(self, url: str, engine_kwargs: dict[str, Any], say: Say) -> None:
+        super().__init__(url, engine_kwargs=engine_kwargs)
+        self.say = say
+
+
+def _patient(call: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(call)
+    def waiting(self: PatientStorage, *args: Any, **kwargs: Any) -> Any:
+        pause = 0.1
+        with _told_when_slow(self.say):
+            while True:
+                try:
+                    return call(self, *args, **kwargs)
+                except (optuna.exceptions.StorageInternalError, exc.SQLAlchemyError) as error:
+                    if not _passes(error):
+                        raise
+                self.scoped_session.remove()
+                time.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
+
+    return waiting
+
+
+for _name in _CALLS:
+    setattr(PatientStorage, _name, _patient(getattr(RDBStorage, _name)))
+
+
+def _passes(error: BaseException) -> bool:
+    """Whether waiting can help: a locked or full SQLite file, a server that is restarting or away."""
+    cause = error if isinstance(error, exc.SQLAlchemyError) else error.__cause__
+    if isinstance(cause, exc.DBAPIError) and cause.connection_invalidated:
+        return True
+    if not isinstance(cause, exc.OperationalError | exc.InterfaceError):
+        return False
+    text = str(cause.orig).lower()
+    if "sqlite" in type(cause.orig).__module__:
+        return any(word in text for word in ("locked", "busy", "full"))
+    return True
+
+
+@contextlib.contextmanager
+def _told_when_slow(say: Say) -> Iterator[None]:
+    """Say that the database is being waited for when the body takes longer than `SAY_AFTER` seconds."""
+    began = time.monotonic()
+    done = threading.Event()
+
+    def tell() -> None:
+        pause = SAY_AFTER
+        while not done.wait(pause):
+            say(f"waiting for the database: locked or away for {time.monotonic() - began:.0f} s; nothing is lost")
+            pause = SAY_EVERY
+
+    threading.Thread(target=tell, daemon=True).start()
+    try:
+        yield
+    finally:
+        done.set()
+
+
+def parse_url(text: str) -> sqlalchemy.URL:
+    """A SQLAlchemy URL, or the path of an SQLite file; raises StudyError for anything else."""
+    if "://" not in text:
+        return sqlalchemy.URL.create("sqlite", database=str(Path(text).expanduser()))
+    try:
+        return sqlalchemy.make_url(text)
+    except exc.ArgumentError:
+        raise StudyError(
+            "the storage URL cannot be read; give sqlite:///FILE.db, postgresql://USER@HOST/NAME or any SQLAlchemy URL"
+        ) from None
+
+
+def sqlite_file(url: sqlalchemy.URL) -> Path | None:
+    """The file behind an SQLite URL, None for servers. Raises StudyError for a database in memory."""
+    if url.get_backend_name() != "sqlite":
+        return None
+    if not url.database or url.database == ":memory:" or "mode=memory" in str(url):
+        raise StudyError("an SQLite database in memory is lost with the process; give sqlite:///FILE.db")
+    return Path(url.database.removeprefix("file:")).absolute()
+
+
+def shown(url: sqlalchemy.URL) -> str:
+    """The URL without its password, for messages."""
+    return url.render_as_string(hide_password=True)
+
+
+def open_storage(url: sqlalchemy.URL, say: Say, *, create: bool) -> PatientStorage:
+    """Open the database; `create` makes an SQLite file that is not there.
+
+    SQLite runs in WAL mode, synchronous=NORMAL, with a busy timeout of 60 s; servers get `pool_pre_ping`. Raises
+    StudyError with the reason when the database cannot be opened; the password is never shown.
+    """
+    file = sqlite_file(url)
+    if file is not None:
+        _check_file(file, say, create=create)
+    kwargs: dict[str, Any] = {"connect_args": {"timeout": BUSY_SECONDS}} if file else {"pool_pre_ping": True}
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        if file is not None:
+            _use_wal(file)
+        storage = PatientStorage(url.render_as_string(hide_password=False), kwargs, say)
+    except (exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
+        reason = str(getattr(cause, "orig", None) or cause or error).strip().splitlines()[0]
+        raise StudyError(f"the storage {shown(url)} cannot be opened: {reason}") from None
+    except (ImportError, RuntimeError) as error:
+        raise StudyError(f"the storage {shown(url)} cannot be opened: {str(error).splitlines()[0]}") from None
+    if file is not None:
+        sqlalchemy.event.listen(storage.engine, "connect", _set_pragmas)
+        storage.engine.dispose()
+    return storage
+
+
+def _check_file(file: Path, say: Say, *, create: bool) -> None:
+    if not create and not file.exists():
+        raise StudyError(f"there is no study database {file}; name the one that `layersearch run` made with --storage")
+    if not file.parent.is_dir():
+        raise StudyError(f"the storage {file} cannot be opened: the folder {file.parent} does not exist")
+    mounts = {part.mountpoint: part.fstype for part in psutil.disk_partitions(all=True)}
+    home = next((str(p) for p in file.parents if str(p) in mounts), "/")
+    if mounts.get(home, "").lower() in NETWORK_FILE_SYSTEMS:
+        say(f"warning: {file} lies on a network file system ({mounts[home]}), where SQLite's locks cannot be trusted")
+
+
+def _use_wal(file: Path) -> None:
+    """Switch the file to WAL once, before Optuna's first connection; the mode stays with the file."""
+    engine = sqlalchemy.create_engine(
+        sqlalchemy.URL.create("sqlite", database=str(file)), connect_args={"timeout": BUSY_SECONDS}
+    )
+    with engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+    engine.dispose()
+
+
+def _set_pragmas(connection: Any, _record: Any) -> None:
+    connection.execute("PRAGMA synchronous=NORMAL")
+
+
+@dataclass
+class Lease:
+    """This process's claim to drive a study, which dies with the process.
+
+    `owner` names the process; it is written on every trial that this driver starts.
+    """
+
+    owner: str
+    _file: filelock.BaseFileLock | None = None
+    _engine: sqlalchemy.Engine | None = None
+    _connection: sqlalchemy.Connection | None = field(default=None, repr=False)
+
+    def is_alive(self, owner: str) -> bool:
+        """Whether the driver `owner` still runs. On SQLite only the holder of the file lock can."""
+        if owner == self.owner:
+            return True
+        if self._engine is None:
+            return False
+        with self._engine.connect() as connection:
+            free = connection.scalar(sqlalchemy.select(sqlalchemy.func.pg_try_advisory_lock(_key(owner))))
+            if free:
+                connection.scalar(sqlalchemy.select(sqlalchemy.func.pg_advisory_unlock(_key(owner))))
+        return not free
+
+    def renew(self) -> None:
+        """Take the server's lock again if its connection was lost (a restart of the server)."""
+        if self._engine is None:
+            return
+        try:
+            if self._connection is not None:
+                self._connection.exec_driver_sql("SELECT 1")
+                return
+        except exc.SQLAlchemyError:
+            pass
+        try:
+            self._connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+            self._connection.scalar(sqlalchemy.select(sqlalchemy.func.pg_try_advisory_lock(_key(self.owner))))
+        except exc.SQLAlchemyError:
+            self._connection = None  # still away; the next call tries again
+
+    def release(self) -> None:
+        """Give the claim back."""
+        if self._file is not None:
+            self._file.release()
+        if self._connection is not None:
+            self._connection.close()
+
+
+def take_lease(storage: PatientStorage, url: sqlalchemy.URL, study: str, holder: str) -> Lease:
+    """Claim to drive `study`: alone on SQLite, beside others on PostgreSQL.
+
+    `holder` is who the study says drives it, for the message. Raises StudyError when another process does.
+    """
+    lease = Lease(owner=f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}")
+    file = sqlite_file(url)
+    if file is not None:
+        mark = hashlib.sha256(study.encode()).hexdigest()[:8]
+        lock = filelock.FileLock(f"{file}.{mark}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            raise StudyError(
+                f"study {study!r} is being driven by another process ({holder}); wait for it or stop it. "
+                "Several drivers at once need PostgreSQL"
+            ) from None
+        lease._file = lock
+    elif url.get_backend_name() == "postgresql":
+        lease._engine = storage.engine
+        lease.renew()
+    else:
+        storage.say(
+            f"warning: on {url.get_backend_name()} nothing keeps two drivers of one study apart; start only one"
+        )
+    return lease
+
+
+def _key(owner: str) -> int:
+    return int.from_bytes(hashlib.sha256(owner.encode()).digest()[:8], "big", signed=True)

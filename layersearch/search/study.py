@@ -1,0 +1,327 @@
+"""The study: the one record of a search. Open, check, heal, ask, tell, front.
+
+Knows: Optuna's study in a SQL database, the fingerprint of what it is for, which patterns are known, the outbox. Does
+not know: Ray, models, training, how progress is shown. The only file that opens the SQL study.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import warnings
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+import optuna
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+
+from layersearch.errors import StudyError
+from layersearch.search.outbox import Outbox
+from layersearch.search.purpose import Purpose, check_purpose
+from layersearch.search.samplers import make_sampler
+from layersearch.search.storage import Lease, PatientStorage
+from layersearch.search.trials import Row, front_of, rows_of
+from layersearch.search_space import SearchSpace
+from layersearch.training.evaluator import Job, Outcome
+
+REPEATS = 4  # proposals in a row that may be known patterns before an unseen one is drawn at random
+ENUMERABLE = 4096  # spaces up to this size are listed to find what is unseen
+RETRIES = 2  # times that a pattern whose worker died is tried again
+UNOWNED = timedelta(minutes=1)  # a running trial without an owner is younger than this only while it is being asked
+
+
+class Study:
+    """One open study that this process drives.
+
+    `space` proposes patterns for a model of `num_layers` layers; without one (a confirmation) only what `enqueue` was
+    given is asked.
+    """
+
+    def __init__(
+        self,
+        storage: PatientStorage,
+        name: str,
+        purpose: Purpose,
+        lease: Lease,
+        folder: Path,
+        *,
+        num_layers: int,
+        space: SearchSpace | None,
+        sampler: str = "NSGAIISampler",
+        seed: int = 0,
+    ) -> None:
+        self.name = name
+        self.purpose = purpose
+        self.folder = folder
+        self._lease = lease
+        self._space = space
+        self._num_layers = num_layers
+        self._seed = seed
+        self._random = random.Random(f"{seed} {os.getpid()}")
+        self._outbox = Outbox(folder / "outbox")
+        self._study = _create_or_load(storage, name, purpose, make_sampler(sampler, seed))
+        self._elsewhere = _known_elsewhere(storage, name, purpose)
+
+    # -- asking ----------------------------------------------------------------------------------------------------
+
+    def ask(self) -> Job | None:
+        """The next candidate to evaluate, its trial RUNNING in the study; None if nothing unknown is left.
+
+        A proposal that is known in this study becomes a PRUNED trial, one that is known from another study of the same
+        database a COMPLETE one, and neither is handed out.
+        """
+        self._lease.renew()
+        repeats = 0
+        while self._space is not None or self._waiting():
+            if repeats >= REPEATS and not self._waiting() and not self._enqueue_unseen():
+                return None
+            trial = self._study.ask()
+            trial.set_user_attr("driver", self._lease.owner)
+            pattern = self._spell(trial)
+            if pattern is None:
+                repeats += 1
+                continue
+            seed = int(trial.user_attrs.get("seed", self._seed))
+            trial.set_user_attr("pattern", pattern)
+            trial.set_user_attr("seed", seed)
+            if self._settled(trial, pattern, seed):
+                repeats += 1
+                continue
+            return Job(number=trial.number, pattern=pattern, seed=seed, scored_on=self.purpose.scored_on)
+        return None
+
+    def _spell(self, trial: Trial) -> str | None:
+        """The pattern that the trial stands for; None, and the trial closed, if it stands for none."""
+        if "pattern" in trial.user_attrs and self._space is None:
+            return str(trial.user_attrs["pattern"])
+        pattern = None if self._space is None else self._space.suggest(trial, self._num_layers)
+        if pattern is None:
+            self._close(trial.number, TrialState.PRUNED, {"reason": "spells no pattern of the space"})
+            return None
+        return str(pattern)
+
+    def _settled(self, trial: Trial, pattern: str, seed: int) -> bool:
+        """Close the trial at once if its pattern and seed are known, here or in another study."""
+        twin = next((r for r in self.rows() if (r.pattern, r.seed) == (pattern, seed) and _counts(r, trial)), None)
+        if twin is not None:
+            self._close(trial.number, TrialState.PRUNED, {"reason": f"repeat of trial {twin.number}"})
+            return True
+        known = self._elsewhere.get((pattern, seed))
+        if known is None:
+            return False
+        study, row = known
+        attrs = {name: getattr(row, name) for name in ("interval", "metrics", "seconds", "train_seconds")}
+        attrs |= {"score_seconds": row.score_seconds, "reused": f"trial {row.number} of {study}"}
+        assert row.score is not None
+        assert row.parameters is not None
+        self._close(trial.number, TrialState.COMPLETE, attrs, [row.score, float(row.parameters)])
+        return True
+
+    def _enqueue_unseen(self) -> bool:
+        """Queue a pattern that no trial has, drawn at random; False if the space has none (or none is found)."""
+        assert self._space is not None
+        seen = {row.pattern for row in self.rows()}
+        if self._space.size(self._num_layers) <= ENUMERABLE:
+            unseen = [p for p in self._space.patterns(self._num_layers) if str(p) not in seen]
+            pattern = self._random.choice(unseen) if unseen else None
+        else:
+            draws = (self._space.sample(self._num_layers, self._random) for _ in range(1000))
+            pattern = next((p for p in draws if str(p) not in seen), None)
+        if pattern is None:
+            return False
+        self._study.enqueue_trial(self._space.params_of(pattern, self._num_layers) or {})
+        return True
+
+    def enqueue_start_points(self) -> None:
+        """Queue the unchanged model and the named strategies, once in a study's life."""
+        assert self._space is not None
+        for pattern in self._space.start_points(self._num_layers):
+            params = self._space.params_of(pattern, self._num_layers)
+            if params is not None:
+                self._study.enqueue_trial(params, skip_if_exists=True)
+
+    def enqueue(self, pattern: str, seed: int) -> None:
+        """Queue `pattern` with `seed` unless a trial that counts has them (for studies without a space)."""
+        if not any((r.pattern, r.seed) == (pattern, seed) and not r.lost for r in self.rows()):
+            self._study.enqueue_trial({}, user_attrs={"pattern": pattern, "seed": seed})
+
+    def _waiting(self) -> bool:
+        return bool(self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
+
+    # -- telling ---------------------------------------------------------------------------------------------------
+
+    def tell(self, outcome: Outcome) -> None:
+        """Record an outcome: first durably in the outbox, then in the study, waiting for the database if need be."""
+        self._lease.renew()
+        self._outbox.put(outcome)
+        self._record(outcome)
+        self._outbox.remove(outcome.number)
+
+    def _record(self, outcome: Outcome) -> None:
+        trial = self._study.get_trials(deepcopy=False)[outcome.number]
+        if trial.state == TrialState.FAIL and outcome.score is not None:
+            self._add_late(trial, outcome)
+        if trial.state != TrialState.RUNNING:
+            return
+        if outcome.score is None:
+            self._fail(trial, outcome)
+            return
+        assert outcome.parameters is not None
+        values = [outcome.score, float(outcome.parameters)]
+        self._close(outcome.number, TrialState.COMPLETE, _attributes(outcome), values)
+
+    def _fail(self, trial: FrozenTrial, outcome: Outcome) -> None:
+        """Close a trial as failed; one that was lost through no fault of its pattern is queued again."""
+        tries = int(trial.user_attrs.get("retry", 0)) + outcome.died
+        again = outcome.lost and tries <= RETRIES
+        self._close(trial.number, TrialState.FAIL, {**_attributes(outcome), "lost": again})
+        params = trial.system_attrs.get("fixed_params") or trial.params
+        if again and (params or self._space is None):
+            attrs: dict[str, Any] = {"retry": tries, "retry_of": trial.number}
+            if self._space is None:
+                attrs |= {"pattern": trial.user_attrs.get("pattern"), "seed": trial.user_attrs.get("seed")}
+            self._study.enqueue_trial(params, user_attrs=attrs)
+
+    def _add_late(self, trial: FrozenTrial, outcome: Outcome) -> None:
+        """A finished result whose trial another driver took for dead: kept as a trial of its own."""
+        if any(r.pattern == outcome.pattern and r.seed == outcome.seed and r.done for r in self.rows()):
+            return
+        assert outcome.score is not None
+        assert outcome.parameters is not None
+        attrs = {**_attributes(outcome), "pattern": outcome.pattern, "seed": outcome.seed, "late": trial.number}
+        self._study.add_trial(
+            create_trial(
+                values=[outcome.score, float(outcome.parameters)],
+                params=trial.params,
+                distributions=trial.distributions,
+                user_attrs=attrs,
+            )
+        )
+
+    def _close(
+        self, number: int, state: TrialState, attrs: Mapping[str, Any], values: Sequence[float] | None = None
+    ) -> None:
+        """Write attributes, then the state: Optuna takes no attribute afterwards."""
+        storage = self._study._storage
+        trial_id = storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number)
+        for name, value in attrs.items():
+            if value is not None:
+                storage.set_trial_user_attr(trial_id, name, value)
+        self._study.tell(number, values, state=state, skip_if_finished=True)
+
+    # -- healing ---------------------------------------------------------------------------------------------------
+
+    def heal(self) -> int:
+        """Settle what a dead driver left: tell what its outbox holds, fail and queue the rest again; how many."""
+        for outcome in self._outbox.pending():
+            self._record(outcome)
+            self._outbox.remove(outcome.number)
+        dead = [t for t in self._study.get_trials(states=(TrialState.RUNNING,)) if self._orphan(t)]
+        for trial in dead:
+            outcome = Outcome(trial.number, "", 0, reason="the driver died while it ran", lost=True)
+            self._fail(trial, outcome)
+        return len(dead)
+
+    def _orphan(self, trial: FrozenTrial) -> bool:
+        owner = trial.user_attrs.get("driver")
+        if owner is not None:
+            return not self._lease.is_alive(owner)
+        alone = not self._lease.is_alive("")
+        started = trial.datetime_start or datetime.min
+        return alone or datetime.now(started.tzinfo) - started > UNOWNED
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    def rows(self) -> list[Row]:
+        """All trials that have a pattern."""
+        return rows_of(self._study.get_trials(deepcopy=False))
+
+    def finished(self) -> int:
+        """Complete trials: the number that `--trials` asks for."""
+        return sum(row.done for row in self.rows())
+
+    def front(self) -> list[Row]:
+        """The front of score against parameters, largest candidate first."""
+        return front_of(self.rows(), self.purpose.direction)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What `note` wrote down."""
+        return dict(self._study.user_attrs)
+
+    def note(self, **values: Any) -> None:
+        """Write down facts that are not the study's purpose: who drives it, where its parts lie."""
+        for name, value in values.items():
+            self._study.set_user_attr(name, value)
+
+
+def holder_of(storage: PatientStorage, name: str) -> str:
+    """Who last drove the study called `name`, for the message to a second driver."""
+    attrs = next((s.user_attrs for s in storage.get_all_studies() if s.study_name == name), {})
+    return str(attrs.get("driver", "unknown"))
+
+
+def _create_or_load(
+    storage: PatientStorage, name: str, purpose: Purpose, sampler: optuna.samplers.BaseSampler
+) -> optuna.Study:
+    """The study called `name`, made if new; raises StudyError naming every key in which the stored purpose differs."""
+    directions: list[Literal["maximize", "minimize"]] = [purpose.direction, "minimize"]
+    names = [found.study_name for found in storage.get_all_studies()]
+    if name not in names:
+        study = optuna.create_study(
+            storage=storage, study_name=name, directions=directions, sampler=sampler, load_if_exists=True
+        )
+    else:
+        study = optuna.load_study(storage=storage, study_name=name, sampler=sampler)
+    stored = study.user_attrs.get("purpose")
+    if stored is None and study.trials:
+        raise StudyError(f"study {name!r} was not made by layersearch; give another name with --study")
+    if stored is None:
+        study.set_user_attr("purpose", purpose.as_dict())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names([purpose.metric, "parameters"])
+    else:
+        check_purpose(name, stored, purpose.as_dict())
+    return study
+
+
+def _known_elsewhere(storage: PatientStorage, name: str, purpose: Purpose) -> dict[tuple[str, int], tuple[str, Row]]:
+    """Complete trials of other studies in the database whose evaluations are worth the same: (pattern, seed) -> row."""
+    found: dict[tuple[str, int], tuple[str, Row]] = {}
+    for other in storage.get_all_studies():
+        stored = other.user_attrs.get("purpose")
+        if other.study_name == name or stored is None:
+            continue
+        if Purpose.from_dict(stored).evaluation != purpose.evaluation:
+            continue
+        for row in rows_of(storage.get_all_trials(other._study_id, states=(TrialState.COMPLETE,))):
+            found[row.pattern, row.seed] = (other.study_name, row)
+    return found
+
+
+def _counts(row: Row, trial: Trial) -> bool:
+    """Whether an earlier trial of the same pattern makes `trial` a repeat: complete, running, or failed for good."""
+    if row.number == trial.number or row.state in ("WAITING", "PRUNED"):
+        return False
+    return not (row.state == "FAIL" and row.lost)
+
+
+def _attributes(outcome: Outcome) -> dict[str, Any]:
+    """The user attributes of a finished trial: short, plain names, what the dashboard and the reports show."""
+    attrs: dict[str, Any] = {
+        "metrics": {k: round(v, 6) for k, v in outcome.metrics.items()} or None,
+        "interval": outcome.interval and [round(v, 6) for v in outcome.interval],
+        "train_loss": outcome.train_loss,
+        "seconds": round(outcome.seconds, 3),
+        "train_seconds": round(outcome.train_seconds, 3),
+        "score_seconds": round(outcome.score_seconds, 3),
+        "examples": outcome.examples,
+        "precision": outcome.precision,
+        "checkpoint": outcome.checkpoint,
+        "note": outcome.note,
+        "reason": outcome.reason,
+    }
+    return attrs

@@ -1,0 +1,150 @@
+"""What a study's trials say, as plain rows: the front, the confirmation, the share of the unchanged score kept.
+
+Knows: Optuna's frozen trials and the attributes that `study.py` writes on them. Does not know: SQL, who made them, how
+they are shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import Any, Literal
+
+from optuna.trial import FrozenTrial, TrialState
+
+Direction = Literal["maximize", "minimize"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One trial that has a pattern. `score` and `parameters` are None unless it is complete; times are in seconds."""
+
+    number: int
+    state: str
+    pattern: str
+    seed: int
+    score: float | None = None
+    interval: tuple[float, float] | None = None
+    metrics: dict[str, float] | None = None
+    parameters: int | None = None
+    seconds: float | None = None
+    train_seconds: float | None = None
+    score_seconds: float | None = None
+    strategy: str | None = None
+    checkpoint: str | None = None
+    reused: str | None = None
+    reason: str | None = None
+    lost: bool = False
+
+    @property
+    def done(self) -> bool:
+        """Whether the trial is complete, with a score."""
+        return self.score is not None
+
+
+def rows_of(trials: Iterable[FrozenTrial]) -> list[Row]:
+    """The rows of `trials`, those without a pattern (a driver died while it asked) left out."""
+    return [_row(trial) for trial in trials if "pattern" in trial.user_attrs]
+
+
+def _row(trial: FrozenTrial) -> Row:
+    attrs = trial.user_attrs
+    done = trial.state == TrialState.COMPLETE
+    interval = attrs.get("interval")
+    return Row(
+        number=trial.number,
+        state=trial.state.name,
+        pattern=attrs["pattern"],
+        seed=attrs.get("seed", 0),
+        score=trial.values[0] if done else None,
+        interval=tuple(interval) if interval else None,
+        metrics=attrs.get("metrics"),
+        parameters=round(trial.values[1]) if done else None,
+        **{name: attrs.get(name) for name in ("seconds", "train_seconds", "score_seconds")},
+        **{name: attrs.get(name) for name in ("strategy", "checkpoint", "reused", "reason")},
+        lost=bool(attrs.get("lost")),
+    )
+
+
+def front_of(rows: Sequence[Row], direction: Direction) -> list[Row]:
+    """The complete rows that no other beats in score and parameters, largest first; of equals the earliest."""
+    sign = 1.0 if direction == "maximize" else -1.0
+    done = [(row, sign * row.score, row.parameters) for row in rows if row.score is not None and row.parameters]
+    done.sort(key=lambda item: (item[2], -item[1], item[0].number))
+    front: list[Row] = []
+    best = float("-inf")
+    for row, good, _ in done:
+        if good > best:
+            front.append(row)
+            best = good
+    return front[::-1]
+
+
+def baseline_of(rows: Iterable[Row], unchanged: str) -> Row | None:
+    """The complete row of the unchanged model, whose pattern is `unchanged`."""
+    return next((row for row in rows if row.pattern == unchanged and row.done), None)
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """What fresh seeds gave for one pattern on the official validation set. `spread` is a sample standard deviation."""
+
+    pattern: str
+    seeds: tuple[int, ...]
+    scores: tuple[float, ...]
+    mean: float
+    spread: float | None
+
+
+def confirmed_of(rows: Iterable[Row]) -> dict[str, Confirmed]:
+    """The confirmation by pattern, from the rows of a confirmation study."""
+    scores: dict[str, dict[int, float]] = {}
+    for row in rows:
+        if row.score is not None:
+            scores.setdefault(row.pattern, {})[row.seed] = row.score
+    return {pattern: _confirmed(pattern, by_seed) for pattern, by_seed in scores.items()}
+
+
+def _confirmed(pattern: str, by_seed: dict[int, float]) -> Confirmed:
+    values = tuple(by_seed[seed] for seed in sorted(by_seed))
+    return Confirmed(
+        pattern=pattern,
+        seeds=tuple(sorted(by_seed)),
+        scores=values,
+        mean=fmean(values),
+        spread=stdev(values) if len(values) > 1 else None,
+    )
+
+
+def tied(row: Row, best: Row) -> bool:
+    """Whether the two intervals overlap, so that the scores cannot be told apart."""
+    if row.interval is None or best.interval is None:
+        return False
+    return row.interval[0] <= best.interval[1] and best.interval[0] <= row.interval[1]
+
+
+def kept_share(row: Row, baseline: Row | None) -> float | None:
+    """The row's score as a share of the unchanged model's, None where that is not a number above zero."""
+    if row.score is None or baseline is None or not baseline.score or baseline.score <= 0:
+        return None
+    return row.score / baseline.score
+
+
+def as_record(row: Row, baseline: Row | None, confirmed: Confirmed | None, unchanged_parameters: int) -> dict[str, Any]:
+    """One front member as plain values for CSV and JSON."""
+    return {
+        "trial": row.number,
+        "pattern": row.pattern,
+        "parameters": row.parameters,
+        "parameters_share": None if row.parameters is None else row.parameters / unchanged_parameters,
+        "score": row.score,
+        "interval_low": row.interval[0] if row.interval else None,
+        "interval_high": row.interval[1] if row.interval else None,
+        "score_kept": kept_share(row, baseline),
+        "train_seconds": row.train_seconds,
+        "confirmed_mean": confirmed.mean if confirmed else None,
+        "confirmed_spread": confirmed.spread if confirmed else None,
+        "confirmed_seeds": len(confirmed.seeds) if confirmed else 0,
+        "strategy": row.strategy,
+    }

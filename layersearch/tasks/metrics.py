@@ -1,0 +1,209 @@
+"""The scores of a candidate's predictions, and how sure one may be of them.
+
+Knows: predictions, labels and five metrics, as numpy functions that the search uses and as `evaluate.Metric` modules
+for users of that library. Does not know: logits, tasks, models. Nothing here needs a hub: `evaluate.load` would fetch a
+script and run it (FACTS.md 3.4, D3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Values = NDArray[Any]
+
+_MOST_DRAWS = 20_000_000
+_DRAWS_AT_ONCE = 2_000_000
+_NO_SPREAD = 1e-12
+
+
+def accuracy(predictions: Values, labels: Values) -> float:
+    """Share of the n predicted classes that equal their label."""
+    return float(_accuracy(_confusion(predictions, labels)))
+
+
+def f1(predictions: Values, labels: Values) -> float:
+    """F1 of class 1, as GLUE scores MRPC and QQP; 0.0 where neither side ever says 1."""
+    return float(_f1(_confusion(predictions, labels)))
+
+
+def matthews(predictions: Values, labels: Values) -> float:
+    """Matthews correlation for any number of classes (Gorodkin 2004, R_K), as GLUE scores CoLA.
+
+    0.0 where either side is constant: the quotient is 0 / 0 there, and a candidate that says one class whatever it
+    reads is a finished trial that learned nothing, which NaN would turn into a failed one.
+    """
+    return float(_matthews(_confusion(predictions, labels)))
+
+
+def pearson(predictions: Values, labels: Values) -> float:
+    """Pearson correlation; 0.0 where either side is constant, for the reason given at `matthews`."""
+    x, y = _checked(predictions, labels)
+    return float(_correlation(x, y, np.ones((1, len(x))))[0])
+
+
+def spearman(predictions: Values, labels: Values) -> float:
+    """Spearman rank correlation, ties at their mean rank; 0.0 where either side is constant (see `matthews`)."""
+    x, y = _checked(predictions, labels)
+    return float(_rank_correlation(x, y, np.ones((1, len(x))))[0])
+
+
+METRICS: Mapping[str, Callable[[Values, Values], float]] = MappingProxyType(
+    {"accuracy": accuracy, "f1": f1, "matthews": matthews, "pearson": pearson, "spearman": spearman}
+)
+
+
+def interval(
+    metric: str, predictions: Values, labels: Values, resamples: int = 1000, seed: int = 0
+) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of `metric` over the n examples (Efron 1979).
+
+    The class metrics depend on the confusion matrix alone, and its resamples are multinomial, so they cost the same
+    for any n. The correlations draw n examples `resamples` times, or as often as 20 million draws allow, but at least
+    200 times. Raises FloatingPointError for a prediction that is not finite.
+    """
+    rng = np.random.default_rng(seed)
+    if metric in _OF_CONFUSION:
+        scores = _OF_CONFUSION[metric](_resampled_confusion(_confusion(predictions, labels), resamples, rng))
+    else:
+        x, y = _checked(predictions, labels)
+        times = max(min(resamples, _MOST_DRAWS // len(x)), min(resamples, 200))
+        chunk = max(1, _DRAWS_AT_ONCE // len(x))
+        sizes = [min(chunk, times - start) for start in range(0, times, chunk)]
+        scores = np.concatenate([_OF_COUNTS[metric](x, y, _resampled_counts(len(x), size, rng)) for size in sizes])
+    low, high = np.quantile(scores, (0.025, 0.975))
+    return float(low), float(high)
+
+
+def evaluate_module(metric: str) -> Any:
+    """An `evaluate.Metric` for one of `METRICS`, computed by scikit-learn or scipy, which works without a hub.
+
+    `evaluate_module("f1").compute(predictions=[...], references=[...])` answers `{"f1": ...}`. It is the second opinion
+    that the tests hold this file's functions against; those are faster and import nothing.
+    """
+    import datasets  # type: ignore[import-untyped]
+    import evaluate  # type: ignore[import-untyped]
+
+    value = "float32" if metric in _OF_COUNTS else "int64"
+    features = datasets.Features({"predictions": datasets.Value(value), "references": datasets.Value(value)})
+
+    class Module(evaluate.Metric):  # type: ignore[misc]
+        def _info(self) -> Any:
+            about = f"{metric} as layersearch scores it"
+            return evaluate.MetricInfo(description=about, citation="", inputs_description="", features=features)
+
+        def _compute(self, predictions: Values, references: Values) -> dict[str, float]:
+            return {metric: _reference_score(metric, np.asarray(predictions), np.asarray(references))}
+
+    return Module(keep_in_memory=True)
+
+
+def _reference_score(metric: str, predictions: Values, labels: Values) -> float:
+    from scipy import stats
+    from sklearn import metrics as sklearn_metrics  # type: ignore[import-untyped]
+
+    x, y = _checked(predictions, labels)
+    match metric:
+        case "accuracy":
+            return float(sklearn_metrics.accuracy_score(y, x))
+        case "f1":
+            return float(sklearn_metrics.f1_score(y, x, zero_division=0.0))
+        case "matthews":
+            return float(sklearn_metrics.matthews_corrcoef(y, x))
+    if np.ptp(x) == 0 or np.ptp(y) == 0:
+        return 0.0
+    return float(stats.pearsonr(x, y).statistic if metric == "pearson" else stats.spearmanr(x, y).statistic)
+
+
+def _checked(predictions: Values, labels: Values) -> tuple[Floats, Floats]:
+    """Both sides as float64 [n]; raises FloatingPointError where a value is NaN or infinite."""
+    x, y = np.asarray(predictions, dtype=np.float64), np.asarray(labels, dtype=np.float64)
+    if x.shape != y.shape or x.ndim != 1 or not len(x):
+        raise ValueError(f"predictions {x.shape} and labels {y.shape} must be two equally long, non-empty lists")
+    for name, values in (("predictions", x), ("labels", y)):
+        if bad := int(np.sum(~np.isfinite(values))):
+            raise FloatingPointError(f"{bad} of {len(values)} {name} are not finite, so there is no score")
+    return x, y
+
+
+def _confusion(predictions: Values, labels: Values) -> Floats:
+    """Counts [classes, classes]: rows are labels, columns predictions; at least two classes."""
+    x, y = _checked(predictions, labels)
+    if min(x.min(), y.min()) < 0 or np.any(x % 1) or np.any(y % 1):
+        raise ValueError("predictions and labels of a class metric must be whole numbers from 0 on")
+    classes = max(2, int(max(x.max(), y.max())) + 1)
+    cells = np.bincount((y * classes + x).astype(np.int64), minlength=classes * classes)
+    return cells.reshape(classes, classes).astype(np.float64)
+
+
+def _quotient(above: Floats, below: Floats) -> Floats:
+    """above / below, and 0.0 where below is 0."""
+    return np.divide(above, below, out=np.zeros_like(above), where=below > 0)
+
+
+def _accuracy(confusion: Floats) -> Floats:
+    hits = np.asarray(np.trace(confusion, axis1=-2, axis2=-1))
+    return _quotient(hits, confusion.sum((-2, -1)))
+
+
+def _f1(confusion: Floats) -> Floats:
+    hits = confusion[..., 1, 1]
+    return _quotient(2 * hits, confusion[..., 1, :].sum(-1) + confusion[..., :, 1].sum(-1))
+
+
+def _matthews(confusion: Floats) -> Floats:
+    total = confusion.sum((-2, -1))
+    true, predicted = confusion.sum(-1), confusion.sum(-2)
+    covariance = np.trace(confusion, axis1=-2, axis2=-1) * total - (true * predicted).sum(-1)
+    spread = (total**2 - (true**2).sum(-1)) * (total**2 - (predicted**2).sum(-1))
+    return _quotient(np.asarray(covariance), np.sqrt(spread))
+
+
+def _correlation(x: Floats, y: Floats, counts: Floats) -> Floats:
+    """Pearson correlation [resamples] of examples taken `counts` [resamples, n] times."""
+    x, y = x - x.mean(), y - y.mean()
+    mean_x, mean_y, xx, yy, xy = (counts @ np.stack([x, y, x * x, y * y, x * y], axis=1) / counts.sum(1)[:, None]).T
+    spread_x, spread_y = xx - mean_x**2, yy - mean_y**2
+    # The squares' rounding is all that is left of the spread of a constant, so what lies below it counts as none.
+    spread = np.where((spread_x > _NO_SPREAD * xx) & (spread_y > _NO_SPREAD * yy), spread_x * spread_y, 0.0)
+    return _quotient(xy - mean_x * mean_y, np.sqrt(spread))
+
+
+def _rank_correlation(x: Floats, y: Floats, counts: Floats) -> Floats:
+    """Spearman correlation [resamples]: the ranks are those inside each resample."""
+    rank_x, rank_y = _ranks(x, counts), _ranks(y, counts)
+    xx, yy, xy = (
+        np.einsum("rn,rn,rn->r", counts, a, b) for a, b in ((rank_x, rank_x), (rank_y, rank_y), (rank_x, rank_y))
+    )
+    return _quotient(xy, np.sqrt(xx * yy))
+
+
+def _ranks(values: Floats, counts: Floats) -> Floats:
+    """Mean rank of each example inside each resample as a share of its size, centred on 0: [resamples, n]."""
+    groups, group_of = np.unique(values, return_inverse=True)
+    order = np.argsort(group_of, kind="stable")
+    starts = np.searchsorted(group_of[order], np.arange(len(groups)))
+    sizes = np.add.reduceat(counts[:, order], starts, axis=1)
+    middle = (np.cumsum(sizes, axis=1) - sizes / 2) / counts.sum(1)[:, None] - 0.5
+    return np.asarray(middle[:, group_of])
+
+
+def _resampled_confusion(confusion: Floats, resamples: int, rng: np.random.Generator) -> Floats:
+    total = int(confusion.sum())
+    draws = rng.multinomial(total, confusion.ravel() / total, size=resamples)
+    return draws.reshape(resamples, *confusion.shape).astype(np.float64)
+
+
+def _resampled_counts(n: int, resamples: int, rng: np.random.Generator) -> Floats:
+    """How often each of n examples was drawn, [resamples, n]; each row sums to n."""
+    draws = rng.integers(0, n, size=(resamples, n)) + n * np.arange(resamples)[:, None]
+    return np.bincount(draws.ravel(), minlength=resamples * n).reshape(resamples, n).astype(np.float64)
+
+
+_OF_CONFUSION = {"accuracy": _accuracy, "f1": _f1, "matthews": _matthews}
+_OF_COUNTS = {"pearson": _correlation, "spearman": _rank_correlation}

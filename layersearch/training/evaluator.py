@@ -1,0 +1,159 @@
+"""One job in, one outcome out: build a candidate from a pattern, fine-tune it, score it, keep weights that count.
+
+Knows: a base model, encoded data and a recipe, loaded once per process. Does not know: who asks for the job (a loop, a
+Ray worker) or where the outcome is stored.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from layersearch.errors import Interrupted, LayersearchError
+from layersearch.models import checkpoint
+from layersearch.models.base import BaseModel, reset_head
+from layersearch.models.surgery import build
+from layersearch.pattern import Pattern
+from layersearch.tasks.task import Encoded, Task
+from layersearch.training.finetune import Heartbeat, evaluate
+from layersearch.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+Split = Literal["search", "validation"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One candidate to evaluate.
+
+    `number` is the Optuna trial's, `scored_on` the split that scores it. `checkpoint` is the folder for its weights
+    (None keeps none); they are written only if no point of `front` (score as a number to maximise, parameters) is
+    at least as good in both.
+    """
+
+    number: int
+    pattern: str
+    seed: int
+    scored_on: Split = "search"
+    checkpoint: str | None = None
+    front: tuple[tuple[float, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job: `score` and all that belongs to it, or the `reason` (one line) why there is none.
+
+    `lost` says that the candidate itself is not to blame (a stop was asked for, or its process died: `died`) and may be
+    tried again; `note` is a remark that the user should see.
+    Times are wall-clock seconds; `seconds` is all of the trial, from the job's start in the worker to its outcome.
+    """
+
+    number: int
+    pattern: str
+    seed: int
+    score: float | None = None
+    interval: tuple[float, float] | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    parameters: int | None = None
+    train_loss: float | None = None
+    train_seconds: float = 0.0
+    score_seconds: float = 0.0
+    seconds: float = 0.0
+    examples: int = 0
+    precision: str | None = None
+    checkpoint: str | None = None
+    note: str | None = None
+    reason: str | None = None
+    lost: bool = False
+    died: bool = False
+    trace: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values that JSON and Ray can carry."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Outcome:
+        """The inverse of `as_dict`, also after JSON."""
+        interval = values["interval"]
+        return cls(**{**values, "interval": None if interval is None else tuple(interval)})
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """Everything a worker needs to turn jobs into outcomes; `data` holds "train" and the splits that may score."""
+
+    base: BaseModel
+    task: Task
+    recipe: Recipe
+    data: Mapping[str, Encoded]
+    device: str = "cpu"
+
+    def __call__(self, job: Job, heartbeat: Heartbeat = lambda _: None) -> Outcome:
+        """Evaluate `job`. A candidate's failure comes back as the outcome's reason; Interrupted passes through."""
+        began = time.perf_counter()
+        try:
+            return self._evaluate(job, heartbeat, began)
+        except Interrupted:
+            raise
+        except LayersearchError as error:
+            return _failed(job, str(error), began)
+        except MemoryError:
+            return _failed(job, "out of memory", began)
+        except Exception as error:  # the boundary: a bug in one candidate must not end the others
+            import torch
+
+            if isinstance(error, torch.OutOfMemoryError):
+                return _failed(job, f"out of memory on {self.device}: start fewer workers or a smaller batch", began)
+            return _failed(job, f"{type(error).__name__}: {error}".splitlines()[0], began, traceback.format_exc())
+
+    def _evaluate(self, job: Job, heartbeat: Heartbeat, began: float) -> Outcome:
+        pattern = Pattern.parse(job.pattern)
+        model = build(self.base.model, pattern)
+        reset_head(model, self.base, job.seed)
+        model.to(self.device)
+        scores = evaluate(
+            model, self.task, self.recipe.with_(seed=job.seed), self.data["train"], self.data[job.scored_on], heartbeat
+        )
+        outcome = Outcome(
+            number=job.number,
+            pattern=job.pattern,
+            seed=job.seed,
+            score=scores.metrics[self.task.metric],
+            parameters=sum(p.numel() for p in model.parameters()),
+            **vars(scores),
+        )
+        outcome = self._keep(job, outcome, model, pattern)
+        return replace(outcome, seconds=time.perf_counter() - began)
+
+    def _keep(self, job: Job, outcome: Outcome, model: PreTrainedModel, pattern: Pattern) -> Outcome:
+        """Write the weights if the job has a place for them and the front has nothing as good."""
+        assert outcome.score is not None
+        assert outcome.parameters is not None
+        good = outcome.score if self.task.direction == "maximize" else -outcome.score
+        beaten = any(other >= good and size <= outcome.parameters for other, size in job.front)
+        if job.checkpoint is None or beaten:
+            return outcome
+        extras = {"trial": job.number, "seed": job.seed, "metrics": dict(outcome.metrics)}
+        try:
+            checkpoint.save(model, pattern, Path(job.checkpoint), source_layers=self.base.num_layers, extras=extras)
+        except (LayersearchError, OSError) as error:  # a full disk must not cost a score that is paid for
+            return replace(outcome, note=f"weights not kept: {error}".splitlines()[0])
+        return replace(outcome, checkpoint=job.checkpoint)
+
+
+def _failed(job: Job, reason: str, began: float, trace: str | None = None) -> Outcome:
+    return Outcome(
+        number=job.number,
+        pattern=job.pattern,
+        seed=job.seed,
+        reason=reason,
+        seconds=time.perf_counter() - began,
+        trace=trace,
+    )

@@ -1,0 +1,204 @@
+"""Fine-tune one candidate by a recipe and score it: a model becomes numbers.
+
+Knows: tensors, the recipe, the task's kind and score. Does not know: patterns, studies, Ray, SQL, where weights come
+from. The loop is our own because `Trainer`, even with bf16 and grouping by length switched on, was slower here and
+cannot say "no progress" or "not finite" (results/throughput has the comparison).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from layersearch.errors import TrainingError
+from layersearch.tasks.task import Encoded, Task
+from layersearch.training.batches import collate, scoring_order, training_order
+from layersearch.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+SCORING_BATCH = 64
+CHECK_EVERY = 16  # steps between two looks at the loss: a look makes a GPU wait
+Heartbeat = Callable[[float], None]  # called with the share of the work that is done, at every step
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What one evaluation measured: the task's metrics, the objective's interval, and what it cost.
+
+    `interval` is a 95 % bootstrap interval over the scored examples; times are in seconds of wall clock; `work` counts
+    examples x epochs that were trained on.
+    """
+
+    metrics: dict[str, float]
+    interval: tuple[float, float]
+    train_loss: float
+    train_seconds: float
+    score_seconds: float
+    precision: Literal["bf16", "fp32"]
+    examples: int
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether `device` multiplies bf16 in hardware; on others bf16 autocast is slower than fp32."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu":
+        return False
+    able = torch.cpu.get_capabilities()
+    return any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def resolve_precision(recipe: Recipe, device: torch.device) -> Literal["bf16", "fp32"]:
+    """The precision that "auto" stands for on `device`."""
+    if recipe.precision != "auto":
+        return recipe.precision
+    return "bf16" if has_bf16(device) else "fp32"
+
+
+def evaluate(
+    model: PreTrainedModel,
+    task: Task,
+    recipe: Recipe,
+    train: Encoded,
+    held_out: Encoded,
+    heartbeat: Heartbeat = lambda _: None,
+) -> Scores:
+    """Fine-tune `model` in place on `train` and score it on `held_out`.
+
+    Raises TrainingError as soon as a loss, a logit or a metric is not finite.
+    """
+    device = model.device
+    precision = resolve_precision(recipe, device)
+    began = time.perf_counter()
+    loss = finetune(model, task.kind, recipe, train, heartbeat)
+    trained = time.perf_counter()
+    logits = predict(model, held_out, precision, heartbeat)
+    metrics = task.score(logits, held_out.labels)
+    if not math.isfinite(metrics[task.metric]):
+        raise TrainingError(f"{task.metric} is {metrics[task.metric]} on {len(held_out)} examples")
+    interval = task.interval(logits, held_out.labels)
+    return Scores(
+        metrics=metrics,
+        interval=interval,
+        train_loss=loss,
+        train_seconds=trained - began,
+        score_seconds=time.perf_counter() - trained,
+        precision=precision,
+        examples=math.ceil(len(train) * recipe.epochs),
+    )
+
+
+def finetune(
+    model: PreTrainedModel,
+    kind: Literal["classification", "regression"],
+    recipe: Recipe,
+    train: Encoded,
+    heartbeat: Heartbeat = lambda _: None,
+) -> float:
+    """Fine-tune `model` in place; returns the mean loss of the last `CHECK_EVERY` steps or fewer.
+
+    Cross-entropy for classification, mean squared error for regression. The order of the examples and the dropout
+    follow `recipe.seed`, so one machine gives one answer. Raises TrainingError when the loss is not finite.
+    """
+    import torch
+
+    torch.manual_seed(recipe.seed)
+    rng = np.random.default_rng(recipe.seed)
+    steps_an_epoch = math.ceil(len(train) / recipe.batch_size)
+    steps = max(1, math.ceil(recipe.epochs * steps_an_epoch))
+    optimizer, schedule = _optimizer(model, recipe, steps)
+    autocast = resolve_precision(recipe, model.device) == "bf16"
+    labels = torch.from_numpy(np.ascontiguousarray(train.labels)).to(model.device)
+    model.train()
+    order: list[NDArray[np.int64]] = []
+    losses: list[torch.Tensor] = []
+    mean = math.nan
+    for step in range(steps):
+        order = order or training_order(train.lengths, recipe.batch_size, rng)
+        batch = order.pop()
+        with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=autocast):
+            logits = model(**collate(train, batch, model.device, _pad(model))).logits
+        loss = _loss(logits.float(), labels[batch], kind)
+        loss.backward()
+        if recipe.max_grad_norm:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.max_grad_norm)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad(set_to_none=True)
+        losses.append(loss.detach())
+        if len(losses) == CHECK_EVERY or step == steps - 1:
+            mean = _finite_mean(losses, step)
+            losses.clear()
+        heartbeat((step + 1) / steps)
+    return mean
+
+
+def predict(
+    model: PreTrainedModel,
+    encoded: Encoded,
+    precision: Literal["bf16", "fp32"],
+    heartbeat: Heartbeat = lambda _: None,
+) -> NDArray[np.float32]:
+    """Logits float32 [n, num_labels] in the order of `encoded`; raises TrainingError when one is not finite."""
+    import torch
+
+    model.eval()
+    logits = np.empty((len(encoded), model.config.num_labels), dtype=np.float32)
+    with torch.inference_mode(), torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+        for indices in scoring_order(encoded.lengths, SCORING_BATCH):
+            answer = model(**collate(encoded, indices, model.device, _pad(model))).logits
+            logits[indices] = answer.float().cpu().numpy()
+            heartbeat(1.0)
+    bad = int((~np.isfinite(logits)).any(axis=1).sum())
+    if bad:
+        raise TrainingError(f"{bad} of {len(encoded)} examples got logits that are not finite: the training diverged")
+    return logits
+
+
+def _optimizer(
+    model: PreTrainedModel, recipe: Recipe, steps: int
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    """AdamW (fused), no decay on biases and norms, and a linear schedule with warm-up."""
+    import torch
+    from transformers import get_linear_schedule_with_warmup
+
+    trained = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)
+    return optimizer, get_linear_schedule_with_warmup(optimizer, math.ceil(recipe.warmup * steps), steps)
+
+
+def _loss(logits: torch.Tensor, labels: torch.Tensor, kind: str) -> torch.Tensor:
+    import torch.nn.functional as functional
+
+    if kind == "regression":
+        return functional.mse_loss(logits.squeeze(-1), labels)
+    return functional.cross_entropy(logits, labels)
+
+
+def _finite_mean(losses: list[torch.Tensor], step: int) -> float:
+    import torch
+
+    mean = float(torch.stack(losses).mean())
+    if not math.isfinite(mean):
+        raise TrainingError(f"the loss is {mean} at step {step + 1}: the training diverged; try a lower learning rate")
+    return mean
+
+
+def _pad(model: PreTrainedModel) -> int:
+    pad = model.config.pad_token_id
+    return 0 if pad is None else int(pad)

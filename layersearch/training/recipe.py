@@ -1,0 +1,81 @@
+"""The hyper-parameters of fine-tuning, frozen: part of what a study is, so two studies with different recipes differ.
+
+Knows: numbers, their bounds, and named presets with their sources. Does not know: models, data, devices.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from difflib import get_close_matches
+from typing import Literal
+
+from layersearch.errors import LayersearchError
+
+Precision = Literal["auto", "bf16", "fp32"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How every candidate of a study is fine-tuned.
+
+    `learning_rate` is the peak of a linear schedule that rises over the first `warmup` share of the steps and falls to
+    zero; `epochs` may be fractional; `max_length` is in tokens, pair included; gradients are clipped at `max_grad_norm`
+    (0 leaves them). `precision` "auto" is bf16 autocast where the hardware has bf16 instructions, else fp32.
+    Raises LayersearchError for a value outside its bounds.
+    """
+
+    learning_rate: float = 1e-4
+    batch_size: int = 32
+    epochs: float = 3.0
+    warmup: float = 0.1
+    weight_decay: float = 0.01
+    max_grad_norm: float = 1.0
+    max_length: int = 128
+    seed: int = 0
+    precision: Precision = "auto"
+
+    def __post_init__(self) -> None:
+        checks = {
+            "learning_rate": (0 < self.learning_rate <= 1, "above 0 and at most 1"),
+            "batch_size": (self.batch_size >= 1, "1 or more"),
+            "epochs": (self.epochs > 0 and math.isfinite(self.epochs), "above 0"),
+            "warmup": (0 <= self.warmup < 1, "from 0 to below 1 (a share of the steps)"),
+            "weight_decay": (0 <= self.weight_decay < 1, "from 0 to below 1"),
+            "max_grad_norm": (self.max_grad_norm >= 0, "0 or more (0 does not clip)"),
+            "max_length": (self.max_length >= 4, "4 or more tokens"),
+            "seed": (0 <= self.seed < 2**32, "from 0 to 2**32 - 1"),
+            "precision": (self.precision in ("auto", "bf16", "fp32"), "auto, bf16 or fp32"),
+        }
+        for name, (good, allowed) in checks.items():
+            if not good:
+                raise LayersearchError(f"recipe: {name} = {getattr(self, name)!r}; allowed is {allowed}")
+
+    def with_(self, **changes: object) -> Recipe:
+        """This recipe with the given fields changed, those that are None left as they are."""
+        known = {f.name for f in fields(self)}
+        assert set(changes) <= known, set(changes) - known
+        return replace(self, **{k: v for k, v in changes.items() if v is not None})  # type: ignore[arg-type]
+
+    def as_dict(self) -> dict[str, float | int | str]:
+        """The fields by name, for the study and the model card."""
+        return asdict(self)
+
+
+# Sajjad et al. state "3 epochs, standard settings" and not which: the tree they forked offers these two
+# (hsajjad/transformers @ a832254, examples/README.md and the defaults of examples/run_glue.py).
+PRESETS: Mapping[str, Recipe] = {
+    "default": Recipe(),
+    "glue-readme": Recipe(learning_rate=2e-5, batch_size=32, warmup=0.0, weight_decay=0.0),
+    "run-glue-defaults": Recipe(learning_rate=5e-5, batch_size=8, warmup=0.0, weight_decay=0.0),
+    "demo": Recipe(learning_rate=2e-4, epochs=2.0),
+}
+
+
+def preset(name: str) -> Recipe:
+    """The preset called `name`; raises LayersearchError that offers the nearest name."""
+    if name in PRESETS:
+        return PRESETS[name]
+    near = get_close_matches(name, PRESETS, n=1, cutoff=0.0)[0]
+    raise LayersearchError(f"unknown recipe {name!r}; did you mean {near!r}? There are {', '.join(PRESETS)}")

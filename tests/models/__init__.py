@@ -1,0 +1,1 @@
+"""Tests of `layersearch.models`, over every row of the families table."""

@@ -1,0 +1,171 @@
+"""The pattern's text form, counts and drawings, mostly as properties over random patterns."""
+
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from layersearch.errors import PatternError
+from layersearch.pattern import LEGEND, Block, PartCounts, Pattern
+
+LAYERS = 12
+
+settings.register_profile("same-every-time", derandomize=True, deadline=None)
+settings.load_profile("same-every-time")
+
+blocks = st.builds(Block, st.integers(0, LAYERS - 1), st.sampled_from(["both", "attention", "ffn"]))
+patterns = st.lists(blocks, min_size=1, max_size=2 * LAYERS).map(lambda found: Pattern(tuple(found)))
+sizes = st.lists(st.integers(0, 10**9), min_size=LAYERS, max_size=LAYERS).map(tuple)
+counts = st.builds(PartCounts, st.integers(0, 10**9), sizes, sizes)
+
+
+@pytest.mark.parametrize(
+    ("spelling", "canonical"),
+    [
+        ("0-11", "0-11"),
+        ("0-9", "0-9"),
+        ("0-4 7-11", "0-4 7-11"),
+        ("0-3 4a 5-11", "0-3 4a 5-11"),
+        ("0-3 4f 5-11", "0-3 4f 5-11"),
+        ("0-5 5 6-11", "0-5 5 6-11"),
+        ("0-5 5-11", "0-5 5 6-11"),
+        ("  0 1 2\t3-3 4 - 6 \n", "0-6"),
+        ("5 5 5 6 7", "5 5 5 6-7"),
+        ("0-2 1-3", "0-2 1-3"),
+        ("3 2 1", "3 2 1"),
+        ("0-3 4a 4f 5", "0-5"),
+        ("4f 4a", "4f 4a"),
+        ("4a 4a 4f", "4a 4"),
+        ("007", "7"),
+    ],
+)
+def test_every_spelling_prints_the_canonical_text(spelling: str, canonical: str) -> None:
+    assert str(Pattern.parse(spelling)) == canonical
+
+
+@given(patterns)
+def test_text_and_pattern_determine_each_other(pattern: Pattern) -> None:
+    again = Pattern.parse(str(pattern))
+    assert again == pattern
+    assert hash(again) == hash(pattern)
+    assert str(again) == str(pattern)
+
+
+@given(patterns, patterns)
+def test_patterns_are_equal_exactly_if_their_texts_are(one: Pattern, other: Pattern) -> None:
+    assert (one == other) == (str(one) == str(other))
+    assert (one < other) + (other < one) + (one == other) == 1
+
+
+@given(patterns, st.lists(st.sampled_from([" ", "  ", "\t", " \n"]), min_size=1))
+def test_blocks_written_one_by_one_are_the_same_pattern(pattern: Pattern, gaps: list[str]) -> None:
+    spelling = "".join(f"{block}{gaps[i % len(gaps)]}" for i, block in enumerate(pattern.blocks))
+    assert Pattern.parse(spelling) == pattern
+
+
+@given(patterns)
+def test_halves_written_apart_are_the_same_pattern(pattern: Pattern) -> None:
+    apart = " ".join(f"{b.layer}a {b.layer}f" if b.halves == "both" else str(b) for b in pattern.blocks)
+    assert Pattern.parse(apart) == pattern
+
+
+@given(patterns, counts)
+def test_parameters_are_the_fixed_part_and_every_block(pattern: Pattern, parts: PartCounts) -> None:
+    expected = parts.fixed
+    for block in pattern.blocks:
+        expected += parts.attention[block.layer] * (block.halves in ("both", "attention"))
+        expected += parts.ffn[block.layer] * (block.halves in ("both", "ffn"))
+    assert pattern.parameters(parts) == expected
+
+
+@given(counts, st.integers(0, LAYERS - 1))
+def test_parameters_fall_by_exactly_the_dropped_part(parts: PartCounts, layer: int) -> None:
+    others = [other for other in range(LAYERS) if other != layer]
+    assert Pattern.full(LAYERS).parameters(parts) == parts.total
+    without = parts.total - parts.attention[layer] - parts.ffn[layer]
+    assert Pattern.of_layers(others).parameters(parts) == without
+    assert (
+        Pattern.parse(" ".join(map(str, others)) + f" {layer}a").parameters(parts) == without + parts.attention[layer]
+    )
+
+
+@given(patterns)
+def test_properties_agree_with_each_other(pattern: Pattern) -> None:
+    kept = {block.layer for block in pattern.blocks}
+    diagram = pattern.diagram(LAYERS)
+    assert kept | set(pattern.dropped(LAYERS)) == set(range(LAYERS))
+    assert not kept & set(pattern.dropped(LAYERS))
+    assert len(diagram) == LAYERS
+    assert [layer for layer in range(LAYERS) if diagram[layer] == "·"] == list(pattern.dropped(LAYERS))
+    assert pattern.is_whole == ("a" not in str(pattern) and "f" not in str(pattern))
+    assert 0.5 / LAYERS <= pattern.layer_share(LAYERS) <= pattern.depth / LAYERS
+
+
+@given(patterns)
+def test_the_slug_is_a_file_name(pattern: Pattern) -> None:
+    assert re.fullmatch(r"[0-9af_-]{1,96}", pattern.slug)
+
+
+def test_long_slugs_that_are_cut_still_differ() -> None:
+    long = [" ".join(str(layer) for layer in range(0, 96, 2)) + f" {last}" for last in (97, 99)]
+    assert Pattern.parse(long[0]).slug != Pattern.parse(long[1]).slug
+
+
+def test_diagram_shows_what_the_legend_says() -> None:
+    assert Pattern.parse("0-1 2a 3f 5 5 7").diagram(8) == "██▀▄·2·█"
+    assert all(glyph in LEGEND for glyph in "█▀▄2·")
+    assert Pattern.parse(" ".join(["0"] * 12)).diagram(1) == "+"
+
+
+def test_layer_share_counts_halves_half_and_repeats_twice() -> None:
+    assert Pattern.full(4).layer_share(4) == 1.0
+    assert Pattern.parse("0-1 2a").layer_share(4) == 0.625
+    assert Pattern.parse("0 0 1-3").layer_share(4) == 1.25
+
+
+def test_patterns_sort_by_number_not_by_text() -> None:
+    texts = ["0-9", "2-11", "0-11", "10-11", "0 2-11"]
+    assert [str(p) for p in sorted(map(Pattern.parse, texts))] == ["0-9", "0-11", "0 2-11", "2-11", "10-11"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "a pattern keeps at least one layer, this one drops everything"),
+        (" \t", "a pattern keeps at least one layer, this one drops everything"),
+        ("0-", "cannot read '0-' in the pattern '0-'; write source layers like `0-4 7-11`"),
+        ("0-3 x", "cannot read 'x' in the pattern '0-3 x'"),
+        ("4b", "cannot read '4b'"),
+        ("0-3a", "cannot read '0-3a'"),
+        ("-1", "cannot read '-1'"),
+        ("1.5", "cannot read '1.5'"),
+        ("0,1", "cannot read '0,1'"),
+        ("\u0967", "cannot read '\u0967'"),
+        ("7-5", "the range 7-5 in the pattern '7-5' runs backwards; write 5-7"),
+        ("0-99999999", "layer 99999999 is out of reach: a pattern names layers 0-9999"),
+        ("9" * 5000, "cannot read"),
+    ],
+)
+def test_unreadable_text_is_one_clear_line(text: str, message: str) -> None:
+    with pytest.raises(PatternError) as caught:
+        Pattern.parse(text)
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("question", ["check", "dropped", "diagram", "layer_share"])
+def test_a_layer_the_model_does_not_have_is_named(question: str) -> None:
+    with pytest.raises(PatternError) as caught:
+        getattr(Pattern.parse("0-12"), question)(12)
+    assert str(caught.value) == ("pattern `0-12` names layer 12, but the model has layers 0-11 (counted from 0)")
+
+
+def test_counting_checks_the_layers_too() -> None:
+    with pytest.raises(PatternError, match="names layer 2, but the model has layers 0-1"):
+        Pattern.parse("0-2").parameters(PartCounts(1, (2, 2), (3, 3)))
+
+
+def test_halves_are_one_of_three_words() -> None:
+    with pytest.raises(PatternError, match="halves 'left' are unknown: use one of both, attention, ffn"):
+        Block(1, "left")  # type: ignore[arg-type]

@@ -1,0 +1,227 @@
+"""Search spaces: shipped files, both kinds, exact sizes, and one clear line for every mistake in a file."""
+
+import itertools
+import random
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import optuna
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from layersearch.errors import SpaceError
+from layersearch.pattern import Pattern
+from layersearch.search_space import SearchSpace, load, shipped
+
+settings.register_profile("same-every-time", derandomize=True, deadline=None)
+settings.load_profile("same-every-time")
+
+CHOICES = ("keep", "drop", "attention", "ffn", "duplicate")
+
+
+class Answers:
+    """A trial that answers from a dictionary, and complains about a choice that it was not offered."""
+
+    def __init__(self, answers: dict[str, str]) -> None:
+        self.answers = answers
+
+    def suggest_categorical(self, name: str, choices: Sequence[str]) -> str:
+        assert self.answers[name] in choices
+        return self.answers[name]
+
+
+def free_space(others: frozenset[str], low: int, more: int | None) -> SearchSpace:
+    return SearchSpace(
+        choices=("keep", *others),  # type: ignore[arg-type]
+        min_layers=low,
+        max_layers=None if more is None else low + more,
+        start=("top", "duplicate", "ffn-only"),
+    )
+
+
+free_spaces = st.builds(
+    free_space,
+    st.frozensets(st.sampled_from(CHOICES[1:]), min_size=1),
+    st.integers(1, 6),
+    st.none() | st.integers(0, 6),
+)
+
+
+def assignments(space: SearchSpace, num_layers: int) -> set[Pattern]:
+    """Every pattern of a space of choices, by trying all assignments."""
+    found = set()
+    for answers in itertools.product(space.choices, repeat=num_layers):
+        trial = Answers({f"layer_{layer}": choice for layer, choice in enumerate(answers)})
+        found.add(space.suggest(trial, num_layers))
+    return {pattern for pattern in found if pattern is not None}
+
+
+@given(free_spaces, st.integers(1, 4))
+def test_size_order_and_membership_agree_with_trying_everything(space: SearchSpace, num_layers: int) -> None:
+    listed = list(space.patterns(num_layers))
+    assert set(listed) == assignments(space, num_layers)
+    assert len(listed) == len(set(listed)) == space.size(num_layers)
+    assert Pattern.full(num_layers) in listed
+    assert all(space.params_of(pattern, num_layers) is not None for pattern in listed)
+
+
+@given(free_spaces, st.integers(1, 12), st.randoms(use_true_random=False))
+def test_what_is_drawn_can_be_enqueued_and_comes_back(space: SearchSpace, num_layers: int, rng: random.Random) -> None:
+    pattern = space.sample(num_layers, rng)
+    params = space.params_of(pattern, num_layers)
+    assert params is not None
+    assert list(params) == [f"layer_{layer}" for layer in range(num_layers)]
+    assert space.suggest(Answers(params), num_layers) == pattern
+
+
+@given(free_spaces, st.integers(1, 12))
+def test_start_points_are_inside_and_begin_with_the_unchanged_model(space: SearchSpace, num_layers: int) -> None:
+    starts = space.start_points(num_layers)
+    assert starts[0] == Pattern.full(num_layers)
+    assert len(set(starts)) == len(starts)
+    assert all(space.params_of(pattern, num_layers) is not None for pattern in starts)
+
+
+@pytest.mark.parametrize("name", shipped())
+@pytest.mark.parametrize("num_layers", [2, 6, 12, 24])
+def test_shipped_spaces_load_and_preview(name: str, num_layers: int) -> None:
+    space = load(name)
+    space.check(num_layers)
+    assert space.about
+    first = list(itertools.islice(space.patterns(num_layers), 100))
+    assert first[0] == Pattern.full(num_layers)
+    assert len(first) == min(100, space.size(num_layers))
+    for pattern in (*first, *space.start_points(num_layers), space.sample(num_layers, random.Random(0))):
+        pattern.check(num_layers)
+        params = space.params_of(pattern, num_layers)
+        assert params is not None
+        assert space.suggest(Answers(params), num_layers) == pattern
+
+
+def test_shipped_sizes() -> None:
+    assert shipped() == ("everything", "halves", "layers", "sajjad", "strategies")
+    assert load("layers").size(6) == 2**6 - 1
+    assert load("layers").size(24) == 2**24 - 1
+    assert load("halves").size(12) == 4**12 - 1
+    assert load("everything").size(12) == 5**12 - 1
+    # Sajjad's five for 6 layers: 5 + 5 + 3 + 3 + 2, the unchanged model, less `0-4` (top and alternate-even).
+    assert load("sajjad").size(6) == 18
+
+
+def test_start_points_take_a_small_k_of_every_strategy_first() -> None:
+    texts = [str(pattern) for pattern in load("layers").start_points(6)]
+    assert texts[:8] == ["0-5", "0-4", "0-3 5", "1-5", "0-3", "0-1 3 5", "0-2 4", "0-1 4-5"]
+    assert [str(p) for p in load("strategies").start_points(6)][:7] == [
+        "0-5", "0-4", "1-5", "0-3 5", "0-4 5a", "0-4 5f", "0-5 5",
+    ]  # fmt: skip
+
+
+def test_nothing_and_too_much_lie_outside() -> None:
+    space = SearchSpace(choices=("keep", "drop"), min_layers=2, max_layers=3)
+    assert space.suggest(Answers({f"layer_{i}": "drop" for i in range(4)}), 4) is None
+    assert space.suggest(Answers({"layer_0": "keep"} | {f"layer_{i}": "drop" for i in range(1, 4)}), 4) is None
+    assert space.params_of(Pattern.parse("0"), 4) is None
+    for text in ("0a 1-3", "0 0 1", "1 0", "0-2 1"):
+        assert space.params_of(Pattern.parse(text), 4) is None
+    assert space.suggest(Answers({f"layer_{i}": "keep" for i in range(4)}), 4) == Pattern.full(4)
+
+
+def test_a_space_of_strategies_suggests_from_its_list() -> None:
+    space = SearchSpace(strategies=("top", "bottom"), min_k=2, max_k=3)
+    assert [str(p) for p in space.patterns(6)] == ["0-5", "0-3", "2-5", "0-2", "3-5"]
+    assert space.size(6) == 5
+    assert space.params_of(Pattern.parse("0-4"), 6) is None
+    assert space.params_of(Pattern.parse("2-5"), 6) == {"pattern": "2-5"}
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_optuna_asks_and_enqueues(name: str) -> None:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    space, study = load(name), optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    starts = space.start_points(6)
+    for pattern in starts:
+        study.enqueue_trial(space.params_of(pattern, 6) or {})
+    assert tuple(space.suggest(study.ask(), 6) for _ in starts) == starts
+    for _ in range(20):
+        pattern_or_none = space.suggest(study.ask(), 6)
+        assert pattern_or_none is None or space.params_of(pattern_or_none, 6) is not None
+
+
+def test_every_pattern_is_equally_likely() -> None:
+    space, rng = SearchSpace(choices=("keep", "drop", "duplicate"), max_layers=2), random.Random(0)
+    drawn = [space.sample(3, rng) for _ in range(200 * space.size(3))]
+    counts = [drawn.count(pattern) for pattern in space.patterns(3)]
+    assert sum(counts) == len(drawn)
+    assert 140 < min(counts) <= max(counts) < 260
+
+
+def test_the_stable_text_ignores_wording_and_order(tmp_path: Path) -> None:
+    first, second = tmp_path / "a.toml", tmp_path / "b.toml"
+    first.write_text('choices = ["drop", "keep"]\nmin_layers = 1\n')
+    second.write_text('about = "other words"\nchoices = ["keep", "drop"]\n')
+    assert load(str(first)).canonical() == load(str(second)).canonical() == '{"choices": ["keep", "drop"]}'
+    second.write_text('choices = ["keep", "drop"]\nmin_layers = 2\n')
+    assert load(str(first)).canonical() != load(str(second)).canonical()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("choises = ['keep']", "unknown key `choises` (did you mean 'choices'?); allowed: about, choices, min_layers"),
+        (
+            "choices = ['keep', 'drp']",
+            "`choices` holds 'drp', which is unknown (did you mean 'drop'?); known: keep, drop",
+        ),
+        ("choices = ['keep', 3]", "`choices` holds '3', which is unknown; known: keep, drop"),
+        ("choices = ['keep']", "`choices` must hold 'keep' (the unchanged model is measured first) and at least one"),
+        ("choices = ['drop', 'ffn']", "`choices` must hold 'keep'"),
+        ("", "give either `choices` (what each layer may become) or `strategies`, not both and not none"),
+        ("strategies = []", "give either `choices`"),
+        ("strategies = ['top']\nchoices = ['keep', 'drop']", "give either `choices`"),
+        ("strategies = ['topp']", "`strategies`: strategy 'topp' is unknown (did you mean 'top'?); known: top, bottom"),
+        ("strategies = 'top'", "`strategies`: should be a list, got top"),
+        ("strategies = ['top']\nmin_layers = 2", "`min_layers` says nothing in a space of `strategies`; remove it"),
+        ("strategies = ['top']\nmin_k = 3\nmax_k = 1", "`min_k` is 3 and `max_k` is 1: nothing fits"),
+        ("choices = ['keep', 'drop']\nmax_k = 1", "`max_k` says nothing in a space of `choices`; remove it"),
+        ("choices = ['keep', 'drop']\nstart = ['tp']", "`start`: strategy 'tp' is unknown"),
+        ("choices = ['keep', 'drop']\nmin_layers = 0", "`min_layers`: should be greater than or equal to 1, got 0"),
+        ("choices = ['keep', 'drop']\nmin_layers = 'a'", "`min_layers`: should be a valid integer, got a"),
+        ("choices = ['keep', 'drop']\nmin_layers = 4\nmax_layers = 3", "`min_layers` is 4 and `max_layers` is 3: "),
+    ],
+)
+def test_a_mistake_in_a_file_is_one_line_with_file_and_key(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(text)
+    with pytest.raises(SpaceError) as caught:
+        load(str(file))
+    assert str(caught.value).startswith(f"search space {file}: {message}")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_no_toml_or_not_there(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text("choices = [")
+    with pytest.raises(SpaceError, match=r"mine\.toml cannot be read as TOML: "):
+        load(str(file))
+    with pytest.raises(SpaceError, match=r"no search space file .*other\.toml; shipped spaces: everything, halves"):
+        load(str(tmp_path / "other.toml"))
+    with pytest.raises(SpaceError, match=r"search space 'layrs' is unknown \(did you mean 'layers'\?\); known: every"):
+        load("layrs")
+
+
+def test_a_model_too_shallow_for_the_space() -> None:
+    space = SearchSpace(choices=("keep", "drop"), min_layers=9)
+    with pytest.raises(SpaceError, match=r'nothing but the unchanged model of 6 layers; widen .*"min_layers":9'):
+        space.check(6)
+    space.check(12)
+
+
+def test_the_light_modules_stay_light() -> None:
+    heavy = "torch ray transformers optuna numpy datasets"
+    names = "layersearch.search_space, layersearch.strategies, layersearch.models.families"
+    code = f"import sys, {names}; print(*sorted(set('{heavy}'.split()) & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "\n", "")
