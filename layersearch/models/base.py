@@ -127,20 +127,26 @@ def reset_head(model: PreTrainedModel, base: BaseModel, seed: int) -> None:
 
 def _fresh(folder: Path, model: PreTrainedModel, info: Mapping[str, Any]) -> tuple[str, ...]:
     """The parameters to draw anew, in the model's order; refuses a folder whose own layers or embeddings do not fit."""
-    mismatched = {key[0] if isinstance(key, tuple) else key for key in info["mismatched_keys"]}
-    fresh = {*info["missing_keys"], *mismatched}
-    body = f"{model.base_model_prefix}."
-    lacking = sorted(name for name in fresh if name.startswith(body) and ".pooler." not in name)
+    missing, misshapen = set(info["missing_keys"]), {name for name, *_ in info["mismatched_keys"]}
     stack = f"{family_of(model.config).stack}."
-    left_over = sorted(name for name in info["unexpected_keys"] if stack in name)
-    for what, names in (("lacks", lacking), ("has no place for", left_over)):
+    problems = {
+        "lack": {name for name in missing if _is_of_the_body(name, model)},
+        "have another shape for": {name for name in misshapen if _is_of_the_body(name, model)},
+        "are too many with": {name for name in info["unexpected_keys"] if stack in name},
+    }
+    for what, names in problems.items():
         if names:
             raise ModelError(
-                f"config.json and weights in {folder} do not belong together: the model {what} {names[0]} and "
-                f"{len(names) - 1} more; get the folder again"
+                f"config.json and weights in {folder} do not belong together: the weights {what} {min(names)} "
+                f"and {len(names) - 1} more; get the folder again"
             )
     layers_of(model)
-    return tuple(name for name, _ in model.named_parameters() if name in fresh)
+    return tuple(name for name, _ in model.named_parameters() if name in missing | misshapen)
+
+
+def _is_of_the_body(name: str, model: PreTrainedModel) -> bool:
+    """Whether a parameter has to come with the folder; a pooler is often not there, and belongs to the head then."""
+    return name.startswith(f"{model.base_model_prefix}.") and ".pooler." not in name
 
 
 def _require_folder(folder: Path) -> None:

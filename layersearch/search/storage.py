@@ -5,7 +5,6 @@ Knows: SQLAlchemy URLs, SQLite's and PostgreSQL's locks, Optuna's `RDBStorage`. 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
 import os
@@ -13,7 +12,8 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+import weakref
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
@@ -67,13 +67,29 @@ class PatientStorage(RDBStorage):
     def __init__(self, url: str, engine_kwargs: dict[str, Any], say: Say) -> None:
         super().__init__(url, engine_kwargs=engine_kwargs)
         self.say = say
+        self.waiting_since: float | None = None
+        threading.Thread(target=_tell_when_slow, args=(weakref.ref(self),), daemon=True).start()
+
+
+def _tell_when_slow(storage: weakref.ref[PatientStorage]) -> None:
+    """Watch one storage from a thread of its own, as long as it lives: a call that hangs in C cannot speak itself."""
+    told = 0.0
+    while (watched := storage()) is not None:
+        since, say = watched.waiting_since, watched.say
+        del watched
+        now = time.monotonic()
+        if since is not None and now - since > SAY_AFTER and (told < since or now - told > SAY_EVERY):
+            say(f"waiting for the database, locked or away for {now - since:.0f} s; nothing is lost")
+            told = now
+        time.sleep(SAY_AFTER / 6)
 
 
 def _patient(call: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(call)
     def waiting(self: PatientStorage, *args: Any, **kwargs: Any) -> Any:
         pause = 0.1
-        with _told_when_slow(self.say):
+        self.waiting_since = time.monotonic()
+        try:
             while True:
                 try:
                     return call(self, *args, **kwargs)
@@ -83,6 +99,8 @@ def _patient(call: Callable[..., Any]) -> Callable[..., Any]:
                 self.scoped_session.remove()
                 time.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
+        finally:
+            self.waiting_since = None
 
     return waiting
 
@@ -102,25 +120,6 @@ def _passes(error: BaseException) -> bool:
     if "sqlite" in type(cause.orig).__module__:
         return any(word in text for word in ("locked", "busy", "full"))
     return True
-
-
-@contextlib.contextmanager
-def _told_when_slow(say: Say) -> Iterator[None]:
-    """Say that the database is being waited for when the body takes longer than `SAY_AFTER` seconds."""
-    began = time.monotonic()
-    done = threading.Event()
-
-    def tell() -> None:
-        pause = SAY_AFTER
-        while not done.wait(pause):
-            say(f"waiting for the database: locked or away for {time.monotonic() - began:.0f} s; nothing is lost")
-            pause = SAY_EVERY
-
-    threading.Thread(target=tell, daemon=True).start()
-    try:
-        yield
-    finally:
-        done.set()
 
 
 def parse_url(text: str) -> sqlalchemy.URL:
@@ -269,7 +268,8 @@ def take_lease(storage: PatientStorage, url: sqlalchemy.URL, study: str, holder:
             ) from None
         lease._file = lock
     elif url.get_backend_name() == "postgresql":
-        lease._engine = storage.engine
+        # no pool: closing a connection must give its locks back
+        lease._engine = sqlalchemy.create_engine(storage.url, poolclass=sqlalchemy.NullPool)
         lease.renew()
     else:
         storage.say(

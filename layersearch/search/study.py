@@ -160,7 +160,7 @@ class Study:
         self._outbox.remove(outcome.number)
 
     def _record(self, outcome: Outcome) -> None:
-        trial = self._study.get_trials(deepcopy=False)[outcome.number]
+        trial = self._frozen(outcome.number)
         if trial.state == TrialState.FAIL and outcome.score is not None:
             self._add_late(trial, outcome)
         if trial.state != TrialState.RUNNING:
@@ -204,12 +204,15 @@ class Study:
         self, number: int, state: TrialState, attrs: Mapping[str, Any], values: Sequence[float] | None = None
     ) -> None:
         """Write attributes, then the state: Optuna takes no attribute afterwards."""
-        storage = self._study._storage
-        trial_id = storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number)
+        trial_id = self._frozen(number)._trial_id
         for name, value in attrs.items():
             if value is not None:
-                storage.set_trial_user_attr(trial_id, name, value)
+                self._study._storage.set_trial_user_attr(trial_id, name, value)
         self._study.tell(number, values, state=state, skip_if_finished=True)
+
+    def _frozen(self, number: int) -> FrozenTrial:
+        storage = self._study._storage
+        return storage.get_trial(storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number))
 
     # -- healing ---------------------------------------------------------------------------------------------------
 

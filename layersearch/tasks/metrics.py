@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from layersearch.errors import TrainingError
+
 Floats = NDArray[np.float64]
 Values = NDArray[Any]
 
-_MOST_DRAWS = 20_000_000
+_MOST_DRAWS = 10_000_000
 _DRAWS_AT_ONCE = 2_000_000
 _NO_SPREAD = 1e-12
 
@@ -64,8 +66,8 @@ def interval(
     """95 % percentile bootstrap interval of `metric` over the n examples (Efron 1979).
 
     The class metrics depend on the confusion matrix alone, and its resamples are multinomial, so they cost the same
-    for any n. The correlations draw n examples `resamples` times, or as often as 20 million draws allow, but at least
-    200 times. Raises FloatingPointError for a prediction that is not finite.
+    for any n. The correlations draw n examples `resamples` times, or as often as 10 million draws allow, but at least
+    200 times. Raises TrainingError for a prediction that is not finite.
     """
     rng = np.random.default_rng(seed)
     if metric in _OF_CONFUSION:
@@ -86,6 +88,8 @@ def evaluate_module(metric: str) -> Any:
     `evaluate_module("f1").compute(predictions=[...], references=[...])` answers `{"f1": ...}`. It is the second opinion
     that the tests hold this file's functions against; those are faster and import nothing.
     """
+    if metric not in METRICS:
+        raise ValueError(f"no metric {metric!r}; there are {', '.join(METRICS)}")
     import datasets  # type: ignore[import-untyped]
     import evaluate  # type: ignore[import-untyped]
 
@@ -121,13 +125,13 @@ def _reference_score(metric: str, predictions: Values, labels: Values) -> float:
 
 
 def _checked(predictions: Values, labels: Values) -> tuple[Floats, Floats]:
-    """Both sides as float64 [n]; raises FloatingPointError where a value is NaN or infinite."""
+    """Both sides as float64 [n]; raises TrainingError where a value is NaN or infinite."""
     x, y = np.asarray(predictions, dtype=np.float64), np.asarray(labels, dtype=np.float64)
     if x.shape != y.shape or x.ndim != 1 or not len(x):
         raise ValueError(f"predictions {x.shape} and labels {y.shape} must be two equally long, non-empty lists")
     for name, values in (("predictions", x), ("labels", y)):
         if bad := int(np.sum(~np.isfinite(values))):
-            raise FloatingPointError(f"{bad} of {len(values)} {name} are not finite, so there is no score")
+            raise TrainingError(f"{bad} of {len(values)} {name} are not finite, so there is no score")
     return x, y
 
 

@@ -12,7 +12,7 @@ from layersearch.search.study import Study
 from layersearch.search_space import SearchSpace
 from layersearch.training.evaluator import Job, Outcome
 
-LAYERS = 6
+LAYERS = 4
 COUNTS = PartCounts(fixed=1000, attention=(40,) * LAYERS, ffn=(60,) * LAYERS)
 SPACE = SearchSpace(choices=("keep", "drop"), start=("top", "bottom"))
 
@@ -32,17 +32,29 @@ def open_study(
     say: Callable[[str], None] = lambda _: None,
     sampler: str = "NSGAIISampler",
 ) -> Study:
-    """Open a study as `run` does, and queue its start points. The lease goes when the study is collected."""
+    """Open a study as `run` does, and queue its start points; closed after the test."""
     url = parse_url(storage)
     database = open_storage(url, say, create=True)
     lease = take_lease(database, url, name, "the test")
     study = Study(
         database, name, wanted or purpose(), lease, folder / name, num_layers=LAYERS, space=space, sampler=sampler
     )
+    opened.append(study)
     study.heal()
     if space is not None:
         study.enqueue_start_points()
     return study
+
+
+opened: list[Study] = []
+
+
+def close_all() -> None:
+    """Give every lease back and close every connection (tests/search/conftest.py calls it after each test)."""
+    while opened:
+        study = opened.pop()
+        study._lease.release()
+        study._study._storage._backend.engine.dispose()  # type: ignore[attr-defined]
 
 
 def outcome_of(job: Job) -> Outcome:

@@ -1,0 +1,290 @@
+"""Exports: what gets its name opens in a fresh process with plain transformers, and a wrong folder never does."""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerFast
+
+from layersearch.errors import ExportError, ModelError
+from layersearch.models import checkpoint
+from layersearch.models import export as module
+from layersearch.models.base import load_base
+from layersearch.models.card import ModelCard, Score, write_card
+from layersearch.models.export import Case, export, prove, write_folder
+from layersearch.models.proof import examine
+from layersearch.models.surgery import build
+from layersearch.pattern import Pattern
+
+from .conftest import LAYERS
+
+TEXTS = [("a man eats", "somebody eats"), ("the cat sat on the mat and looked", "dogs bark"), ("no", "yes")]
+CARD = ModelCard(
+    base_model="someone/base-model",
+    revision="abc123",
+    task="mrpc",
+    metric="accuracy",
+    scores=(Score("search split", 0.85, 0.84, (0.80, 0.88)), Score("validation, mean of 3 seeds", 0.86, 0.83)),
+    baseline_parameters=20_000,
+    recipe={"lr": 5e-5, "epochs": 3},
+    seed=42,
+    versions={"torch": "2.13.0"},
+    command="layersearch run --model someone/base-model --task mrpc",
+)
+
+
+@pytest.fixture
+def tokenizer() -> PreTrainedTokenizerFast:
+    """Words of TEXTS as numbers; 1 is the padding, as RoBERTa wants it."""
+    words = sorted({word for pair in TEXTS for text in pair for word in text.split()})
+    vocabulary = {token: number for number, token in enumerate(["[UNK]", "[PAD]", "[SEP]", *words])}
+    backend = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    backend.post_processor = processors.TemplateProcessing(
+        single="$A [SEP]", pair="$A [SEP] $B [SEP]", special_tokens=[("[SEP]", 2)]
+    )
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=backend, unk_token="[UNK]", pad_token="[PAD]", sep_token="[SEP]"
+    )
+
+
+@pytest.fixture
+def tokenizer_folder(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> Path:
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    return tmp_path / "tokenizer"
+
+
+@pytest.fixture
+def source(make_tiny: Callable[[str], PreTrainedModel], tmp_path: Path) -> Callable[[str], Path]:
+    """A checkpoint of a tiny BERT with the given pattern."""
+
+    def write(text: str) -> Path:
+        pattern = Pattern.parse(text)
+        candidate = build(make_tiny("bert"), pattern)
+        checkpoint.save(candidate, pattern, tmp_path / "kept", source_layers=LAYERS, extras={"trial": 7})
+        return tmp_path / "kept"
+
+    return write
+
+
+@pytest.fixture
+def written(
+    make_tiny: Callable[[str], PreTrainedModel], tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> tuple[Path, Case]:
+    """An unproven export of a tiny BERT, and what it has to reproduce."""
+    folder = tmp_path / "written"
+    folder.mkdir()
+    return folder, write_folder(build(make_tiny("bert"), Pattern.parse("0-1 3")), tokenizer, folder, TEXTS, 16)
+
+
+def swap_layers(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    other = {"0": "1", "1": "0"}
+    swapped = {}
+    for name, tensor in tensors.items():
+        parts = name.split(".")
+        if parts[:3] == ["bert", "encoder", "layer"]:
+            parts[3] = other.get(parts[3], parts[3])
+        swapped[".".join(parts)] = tensor.clone()
+    save_file(swapped, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def config_with(**values: Any) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        file = folder / "config.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | values))
+
+    return change
+
+
+def other_words(folder: Path) -> None:
+    file = folder / "tokenizer.json"
+    values = json.loads(file.read_text())
+    words = values["model"]["vocab"]
+    words["cat"], words["mat"] = words["mat"], words["cat"]
+    file.write_text(json.dumps(values))
+
+
+def test_a_proven_folder_opens_and_says_what_it_is(
+    source: Callable[[str], Path], tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    to = tmp_path / "exports" / "mine"
+    proof = export(source("0-1 1 3"), to, tokenizer_folder, TEXTS, CARD)
+    assert sorted(os.listdir(to)) == [
+        "README.md", "config.json", "layersearch.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
+    ]  # fmt: skip
+    assert os.listdir(to.parent) == ["mine"]
+    model = AutoModelForSequenceClassification.from_pretrained(to)
+    assert (proof.folder, proof.inputs, proof.parameters) == (to, 3, sum(p.numel() for p in model.parameters()))
+    assert proof.max_difference <= proof.tolerance <= 1e-4
+    record = json.loads((to / "layersearch.json").read_text())
+    assert (record["pattern"], record["checkpoint"]) == ("0-1 1 3", {"trial": 7})
+    assert record["weights_sha256"] == checkpoint.sha256_of(to / "model.safetensors")
+    assert record["proof"]["max_difference"] == proof.max_difference
+    for file in to.glob("*.json"):
+        assert str(tmp_path) not in file.read_text()
+    assert "local_files_only" not in (to / "tokenizer_config.json").read_text()
+
+
+def test_minilm_exports(minilm: Path, tmp_path: Path) -> None:
+    base, pattern = load_base(minilm, num_labels=2, kind="classification"), Pattern.parse("0-2 5")
+    candidate = build(base.model, pattern)
+    checkpoint.save(candidate, pattern, tmp_path / "kept", source_layers=6, extras={})
+    proof = export(tmp_path / "kept", tmp_path / "mine", minilm, TEXTS, CARD)
+    assert proof.parameters == 22_713_986 - 2 * 1_774_464
+    assert proof.seconds < 60
+
+
+@torch.no_grad()
+def test_every_family_reproduces_its_numbers(
+    tiny: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    (tmp_path / "it").mkdir()
+    case = write_folder(build(tiny, Pattern.parse("0 0 2-3")), tokenizer, tmp_path / "it", TEXTS, 16)
+    answer = examine(tmp_path / "it", asdict(case))
+    assert answer["failed"] == []
+    assert answer["max_difference"] <= case.tolerance
+
+
+@pytest.mark.parametrize(
+    ("damage", "checks"),
+    [
+        (config_with(num_hidden_layers=4), ["missing keys", "parameters: "]),
+        (config_with(num_hidden_layers=2), ["unexpected keys", "parameters: "]),
+        (config_with(hidden_act="relu"), ["logits: they differ by up to "]),
+        (other_words, ["tokenizer: other token ids for the same texts"]),
+        (swap_layers, ["logits: they differ by up to "]),
+    ],
+)
+def test_a_wrong_folder_fails_the_examination(
+    written: tuple[Path, Case], damage: Callable[[Path], None], checks: list[str]
+) -> None:
+    folder, case = written
+    damage(folder)
+    failed = examine(folder, asdict(case))["failed"]
+    for check in checks:
+        assert any(text.startswith(check) for text in failed), failed
+
+
+def test_a_wrong_expectation_is_told_with_numbers(written: tuple[Path, Case]) -> None:
+    folder, case = written
+    shifted = [[value + 0.01 for value in row] for row in case.logits]
+    assert examine(folder, asdict(replace(case, logits=shifted)))["failed"] == [
+        f"logits: they differ by up to 0.01, allowed are {case.tolerance:.3g}"
+    ]
+    assert examine(folder, asdict(replace(case, parameters=5)))["failed"] == [
+        f"parameters: {case.parameters} instead of 5"
+    ]
+    assert examine(folder, asdict(replace(case, logits=[[0.0]])))["failed"] == [
+        "logits: shape [3, 3] instead of [1, 1]"
+    ]
+    nan = [[float("nan")] * 3] * 3
+    assert examine(folder, asdict(replace(case, logits=nan)))["failed"] != []
+
+
+def test_a_truncated_file_is_not_proven(written: tuple[Path, Case]) -> None:
+    folder, case = written
+    os.truncate(folder / "model.safetensors", 2000)
+    with pytest.raises(ExportError) as caught:
+        prove(folder, case)
+    assert str(caught.value).startswith(
+        "the exported folder could not be opened in a fresh process, so it is not kept: "
+    )
+    assert "SafetensorError" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_export_that_fails_its_proof_leaves_nothing(
+    source: Callable[[str], Path], tokenizer_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write_wrongly(model: PreTrainedModel, tokenizer: Any, folder: Path, *others: Any) -> Case:
+        case = write_folder(model, tokenizer, folder, *others)
+        swap_layers(folder)
+        return case
+
+    monkeypatch.setattr(module, "write_folder", write_wrongly)
+    with pytest.raises(
+        ExportError, match=r"did not pass its proof, so it is not kept: logits: they differ by up to \d"
+    ):
+        export(source("0-1 3"), tmp_path / "out" / "mine", tokenizer_folder, TEXTS, CARD)
+    assert os.listdir(tmp_path / "out") == []
+
+
+def test_a_proof_that_hangs_is_given_up(
+    source: Callable[[str], Path], tokenizer_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_PATIENCE", 0.01)
+    with pytest.raises(ExportError, match="the proof of the export took more than 0 s; try again"):
+        export(source("0-1 3"), tmp_path / "mine", tokenizer_folder, TEXTS, CARD)
+    assert not (tmp_path / "mine").exists()
+
+
+@pytest.mark.parametrize("text", ["0 1a 2-3", "0-2 3f"])
+def test_halves_are_not_available_yet(source: Callable[[str], Path], tmp_path: Path, text: str) -> None:
+    with pytest.raises(ExportError) as caught:
+        export(source(text), tmp_path / "mine", tmp_path, TEXTS, CARD)
+    assert str(caught.value) == (
+        f"the pattern `{text}` has halved layers, and a folder for those is not available yet: plain transformers "
+        "code has no such layer; choose a trial whose pattern has whole layers only, or search the space `layers`, "
+        "which has no others"
+    )
+
+
+def test_a_place_that_is_taken_stays_as_it_is(source: Callable[[str], Path], tmp_path: Path) -> None:
+    taken = tmp_path / "taken"
+    taken.mkdir()
+    (taken / "notes.txt").write_text("mine")
+    for place in (taken, taken / "notes.txt"):
+        with pytest.raises(
+            ExportError, match="exists and is not an empty folder; choose a new folder, nothing was written"
+        ):
+            export(source("0-3"), place, tmp_path, TEXTS, CARD)
+    assert (taken / "notes.txt").read_text() == "mine"
+    assert os.listdir(taken) == ["notes.txt"]
+
+
+def test_a_damaged_checkpoint_or_tokenizer_is_named(
+    source: Callable[[str], Path], tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    kept = source("0-3")
+    with pytest.raises(ExportError, match=r"the tokenizer in .*nowhere cannot be opened: "):
+        export(kept, tmp_path / "mine", tmp_path / "nowhere", TEXTS, CARD)
+    with pytest.raises(ExportError, match=r"cannot write .*mine: (File exists|Not a directory); choose another folder"):
+        export(kept, kept / "manifest.json" / "mine", tokenizer_folder, TEXTS, CARD)
+    os.truncate(kept / "model.safetensors", 2000)
+    with pytest.raises(ModelError, match=r"model\.safetensors is damaged"):
+        export(kept, tmp_path / "mine", tokenizer_folder, TEXTS, CARD)
+    assert not (tmp_path / "mine").exists()
+
+
+def test_the_card_states_the_facts(source: Callable[[str], Path]) -> None:
+    manifest = checkpoint.read(source("0-1 1 3"))
+    card = write_card(CARD, manifest)
+    assert card.startswith("---\nbase_model: someone/base-model\nlibrary_name: transformers\n")
+    for fact in (
+        "| pattern | `0-1 1 3` |",
+        "`█2·█`",
+        "| source layers, counted from 0 | 0, 1, 1, 3 |",
+        "| dropped of 0-3 | 2 |",
+        f"| parameters | {manifest.parameters:,} of 20,000 ({manifest.parameters / 20_000:.1%}) |",
+        "| search split | 0.8500 | 0.8400 | 0.8000 to 0.8800 |",
+        "| validation, mean of 3 seeds | 0.8600 | 0.8300 |  |",
+        "(revision `abc123`)",
+        "Seed 42. Recipe: lr 5e-05, epochs 3.",
+        "Versions: torch 2.13.0.",
+        "    layersearch run --model someone/base-model --task mrpc\n",
+    ):
+        assert fact in card
+
+
+def test_a_folder_of_the_user_is_no_hub_name(source: Callable[[str], Path]) -> None:
+    card = write_card(replace(CARD, base_model="/home/me/model", revision=None), checkpoint.read(source("0-3")))
+    assert "base_model:" not in card
+    assert "from `/home/me/model` for the task" in card
