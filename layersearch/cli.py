@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from layersearch.errors import Interrupted, LayersearchError
+from layersearch.errors import LayersearchError, StoppedError
 
 if TYPE_CHECKING:
     from layersearch.search.run import How, What
@@ -222,7 +222,7 @@ def main() -> None:
     """Run the command line; a LayersearchError becomes one line and exit 1, a stop exit 130, a bug a trace."""
     try:
         app(standalone_mode=True)
-    except Interrupted as stop:
+    except StoppedError as stop:
         _say(str(stop))
         sys.exit(130)
     except LayersearchError as error:

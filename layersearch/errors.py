@@ -37,5 +37,5 @@ class TrainingError(LayersearchError):
     """A candidate whose training or scoring gave no usable number."""
 
 
-class Interrupted(LayersearchError):
+class StoppedError(LayersearchError):
     """The user asked to stop (Ctrl-C or SIGTERM); what was finished is in the study."""

@@ -41,7 +41,8 @@ def local_model(model: str, revision: str | None = None) -> tuple[Path, str]:
         return _given_folder(Path(model).expanduser(), revision)
     if not _is_hub_name(model):
         raise ModelError(
-            f"model {model!r} is neither a folder that exists nor a hub name (name or owner/name) nor package:NAME/FOLDER"
+            f"model {model!r} does not exist as a folder and is no hub name: give a folder, name, owner/name or"
+            " package:NAME/FOLDER"
         )
     folder = _cached_model(model, revision) or _fetched_model(model, revision)
     return folder, folder.name

@@ -16,9 +16,9 @@ from layersearch.errors import ModelError
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
-StandIn = Literal["input", "input, None", "residual", "zeros", "zeros, None"]
-"""What a module that stands in for a dropped one returns: its first input (alone or as attention modules do, with None
-for the weights), its second input, or zeros like its first input where the layer itself adds the residual."""
+StandIn = Literal["input", "input, None", "zeros", "zeros, None"]
+"""What a module that stands in for a dropped one returns: its first input, or zeros like it where the layer itself adds
+the residual; alone, or as attention modules do, with None for the attention weights."""
 
 Half = tuple[tuple[str, StandIn], ...]
 """The sub-modules of a layer that make up one half, each with its stand-in; together they must be the identity."""
@@ -41,7 +41,7 @@ class Family:
 
 
 _BERT_ATTENTION: Half = (("attention", "input, None"),)
-_BERT_FFN: Half = (("intermediate", "input"), ("output", "residual"))
+_BERT_FFN: Half = (("intermediate", "input"), ("output", "input"))
 
 _ROWS = (
     Family("bert", "encoder.layer", "num_hidden_layers", _BERT_ATTENTION, _BERT_FFN),

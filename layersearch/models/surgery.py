@@ -19,12 +19,11 @@ from layersearch.errors import ModelError
 from layersearch.models.families import Family, Half, StandIn, family_of
 from layersearch.pattern import Block, Pattern
 
-_ANSWERS: dict[StandIn, Callable[..., Any]] = {
-    "input": lambda hidden, *_: hidden,
-    "input, None": lambda hidden, *_: (hidden, None),
-    "residual": lambda _, residual: residual,
-    "zeros": lambda hidden, *_: torch.zeros_like(hidden),
-    "zeros, None": lambda hidden, *_: (torch.zeros_like(hidden), None),
+_ANSWERS: dict[StandIn, Callable[[torch.Tensor], Any]] = {
+    "input": lambda hidden: hidden,
+    "input, None": lambda hidden: (hidden, None),
+    "zeros": torch.zeros_like,
+    "zeros, None": lambda hidden: (torch.zeros_like(hidden), None),
 }
 
 
@@ -35,8 +34,8 @@ class Dropped(nn.Module):
         super().__init__()
         self.answer = answer
 
-    def forward(self, hidden_states: torch.Tensor, *others: torch.Tensor | None, **_: object) -> Any:
-        return _ANSWERS[self.answer](hidden_states, *others)
+    def forward(self, hidden_states: torch.Tensor, *_: object, **__: object) -> Any:
+        return _ANSWERS[self.answer](hidden_states)
 
     def extra_repr(self) -> str:
         return self.answer

@@ -1,6 +1,7 @@
 """What a terminal shows: live progress of a run, the front as a table, a plan.
 
-Knows: rich, rows and records. Does not know: SQL, Ray, models. Results go to standard output, progress to standard error.
+Knows: rich, rows and records. Does not know: SQL, Ray, models. Results go to standard output, the rest
+to standard error.
 """
 
 from __future__ import annotations
@@ -142,7 +143,7 @@ def front_table(
     confirmed: dict[str, Confirmed],
     metric: str = "score",
 ) -> Table:
-    """The front, largest first: pattern, parameters and share, score with interval, score kept, seconds, confirmation."""
+    """The front, largest first, with its scores relative to `baseline` and its confirmation where there is one."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("trial", "layers", "pattern"):
         table.add_column(title, no_wrap=title != "pattern")
@@ -171,7 +172,7 @@ def _cells(
         "" if kept is None else f"{kept:.1%}",
         "" if row.train_seconds is None else f"{row.train_seconds:.0f}",
     ]
-    return cells + [_confirmed_cell(confirmed.get(row.pattern))] if confirmed else cells
+    return [*cells, _confirmed_cell(confirmed.get(row.pattern))] if confirmed else cells
 
 
 def _confirmed_cell(found: Confirmed | None) -> str:

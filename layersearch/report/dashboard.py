@@ -52,7 +52,7 @@ def _refuse(start_response: StartResponse, reason: str) -> Iterable[bytes]:
 
 
 def serve(storage_text: str, port: int, *, writable: bool, say: Callable[[str], None]) -> None:
-    """Serve the dashboard until Ctrl-C. Raises StudyError for a storage that cannot be opened or a port that is taken."""
+    """Serve the dashboard until Ctrl-C. Raises StudyError for a storage that cannot be opened or a taken port."""
     from optuna_dashboard import wsgi
 
     storage = open_storage(parse_url(storage_text), say, create=False)

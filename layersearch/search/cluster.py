@@ -30,6 +30,7 @@ _ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
     "HF_HUB_OFFLINE": "1",
     "TOKENIZERS_PARALLELISM": "false",
@@ -54,36 +55,31 @@ def _tune(
     threads: int,
     scratch: Path,
 ) -> None:
+    import ray
     from ray import tune
 
     from layersearch.search.searcher import LayerSearcher, StopWhenAsked
-    from layersearch.search.worker import Worker
+    from layersearch.search.worker import Shared, Worker
 
     stalls = how.folder / "stalls"
-    parts: dict[str, Any] = {
-        "base": evaluator.base.arrays(),
-        "task": evaluator.task,
-        "recipe": evaluator.recipe,
-        "data": dict(evaluator.data),
-        "device": evaluator.device,
-        "threads": threads,
-        "stalls": str(stalls),
-        "stall_seconds": how.stall_seconds,
-    }
+    parts = {**vars(evaluator), "base": evaluator.base.arrays()}
+    shared = Shared((ray.put(parts),), threads, str(stalls), how.stall_seconds)
     searcher = LayerSearcher(driver, workers, stalls, how.stall_seconds)
     tuner = tune.Tuner(
-        tune.with_resources(tune.with_parameters(Worker, parts=parts), resources),
+        tune.with_resources(tune.with_parameters(Worker, shared=shared), resources),
         tune_config=tune.TuneConfig(
             search_alg=searcher, num_samples=-1, reuse_actors=True, max_concurrent_trials=workers
         ),
         run_config=tune.RunConfig(
             name="tune",
             storage_path=str(scratch / "tune"),
-            stop=StopWhenAsked(driver),
+            stop=StopWhenAsked(searcher),
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=0),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
         ),
     )
+    logging.getLogger("ray").setLevel(logging.CRITICAL)  # what fails is told by the driver, in a line
     try:
         tuner.fit()
     finally:

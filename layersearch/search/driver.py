@@ -88,7 +88,7 @@ class Driver:
         self._running.pop(outcome.number, None)
         self._write_trace(outcome)
         self.study.tell(outcome)
-        if outcome.score is None and not outcome.lost:
+        if outcome.score is None and (outcome.died or not outcome.lost):
             self._failures.append(outcome.reason or "")
         self._succeeded += outcome.score is not None
         self._exhausted = False

@@ -5,7 +5,6 @@ Knows: one small JSON file an outcome in one folder. Does not know: the study.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +24,7 @@ class Outbox:
         target = self._file(outcome.number)
         half = target.with_suffix(".half")
         with half.open("w") as file:
-            json.dump(outcome.as_dict(), file)
+            file.write(outcome.as_json())
             file.flush()
             os.fsync(file.fileno())
         half.replace(target)
@@ -40,7 +39,7 @@ class Outbox:
     def pending(self) -> Iterator[Outcome]:
         """The outcomes that were finished and not told, by trial number."""
         for file in sorted(self._folder.glob("*.json")):
-            yield Outcome.from_dict(json.loads(file.read_text()))
+            yield Outcome.from_json(file.read_text())
 
     def _file(self, number: int) -> Path:
         return self._folder / f"{number:06d}.json"

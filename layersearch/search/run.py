@@ -15,11 +15,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from layersearch import hub
-from layersearch.errors import Interrupted, LayersearchError
-from layersearch.models.base import BaseModel, load_base
+from layersearch.errors import LayersearchError, StoppedError
+from layersearch.models.base import load_base, load_config
 from layersearch.models.costs import count_parts
 from layersearch.pattern import PartCounts, Pattern
 from layersearch.search.driver import Driver, Watcher, front_to_confirm
@@ -33,9 +33,6 @@ from layersearch.tasks import load_task
 from layersearch.tasks.task import Encoded, Splits, Task
 from layersearch.training.evaluator import Evaluator
 from layersearch.training.recipe import Recipe
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedConfig
 
 HOLDOUT = 0.15
 
@@ -109,7 +106,7 @@ def prepare(what: What) -> Prepared:
     if not 0 < what.holdout < 1:
         raise LayersearchError(f"--holdout {what.holdout} is not a share between 0 and 1; 0.15 is usual")
     folder, revision = hub.local_model(what.model, what.revision)
-    counts = count_parts(_config(folder, task))
+    counts = count_parts(load_config(folder, num_labels=task.num_labels, kind=task.kind))
     space.check(counts.num_layers)
     splits = task.splits(what.holdout, what.recipe.seed)
     values: dict[str, Any] = {
@@ -126,23 +123,10 @@ def prepare(what: What) -> Prepared:
     return Prepared(what, task, splits, space, counts, folder, purpose)
 
 
-def _config(folder: Path, task: Task) -> PreTrainedConfig:
-    """The model's configuration with the task's head."""
-    from transformers import AutoConfig
-
-    from layersearch.models.base import quiet
-
-    with quiet():
-        config: PreTrainedConfig = AutoConfig.from_pretrained(
-            folder, num_labels=task.num_labels, local_files_only=True, trust_remote_code=False
-        )
-    return config
-
-
 def run(what: What, how: How, *, trials: int, confirm: int, watcher: Watcher, command: str = "") -> Study:
     """Search until the study holds `trials` complete trials, then confirm its front with `confirm` fresh seeds each.
 
-    The same call continues a study that is already there. Raises Interrupted after a clean stop (Ctrl-C, SIGTERM);
+    The same call continues a study that is already there. Raises StoppedError after a clean stop (Ctrl-C, SIGTERM);
     everything finished until then is in the study. `command` is written down as what made it.
     """
     prepared = prepare(what)
@@ -168,7 +152,7 @@ def run(what: What, how: How, *, trials: int, confirm: int, watcher: Watcher, co
 
                 run_with_ray(driver, evaluator, how)
         if driver.stopping:
-            raise Interrupted("stopped; every finished trial is in the study. The same command goes on from here")
+            raise StoppedError("stopped; every finished trial is in the study. The same command goes on from here")
         return studies.search
 
 
@@ -177,7 +161,7 @@ def run_inline(driver: Driver, evaluator: Evaluator) -> None:
 
     def heartbeat(_share: float) -> None:
         if driver.stopping:
-            raise Interrupted("stopped")
+            raise StoppedError("stopped")
 
     while not driver.done:
         job = driver.next_job()
@@ -185,7 +169,7 @@ def run_inline(driver: Driver, evaluator: Evaluator) -> None:
             continue
         try:
             driver.finish(evaluator(job, heartbeat))
-        except Interrupted:
+        except StoppedError:
             driver.abandon("stopped before it was finished")
 
 
@@ -267,7 +251,7 @@ def make_evaluator(prepared: Prepared, how: How) -> Evaluator:
 
     task, recipe = prepared.task, prepared.what.recipe
     tokenizer = AutoTokenizer.from_pretrained(prepared.folder, local_files_only=True, trust_remote_code=False)
-    base: BaseModel = load_base(prepared.folder, num_labels=task.num_labels, kind=task.kind)
+    base = load_base(prepared.folder, num_labels=task.num_labels, kind=task.kind)
     parts = {"train": prepared.splits.train, "search": prepared.splits.search, "validation": prepared.splits.validation}
     data: Mapping[str, Encoded] = {
         name: task.encode(examples, tokenizer, recipe.max_length) for name, examples in parts.items()
@@ -276,7 +260,7 @@ def make_evaluator(prepared: Prepared, how: How) -> Evaluator:
 
 
 def resolve_device(name: str) -> str:
-    """Resolve a name: "auto" becomes the GPU if there is one, else the processor. Raises LayersearchError for an absent device."""
+    """The GPU for "auto" if there is one, else the processor. Raises LayersearchError for an absent device."""
     import torch
 
     if name == "auto":

@@ -7,10 +7,14 @@ nothing here is pickled, and a run that ends is continued from the study alone (
 
 from __future__ import annotations
 
+import os
+import threading
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray.tune import Stopper
 from ray.tune.search import Searcher
 
@@ -18,8 +22,11 @@ from layersearch.errors import LayersearchError
 from layersearch.search.driver import Driver
 from layersearch.training.evaluator import Job, Outcome
 
+LOOK_SECONDS = 10.0  # between two looks at whether Ray's node lives: Tune itself would wait for ever (FACTS.md B9)
+LEAVE_SECONDS = 20.0  # after which a Ray that does not end is left to itself
 
-class LayerSearcher(Searcher):  # type: ignore[misc]
+
+class LayerSearcher(Searcher):
     """Asks the driver for jobs and tells it outcomes. `error` holds what ended the run early, if anything did.
 
     Tune calls these methods from its event loop; an exception there would make it train a finished trial again, so
@@ -35,7 +42,7 @@ class LayerSearcher(Searcher):  # type: ignore[misc]
         self._stall_seconds = stall_seconds
         self._jobs: dict[str, Job] = {}
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         """The next job as Tune's config, None while there is none, FINISHED at the end."""
         if self.error is not None or self._driver.done:
             return str(Searcher.FINISHED)
@@ -44,8 +51,7 @@ class LayerSearcher(Searcher):  # type: ignore[misc]
         try:
             job = self._driver.next_job()
         except LayersearchError as error:
-            self.error = error
-            self._driver.stopping = True
+            self.fail(error)
             return None
         if job is None:
             return str(Searcher.FINISHED) if self._driver.done else None
@@ -60,14 +66,28 @@ class LayerSearcher(Searcher):  # type: ignore[misc]
         try:
             self._driver.finish(self._outcome(job, result, error))
         except LayersearchError as problem:
-            self.error = self.error or problem
-            self._driver.stopping = True
+            self.fail(problem)
+
+    def fail(self, error: LayersearchError) -> None:
+        """End the run with `error`, the first of them."""
+        self.error = self.error or error
+        self._driver.stopping = True
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the run is to end before its work is done."""
+        return self._driver.stopping
+
+    def settle(self) -> None:
+        """Queue again what is out."""
+        self._jobs.clear()
+        self._driver.abandon("stopped before it was finished")
 
     def _outcome(self, job: Job, result: dict[str, Any] | None, error: bool) -> Outcome:
         if not error and result and "outcome" in result:
-            return Outcome.from_dict(result["outcome"])
+            return Outcome.from_json(result["outcome"])
         lost = Outcome(job.number, job.pattern, job.seed, reason="stopped before it was finished", lost=True)
-        if not error:
+        if self.stopping:
             return lost
         stall = self._stalls / f"{job.number}.txt"
         if stall.exists() and stall.stat().st_size:
@@ -90,20 +110,40 @@ class LayerSearcher(Searcher):  # type: ignore[misc]
         return {}
 
 
-class StopWhenAsked(Stopper):  # type: ignore[misc]
-    """Ends the Tune run when the driver stops (Ctrl-C, SIGTERM, an error) or has nothing left."""
+class StopWhenAsked(Stopper):
+    """Ends the Tune run when the driver stops (Ctrl-C, SIGTERM, an error) or when Ray itself is gone.
 
-    def __init__(self, driver: Driver) -> None:
-        self._driver = driver
+    Tune asks it at every turn of its loop, about ten times a second.
+    """
+
+    def __init__(self, searcher: LayerSearcher) -> None:
+        self._searcher = searcher
+        self._looked = time.monotonic()
+        self._leaving = False
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:  # noqa: ARG002
         """No single trial is stopped here."""
         return False
 
     def stop_all(self) -> bool:
-        """Whether all of Tune stops."""
-        return self._driver.stopping
+        """Whether all of Tune stops; settles the study at once, because Tune may take its time or never end."""
+        now = time.monotonic()
+        if now - self._looked > LOOK_SECONDS:
+            self._looked = now
+            if not any(node["Alive"] for node in ray.nodes()):  # type: ignore[no-untyped-call]
+                self._searcher.fail(LayersearchError("Ray's node has died; run the same command again to go on"))
+        if self._searcher.stopping and not self._leaving:
+            self._leaving = True
+            self._searcher.settle()
+            threading.Thread(target=_leave_late, daemon=True).start()
+        return self._searcher.stopping
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing of the study goes into Tune's pickles."""
         return {}
+
+
+def _leave_late() -> None:
+    """End the process if Ray cannot be ended in time (its daemons may have got the signal too); all is settled."""
+    time.sleep(LEAVE_SECONDS)
+    os._exit(130)

@@ -31,8 +31,8 @@ _LIBRARIES = ("layersearch", "torch", "transformers", "ray", "optuna", "datasets
 def ship(record: Record, number: int, to: Path, how: How, say: Say) -> Proof:
     """Export trial `number` to the folder `to`, proven; trains it again first if its weights were not kept.
 
-    Raises StudyError for a trial without a score, ExportError for a pattern with halves, a folder that is not empty or a
-    failed proof.
+    Raises StudyError for a trial without a score, ExportError for a pattern with halves, a folder that holds something
+    or a failed proof.
     """
     row = record.trial(number)
     check_exportable(Pattern.parse(row.pattern))

@@ -7,37 +7,54 @@ from __future__ import annotations
 
 import faulthandler
 import time
+import traceback
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import ray.tune
 
 from layersearch.models.base import from_arrays
-from layersearch.training.evaluator import Evaluator, Job
+from layersearch.training.evaluator import Evaluator, Job, Outcome
 
 REARM_SECONDS = 1.0  # the watchdog is set again at most this often
 
 
-class Worker(ray.tune.Trainable):  # type: ignore[misc]
+@dataclass(frozen=True)
+class Shared:
+    """What every worker gets: a reference into the object store (in a tuple, so that Ray hands it over unresolved) to
+    the arguments of `Evaluator` with the base model in pieces, and how to run.
+    """
+
+    parts: tuple[Any]
+    threads: int
+    stalls: str
+    stall_seconds: float
+
+
+def _evaluator(parts: dict[str, Any], threads: int) -> Evaluator:
+    import torch
+    import transformers
+
+    torch.set_num_threads(threads)
+    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    return Evaluator(**{**parts, "base": from_arrays(parts["base"])})
+
+
+class Worker(ray.tune.Trainable):
     """One process that evaluates many candidates, one at a time (`reuse_actors`)."""
 
-    def setup(self, config: dict[str, Any], parts: dict[str, Any]) -> None:  # type: ignore[override]
-        """Build the evaluator from shared, read-only arrays; `parts` is what `run.py` put into the object store."""
-        import torch
-        import transformers
-
-        torch.set_num_threads(parts["threads"])
-        transformers.logging.set_verbosity_error()
-        self._evaluator = Evaluator(
-            base=from_arrays(parts["base"]),
-            task=parts["task"],
-            recipe=parts["recipe"],
-            data=parts["data"],
-            device=parts["device"],
-        )
-        self._stall_seconds: float = parts["stall_seconds"]
-        self._stalls = Path(parts["stalls"])
+    def setup(self, config: dict[str, Any], shared: Shared) -> None:  # type: ignore[override]
+        """Build the evaluator from shared, read-only arrays; what goes wrong is kept and told as a job's outcome."""
+        self._shared = shared
+        self._evaluator: Evaluator | None = None
+        self._broken = ""
         self.reset_config(config)
+        try:
+            self._evaluator = _evaluator(ray.get(shared.parts[0]), shared.threads)
+        except Exception as error:  # the boundary: Tune would only say that an actor died
+            self._broken = f"the worker could not start: {type(error).__name__}: {error}".splitlines()[0]
+            self._trace = traceback.format_exc()
 
     def reset_config(self, config: dict[str, Any]) -> bool:
         """Take the next job; the process, its weights and its data stay."""
@@ -47,9 +64,14 @@ class Worker(ray.tune.Trainable):  # type: ignore[misc]
 
     def step(self) -> dict[str, Any]:
         """Evaluate the job to its end; a failure is part of the outcome, never an exception."""
-        with Watchdog(self._stalls / f"{self._job.number}.txt", self._stall_seconds) as watchdog:
+        if self._evaluator is None:
+            job = self._job
+            outcome = Outcome(job.number, job.pattern, job.seed, reason=self._broken, lost=True, died=True)
+            return {"outcome": replace(outcome, trace=self._trace).as_json(), "done": True}
+        stalls = Path(self._shared.stalls)
+        with Watchdog(stalls / f"{self._job.number}.txt", self._shared.stall_seconds) as watchdog:
             outcome = self._evaluator(self._job, watchdog.feed)
-        return {"outcome": outcome.as_dict(), "done": True}
+        return {"outcome": outcome.as_json(), "done": True}
 
 
 class Watchdog:

@@ -6,17 +6,18 @@ not know: tokens, models, how the hub is reached. GLUE's test sets have no label
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
 from layersearch import hub
 from layersearch.errors import DataError
-from layersearch.tasks.task import Examples
+from layersearch.tasks.task import Examples, Labels
 from layersearch.tasks.text import Corpus, TextTask
 
 REPOSITORY = "nyu-mll/glue"
@@ -28,10 +29,11 @@ _COLA_COLUMNS = ("source", "label", "mark", "sentence")
 class Layout:
     """One row of GLUE's table.
 
-    `texts` and `label` are columns of the TSV header, `hub_texts` the same on the hub. `classes` are the label words of
-    the TSV in the hub's order; none means a score from 0 to 5. `rows` are the official counts of the training and the
-    validation set. `header` stands in for a file's first line where GLUE gives it none. `torn_rows` says that GLUE's own
-    file has rows broken by line ends inside a text (nyu-mll/GLUE-baselines#5), which are left out with a warning.
+    `texts` and `label` are columns of the TSV header, `hub_texts` the same on the hub. `classes` are the label words
+    of the TSV in the hub's order; none means a score from 0 to 5. `rows` are the official counts of the training and
+    the validation set. `header` stands in for a file's first line where GLUE gives it none. `torn_rows` says that
+    GLUE's own file has rows broken by line ends inside a text (nyu-mll/GLUE-baselines#5): those are left out, with a
+    warning.
     """
 
     folder: str
@@ -53,9 +55,7 @@ _SENTENCES = ("sentence1", "sentence2")
 # Metrics: gluebenchmark.com/tasks. Of two, the objective comes first: accuracy for MRPC as in Sajjad et al. (2020).
 GLUE: Mapping[str, Layout] = MappingProxyType(
     {
-        "cola": Layout(
-            "CoLA", ("sentence",), ("sentence",), (8551, 1043), metrics=("matthews", "accuracy"), header=_COLA_COLUMNS
-        ),
+        "cola": Layout("CoLA", ("sentence",), ("sentence",), (8551, 1043), metrics=("matthews",), header=_COLA_COLUMNS),
         "sst2": Layout("SST-2", ("sentence",), ("sentence",), (67349, 872)),
         "mrpc": Layout(
             "MRPC", ("#1 String", "#2 String"), _SENTENCES, (3668, 408), metrics=("accuracy", "f1"), label="Quality"
@@ -185,20 +185,48 @@ def _hub_table(split: Any, name: str, split_name: str) -> _Table:
 
 def _examples(table: _Table, layout: Layout) -> tuple[Examples, list[int]]:
     """All examples of a table, and the numbers of the rows left out; raises DataError at the first broken row."""
-    texts: list[tuple[str, ...]] = []
-    labels: list[float] = []
+    parsed: list[tuple[float, tuple[str, ...]]] = []
     left_out: list[int] = []
     for number, cells in table.rows:
         try:
-            label, *sentences = _parsed(cells, table, layout)
+            parsed.append(_parsed(cells, table, layout))
         except ValueError as problem:
             if not layout.torn_rows:
                 raise DataError(f"{table.source}, {table.place} {number}: {problem}") from None
             left_out.append(number)
-            continue
-        texts.append(tuple(sentences))
-        labels.append(label)
-    columns = tuple(zip(*texts, strict=True))
-    _check_labels(labels, table, layout)
-    kind = np.int64 if layout.classes else np.float32
-    return Examples(columns[0], columns[1] if len(columns) == 2 else None, np.array(labels, dtype=kind)), left_out
+    if not parsed:
+        raise DataError(f"{table.source} holds no examples: give GLUE's {layout.folder} data")
+    numbers = [label for label, _ in parsed]
+    labels: Labels = np.array(numbers, dtype=np.int64) if layout.classes else np.array(numbers, dtype=np.float32)
+    if len(np.unique(labels)) == 1:
+        raise DataError(
+            f"{table.source}: every row has the same {table.label}, so there is nothing to learn or to score"
+        )
+    first, *second = zip(*(texts for _, texts in parsed), strict=True)
+    return Examples(first, second[0] if second else None, labels), left_out
+
+
+def _parsed(cells: Sequence[str], table: _Table, layout: Layout) -> tuple[float, tuple[str, ...]]:
+    """Label and sentences of one row; raises ValueError that says what is wrong with it."""
+    if len(cells) != len(table.header):
+        wanted = f"where {len(table.header)} are expected, separated by tabs, without quoting"
+        raise ValueError(f"{len(cells)} column{'s'[: len(cells) != 1]} {wanted}")
+    row = dict(zip(table.header, cells, strict=True))
+    for column in table.texts:
+        if not row[column].strip():
+            raise ValueError(f"{column} is empty")
+    return _label(row[table.label], table.label, layout.classes), tuple(row[column].strip() for column in table.texts)
+
+
+def _label(word: str, column: str, classes: tuple[str, ...]) -> float:
+    if classes:
+        if word not in classes:
+            raise ValueError(f"{column} is {word!r}; allowed is {' or '.join(classes)}")
+        return classes.index(word)
+    try:
+        score = float(word)
+    except ValueError:
+        score = np.nan
+    if not 0 <= score <= _TOP_SCORE:
+        raise ValueError(f"{column} is {word!r}; allowed is a number from 0 to {_TOP_SCORE:g}")
+    return score

@@ -31,7 +31,7 @@ def training_order(lengths: NDArray[np.int64], batch_size: int, rng: np.random.G
         part = shuffled[start : start + window]
         part = part[np.argsort(lengths[part], kind="stable")]
         batches += [part[i : i + batch_size] for i in range(0, len(part), batch_size)]
-    rng.shuffle(batches)  # type: ignore[arg-type]
+    rng.shuffle(batches)
     return batches
 
 

@@ -6,14 +6,15 @@ Ray worker) or where the outcome is stored.
 
 from __future__ import annotations
 
+import json
 import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from layersearch.errors import Interrupted, LayersearchError
+from layersearch.errors import LayersearchError, StoppedError
 from layersearch.models import checkpoint
 from layersearch.models.base import BaseModel, reset_head
 from layersearch.models.surgery import build
@@ -74,13 +75,14 @@ class Outcome:
     died: bool = False
     trace: str | None = None
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values that JSON and Ray can carry."""
-        return asdict(self)
+    def as_json(self) -> str:
+        """One string, for a file or for Ray Tune (which flattens dictionaries)."""
+        return json.dumps(asdict(self))
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Outcome:
-        """The inverse of `as_dict`, also after JSON."""
+    def from_json(cls, text: str) -> Outcome:
+        """The inverse of `as_json`."""
+        values = json.loads(text)
         interval = values["interval"]
         return cls(**{**values, "interval": None if interval is None else tuple(interval)})
 
@@ -96,11 +98,11 @@ class Evaluator:
     device: str = "cpu"
 
     def __call__(self, job: Job, heartbeat: Heartbeat = lambda _: None) -> Outcome:
-        """Evaluate `job`. A candidate's failure comes back as the outcome's reason; Interrupted passes through."""
+        """Evaluate `job`. A candidate's failure comes back as the outcome's reason; StoppedError passes through."""
         began = time.perf_counter()
         try:
             return self._evaluate(job, heartbeat, began)
-        except Interrupted:
+        except StoppedError:
             raise
         except LayersearchError as error:
             return _failed(job, str(error), began)
@@ -114,10 +116,12 @@ class Evaluator:
             return _failed(job, f"{type(error).__name__}: {error}".splitlines()[0], began, traceback.format_exc())
 
     def _evaluate(self, job: Job, heartbeat: Heartbeat, began: float) -> Outcome:
+        import torch
+
         pattern = Pattern.parse(job.pattern)
         model = build(self.base.model, pattern)
         reset_head(model, self.base, job.seed)
-        model.to(self.device)
+        model.to(torch.device(self.device))  # type: ignore[arg-type]
         scores = evaluate(
             model, self.task, self.recipe.with_(seed=job.seed), self.data["train"], self.data[job.scored_on], heartbeat
         )

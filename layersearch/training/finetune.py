@@ -52,7 +52,7 @@ def has_bf16(device: torch.device) -> bool:
     import torch
 
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != "cpu":
         return False
     able = torch.cpu.get_capabilities()
@@ -130,7 +130,7 @@ def finetune(
         with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=autocast):
             logits = model(**collate(train, batch, model.device, _pad(model))).logits
         loss = _loss(logits.float(), labels[batch], kind)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         if recipe.max_grad_norm:
             torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.max_grad_norm)
         optimizer.step()
@@ -153,8 +153,8 @@ def predict(
     """Logits float32 [n, num_labels] in the order of `encoded`; raises TrainingError when one is not finite."""
     import torch
 
-    model.eval()
-    logits = np.empty((len(encoded), model.config.num_labels), dtype=np.float32)
+    model.eval()  # type: ignore[no-untyped-call]
+    logits = np.empty((len(encoded), int(model.config.num_labels or 1)), dtype=np.float32)
     with torch.inference_mode(), torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
         for indices in scoring_order(encoded.lengths, SCORING_BATCH):
             answer = model(**collate(encoded, indices, model.device, _pad(model))).logits
@@ -179,7 +179,8 @@ def _optimizer(
         {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
     ]
     optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)
-    return optimizer, get_linear_schedule_with_warmup(optimizer, math.ceil(recipe.warmup * steps), steps)
+    warmup = math.ceil(recipe.warmup * steps)
+    return optimizer, get_linear_schedule_with_warmup(optimizer, warmup, steps)  # type: ignore[no-untyped-call]
 
 
 def _loss(logits: torch.Tensor, labels: torch.Tensor, kind: str) -> torch.Tensor:

@@ -97,8 +97,8 @@ def test_a_head_is_the_same_for_a_seed_and_nothing_else_changes(headless: Path) 
     base = open_tiny(headless)
     candidate = build(base.model, Pattern.parse("0 1a 3"))
     heads = []
-    for seed in (1, 2, 1):
-        torch.manual_seed(seed + 100)
+    for moment, seed in enumerate((1, 2, 1)):
+        torch.manual_seed(moment)  # what the process drew before must not matter
         before = {name: tensor.clone() for name, tensor in candidate.state_dict().items()}
         reset_head(candidate, base, seed)
         after = candidate.state_dict()

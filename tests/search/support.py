@@ -19,7 +19,9 @@ SPACE = SearchSpace(choices=("keep", "drop"), start=("top", "bottom"))
 
 def purpose(**values: object) -> Purpose:
     """What the test studies are for; `values` change it."""
-    return Purpose({"revision": "r1", "space": SPACE.canonical(), "sampler": "NSGAIISampler", **values}, "acc", "maximize")
+    return Purpose(
+        {"revision": "r1", "space": SPACE.canonical(), "sampler": "NSGAIISampler", **values}, "acc", "maximize"
+    )
 
 
 def open_study(

@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.search.support import open_study, outcome_of
 
 from layersearch.errors import StudyError
 from layersearch.search import storage as module
 from layersearch.search.storage import open_storage, parse_url, shown, sqlite_file
+from tests.search.support import open_study, outcome_of
 
 
 def silent(_line: str) -> None:
@@ -33,7 +33,9 @@ def test_a_plain_path_is_an_sqlite_file(tmp_path: Path) -> None:
 def test_sqlite_runs_in_wal_mode_and_waits_for_a_minute(tmp_path: Path) -> None:
     storage = open_storage(parse_url(f"{tmp_path}/a.db"), silent, create=True)
     with storage.engine.connect() as connection:
-        read = {name: connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("journal_mode", "busy_timeout")}
+        read = {
+            name: connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("journal_mode", "busy_timeout")
+        }
         synchronous = connection.exec_driver_sql("PRAGMA synchronous").scalar()
     assert read == {"journal_mode": "wal", "busy_timeout": 60_000}
     assert synchronous == 1  # NORMAL
@@ -46,7 +48,10 @@ def test_sqlite_runs_in_wal_mode_and_waits_for_a_minute(tmp_path: Path) -> None:
         ("://", "cannot be read; give sqlite:///FILE.db"),
         ("sqlite://", "in memory is lost with the process"),
         ("missing-folder/a.db", "the folder .*missing-folder does not exist"),
-        ("postgresql+psycopg://me:secret@127.0.0.1:1/x", r"storage postgresql\+psycopg://me:\*\*\*@127.0.0.1:1/x cannot"),
+        (
+            "postgresql+psycopg://me:secret@127.0.0.1:1/x",
+            r"storage postgresql\+psycopg://me:\*\*\*@127.0.0.1:1/x cannot",
+        ),
     ],
 )
 def test_a_storage_that_cannot_be_opened_is_said_in_one_line(
@@ -123,7 +128,9 @@ class Postgres:
     def start(self) -> None:
         """Start and wait until it answers."""
         options = f"-p {self.port} -k {self.folder} -h 127.0.0.1 -c fsync=off"
-        self._call("pg_ctl", "-D", str(self.folder / "data"), "-w", "-l", str(self.folder / "log"), "-o", options, "start")
+        self._call(
+            "pg_ctl", "-D", str(self.folder / "data"), "-w", "-l", str(self.folder / "log"), "-o", options, "start"
+        )
 
     def stop(self) -> None:
         """Cut every connection and stop."""
@@ -141,7 +148,7 @@ def binaries_of_postgres() -> Path | None:
 
 
 @pytest.fixture
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+def postgres() -> Iterator[Postgres]:
     binaries = binaries_of_postgres()
     if binaries is None:
         pytest.skip("no PostgreSQL server binaries on this machine")

@@ -8,12 +8,12 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.trial import TrialState
-from tests.search.support import LAYERS, SPACE, open_study, outcome_of, purpose
 
 from layersearch.errors import StudyError
 from layersearch.search.purpose import Purpose
 from layersearch.search.study import Study
 from layersearch.training.evaluator import Job, Outcome
+from tests.search.support import LAYERS, SPACE, open_study, outcome_of, purpose
 
 
 def work(study: Study, trials: int) -> list[Job]:
@@ -145,7 +145,9 @@ def test_another_purpose_is_refused_naming_every_key_and_both_values(tmp_path: P
 
 
 def test_a_study_of_somebody_else_is_refused(tmp_path: Path) -> None:
-    foreign = optuna.create_study(study_name="s", storage=f"sqlite:///{tmp_path}/db", directions=["maximize", "minimize"])
+    foreign = optuna.create_study(
+        study_name="s", storage=f"sqlite:///{tmp_path}/db", directions=["maximize", "minimize"]
+    )
     foreign.add_trial(optuna.trial.create_trial(values=[1, 2]))
     with pytest.raises(StudyError, match="was not made by layersearch"):
         open_study(f"{tmp_path}/db", tmp_path)
@@ -193,7 +195,9 @@ def test_an_unknown_sampler_is_refused_with_the_known_ones(tmp_path: Path) -> No
         open_study(f"{tmp_path}/db", tmp_path, sampler="NSGA")
 
 
-@pytest.mark.parametrize("sampler", ["RandomSampler", "TPESampler", "NSGAIIISampler", "QMCSampler", "BruteForceSampler"])
+@pytest.mark.parametrize(
+    "sampler", ["RandomSampler", "TPESampler", "NSGAIIISampler", "QMCSampler", "BruteForceSampler"]
+)
 def test_every_fit_sampler_works_a_space_off(tmp_path: Path, sampler: str) -> None:
     study = open_study(f"{tmp_path}/db", tmp_path, sampler=sampler)
     assert len(work(study, 12)) == 12

@@ -1,0 +1,32 @@
+"""What a candidate can be measured on: the list of tasks by name.
+
+Knows: the names and who makes each task. Does not know: data, models. Loads nothing heavier than numpy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from difflib import get_close_matches
+from functools import partial
+from pathlib import Path
+
+from layersearch.errors import DataError
+from layersearch.tasks.demo import demo_task
+from layersearch.tasks.glue import GLUE, glue_task
+from layersearch.tasks.task import Task
+
+TASKS: dict[str, Callable[[Path | None], Task]] = {
+    **{name: partial(glue_task, name) for name in GLUE},
+    "demo": demo_task,
+}
+
+
+def load_task(name: str, data: Path | None = None) -> Task:
+    """The task called `name`, its data in the folder `data` where one is given; nothing is read yet.
+
+    Raises DataError for an unknown name, offering the nearest, and for a folder given to a task that takes none.
+    """
+    if name not in TASKS:
+        near = get_close_matches(name.lower().replace("-", "").replace("_", ""), TASKS, n=1, cutoff=0.0)[0]
+        raise DataError(f"unknown task {name!r}; did you mean {near!r}? There are {', '.join(TASKS)}")
+    return TASKS[name](data)
