@@ -19,6 +19,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from numpy.typing import NDArray
 from safetensors import SafetensorError
+from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
@@ -123,6 +124,18 @@ def reset_head(model: PreTrainedModel, base: BaseModel, seed: int) -> None:
             for name, parameter in drawn.named_parameters(prefix=path, recurse=False):
                 if name in base.fresh:
                     model.get_parameter(name).copy_(parameter)
+
+
+def start_output_at(model: PreTrainedModel, base: BaseModel, value: float) -> None:
+    """Let a fresh head with one output answer `value` to begin with, in place; a head from the folder is left alone.
+
+    A regression that starts at the labels' mean need not spend its first steps on getting there: on STS-B five layers
+    of MiniLM reach 0.84 (Spearman) after one epoch instead of 0.69 (results/minilm-stsb).
+    """
+    for path in dict.fromkeys(name.rpartition(".")[0] for name in base.fresh):
+        layer = model.get_submodule(path)
+        if isinstance(layer, nn.Linear) and layer.out_features == 1 and layer.bias is not None:
+            nn.init.constant_(layer.bias, value)
 
 
 def _fresh(folder: Path, model: PreTrainedModel, info: Mapping[str, Any]) -> tuple[str, ...]:

