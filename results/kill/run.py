@@ -1,0 +1,329 @@
+"""Does `kill -9` of the driver at any moment lose a finished trial, leave one RUNNING, or make one be trained twice?
+
+Makes a tiny random BERT and a tiny task, measures how long one undisturbed run takes, and then kills fresh runs again
+and again at moments drawn uniformly from that time: half of the times the driver alone, half of the times its whole
+process group. The same command is then given again until it ends by itself. After each kill a copy of the database and
+the outbox is read, before anything heals it; at the end the study is compared with all these copies. No network and no
+data besides. Run from the root of the repository: `python -m results.kill.run`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from results.machine import as_table, environment, write_csv
+
+LAYERS = 4
+CONFIRM = 1
+GOOD, BAD = ("good", "fine", "great", "warm"), ("bad", "poor", "awful", "cold")
+PLAIN = ("the", "film", "was", "and", "a", "plot", "with", "music", "very", "it")
+GONE_SECONDS = 20.0  # within which every process of a killed run must be gone
+LONGEST = 300.0
+_ONE_THREAD = {"OMP_NUM_THREADS": "1"}  # two threads that wait for each other on busy cores take seconds a step
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One row of the study as SQL tells it. Times are ISO texts; `values` are empty unless the trial is complete."""
+
+    study: str
+    number: int
+    state: str
+    pattern: str | None
+    seed: int | None
+    values: tuple[float, ...]
+    started: str | None
+    ended: str | None
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What was on the disk right after a kill: the study's trials, and outcomes that were paid for and not told."""
+
+    trials: list[Trial]
+    untold: list[dict[str, Any]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=20)
+    parser.add_argument("--ray-runs", type=int, default=5, help="how many of them have two Ray workers, the rest none")
+    parser.add_argument("--kills", type=int, default=3, help="at most so many kills a run")
+    parser.add_argument("--trials", type=int, default=60)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "kill.csv")
+    args = parser.parse_args()
+    rng = random.Random(args.seed)
+    with tempfile.TemporaryDirectory(prefix="kill-") as name:
+        folder = Path(name)
+        make_model(folder / "model")
+        make_data(folder / "data", random.Random(0))
+        whole = {workers: undisturbed_seconds(folder, workers, args.trials) for workers in (0, 2)}
+        print(environment("torch", "transformers", "optuna", "ray"))
+        print("undisturbed: " + ", ".join(f"{s:.1f} s with --workers {w}" for w, s in whole.items()), flush=True)
+        records = []
+        for number in range(args.runs):
+            workers = 2 if number < args.ray_runs else 0
+            records.append(campaign(folder, number, workers, args.trials, args.kills, whole[workers], rng))
+            print(records[-1], flush=True)
+            write_csv(args.out, records)
+    print(as_table(records))
+    bad = [record for record in records if any(record[name] for name in _MUST_BE_ZERO) or record["integrity"] != "ok"]
+    sys.exit(f"{len(bad)} of {len(records)} runs broke a promise" if bad else None)
+
+
+_MUST_BE_ZERO = ("lost", "left_running", "trained_twice", "missing", "left_processes")
+
+
+def campaign(
+    folder: Path, number: int, workers: int, trials: int, kills: int, whole: float, rng: random.Random
+) -> dict[str, Any]:
+    """One fresh study, killed up to `kills` times at moments drawn from `whole` seconds and then left to end."""
+    home = folder / f"run-{number}"
+    home.mkdir()
+    command = command_for(folder, home, workers, trials)
+    snapshots, processes, folders, ways, moments = [], 0, 0, [], []
+    for _ in range(kills):
+        moment, group = rng.uniform(0, whole), rng.random() < 0.5
+        left = killed_run(command, home, moment, group=group)
+        if left is None:
+            break
+        processes, folders = processes + left[0], folders + left[1]
+        ways.append("group" if group else "driver")
+        moments.append(round(moment, 1))
+        snapshots.append(snapshot(home))
+    ended = whole_run(command, home)
+    if ended.returncode:
+        print(ended.stdout[-2000:], ended.stderr[-2000:], sep="\n")
+    return {
+        "run": number,
+        "workers": workers,
+        "kills": len(snapshots),
+        "killed": "+".join(ways),
+        "at_s": "+".join(map(str, moments)),
+        "complete_at_kills": "+".join(str(sum(t.state == "COMPLETE" for t in s.trials)) for s in snapshots),
+        "untold_at_kills": "+".join(str(len(s.untold)) for s in snapshots),
+        "exit": ended.returncode,
+        **verdict(snapshot(home).trials, snapshots, trials),
+        "integrity": integrity(home / "study.db"),
+        "left_processes": processes,
+        "left_folders": folders,
+    }
+
+
+def verdict(last: list[Trial], snapshots: list[Snapshot], wanted: int) -> dict[str, int]:
+    """Compare the finished study with what every kill left; all but `complete`, `confirmed`, `wasted` must be 0."""
+    found = {(trial.study, trial.number): trial for trial in last}
+    scores = {(t.pattern, t.seed, t.values[0]) for t in last if t.state == "COMPLETE"}
+    lost = sum(
+        found.get((before.study, before.number)) != before
+        for moment in snapshots
+        for before in moment.trials
+        if before.state == "COMPLETE"
+    )
+    lost += sum(
+        (paid["pattern"], paid["seed"], paid["score"]) not in scores
+        for moment in snapshots
+        for paid in moment.untold
+        if paid["score"] is not None
+    )
+    search = sum(t.state == "COMPLETE" and t.study == "s" for t in last)
+    confirmed = sum(t.state == "COMPLETE" and t.study != "s" for t in last)
+    return {
+        "complete": search,
+        "confirmed": confirmed,
+        "wasted": sum(t.state == "FAIL" for t in last),
+        "missing": abs(wanted - search) + (confirmed == 0),
+        "lost": lost,
+        "left_running": sum(t.state == "RUNNING" for t in last),
+        "trained_twice": trained_twice(last),
+    }
+
+
+def trained_twice(trials: list[Trial]) -> int:
+    """Trials that are complete, running or failed although an earlier one of the same study had their result."""
+    twice = 0
+    for done in (t for t in trials if t.state == "COMPLETE"):
+        for other in trials:
+            same = (other.study, other.pattern, other.seed) == (done.study, done.pattern, done.seed)
+            if not same or other.number == done.number or other.state in ("PRUNED", "WAITING"):
+                continue
+            twice += other.state == "COMPLETE" or (other.started or "") > (done.ended or "")
+    return twice
+
+
+# -- one run -----------------------------------------------------------------------------------------------------------
+
+
+def command_for(folder: Path, home: Path, workers: int, trials: int) -> list[str]:
+    """The one command that starts and continues a run."""
+    words: dict[str, Any] = {
+        **{"--model": folder / "model", "--task": "sst2", "--data": folder / "data", "--space": "halves"},
+        **{"--trials": trials, "--confirm": CONFIRM, "--epochs": 4, "--batch-size": 8, "--study": "s"},
+        **{"--storage": home / "study.db", "--files": home / "files", "--workers": workers, "--device": "cpu"},
+    }
+    return [sys.executable, "-m", "layersearch", "run", *(str(part) for pair in words.items() for part in pair)]
+
+
+def undisturbed_seconds(folder: Path, workers: int, trials: int) -> float:
+    """Wall-clock seconds of a whole run that nobody kills."""
+    home = folder / f"undisturbed-{workers}"
+    home.mkdir()
+    began = time.perf_counter()
+    whole_run(command_for(folder, home, workers, trials), home).check_returncode()
+    return time.perf_counter() - began
+
+
+def whole_run(command: list[str], home: Path) -> subprocess.CompletedProcess[str]:
+    """Give `command` and wait until it ends by itself."""
+    environ = {**os.environ, **_ONE_THREAD}
+    return subprocess.run(
+        command, cwd=home, env=environ, capture_output=True, text=True, timeout=LONGEST, check=False
+    )
+
+
+def killed_run(command: list[str], home: Path, moment: float, *, group: bool) -> tuple[int, int] | None:
+    """Start `command`, kill it after `moment` seconds; processes and Ray folders it left, None if it ended before."""
+    mark = uuid.uuid4().hex
+    environ = {**os.environ, **_ONE_THREAD, "KILL_MARK": mark}
+    with (home / "output.txt").open("a") as output:
+        driver = subprocess.Popen(
+            command, cwd=home, env=environ, start_new_session=True, stdout=output, stderr=subprocess.STDOUT
+        )
+    try:
+        driver.wait(moment)
+        return None
+    except subprocess.TimeoutExpired:
+        pass
+    family = [psutil.Process(driver.pid), *psutil.Process(driver.pid).children(recursive=True)]
+    folders = ray_folders(family)
+    os.killpg(driver.pid, signal.SIGKILL) if group else driver.kill()
+    driver.wait()
+    left = still_there(family, mark)
+    for process in left:
+        process.kill()
+    kept = [folder for folder in folders if folder.exists()]
+    for folder in kept:
+        shutil.rmtree(folder, ignore_errors=True)
+    return len(left), len(kept)
+
+
+def still_there(family: list[psutil.Process], mark: str) -> list[psutil.Process]:
+    """The processes of a killed run that outlive it by `GONE_SECONDS`."""
+    until = time.monotonic() + GONE_SECONDS
+    while True:
+        marked = [p for p in psutil.process_iter() if _environ(p).get("KILL_MARK") == mark]
+        left = [p for p in {*family, *marked} if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+        if not left or time.monotonic() > until:
+            return left
+        time.sleep(0.2)
+
+
+def _environ(process: psutil.Process) -> dict[str, str]:
+    try:
+        return process.environ()
+    except psutil.Error:
+        return {}
+
+
+def ray_folders(family: list[psutil.Process]) -> set[Path]:
+    """The scratch folders that the Ray processes of `family` name on their command lines."""
+    found: set[Path] = set()
+    for process in family:
+        try:
+            words = " ".join(process.cmdline())
+        except psutil.Error:
+            continue
+        found |= {Path(match) for match in re.findall(r"--temp-dir=(/\S+/ls-\w+)", words)}
+    return found
+
+
+# -- what is on the disk -----------------------------------------------------------------------------------------------
+
+
+def snapshot(home: Path) -> Snapshot:
+    """Read a copy of the database with its log, so that reading heals nothing, and the outbox."""
+    untold = [json.loads(file.read_text()) for file in sorted(home.glob("files/**/outbox/*.json"))]
+    with tempfile.TemporaryDirectory() as name:
+        for file in (home / "study.db", home / "study.db-wal"):
+            if file.exists():
+                shutil.copy(file, name)
+        return Snapshot(trials_of(Path(name) / "study.db"), untold)
+
+
+def trials_of(file: Path) -> list[Trial]:
+    """All trials of all studies in an SQLite file; none if it has no tables yet."""
+    with sqlite3.connect(file) as connection:
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'trial_values'").fetchone():
+            return []
+        values: dict[int, list[float]] = {}
+        for trial, value in connection.execute("SELECT trial_id, value FROM trial_values ORDER BY trial_id, objective"):
+            values.setdefault(trial, []).append(value)
+        attrs: dict[int, dict[str, Any]] = {}
+        for trial, key, text in connection.execute("SELECT trial_id, key, value_json FROM trial_user_attributes"):
+            attrs.setdefault(trial, {})[key] = json.loads(text)
+        rows = connection.execute(
+            "SELECT trial_id, study_name, number, state, datetime_start, datetime_complete "
+            "FROM trials JOIN studies USING (study_id) ORDER BY trial_id"
+        ).fetchall()
+    return [
+        Trial(
+            *(study, number, state),
+            *(attrs.get(key, {}).get(name) for name in ("pattern", "seed")),
+            *(tuple(values.get(key, ())), started, ended),
+        )
+        for key, study, number, state, started, ended in rows
+    ]
+
+
+def integrity(file: Path) -> str:
+    """SQLite's own verdict on the file."""
+    with sqlite3.connect(file) as connection:
+        return str(connection.execute("PRAGMA integrity_check").fetchone()[0])
+
+
+# -- the tiny model and task -------------------------------------------------------------------------------------------
+
+
+def make_model(folder: Path) -> None:
+    """Save a random BERT of `LAYERS` layers with a tokenizer that knows the words of `make_data`."""
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification, BertTokenizer
+
+    words = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *GOOD, *BAD, *PLAIN)
+    config = BertConfig(
+        **{"vocab_size": len(words), "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": LAYERS},
+        **{"num_attention_heads": 2, "max_position_embeddings": 32},
+    )
+    torch.manual_seed(0)
+    BertForSequenceClassification(config).save_pretrained(folder)
+    BertTokenizer(vocab={word: number for number, word in enumerate(words)}).save_pretrained(folder)
+
+
+def make_data(folder: Path, rng: random.Random) -> None:
+    """Write 60 training and 20 validation rows in the layout of SST-2; one word tells the label."""
+    folder.mkdir()
+    for name, rows in (("train.tsv", 60), ("dev.tsv", 20)):
+        lines = [f"{' '.join([*rng.choices(PLAIN, k=6), rng.choice((BAD, GOOD)[i % 2])])}\t{i % 2}" for i in range(rows)]
+        (folder / name).write_text("\n".join(["sentence\tlabel", *lines]) + "\n")
+
+
+if __name__ == "__main__":
+    main()

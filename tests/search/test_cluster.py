@@ -1,0 +1,190 @@
+"""Ray: warm workers, deaths, stalls, signals, `kill -9`. Each run has a Ray of its own and leaves nothing behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import optuna
+import psutil
+import pytest
+from optuna.trial import TrialState
+
+from layersearch.search.worker import Watchdog
+
+TRIALS = 8
+
+
+def command(
+    model: Path, data: Path, folder: Path, *, workers: int, trials: int = TRIALS, epochs: float = 1
+) -> list[str]:
+    """A whole run on the tiny model."""
+    words = {
+        "--model": model,
+        "--task": "sst2",
+        "--data": data,
+        "--trials": trials,
+        "--confirm": 1,
+        "--epochs": epochs,
+        "--max-length": 16,
+        "--study": "s",
+        "--storage": folder / "db",
+        "--files": folder / "files",
+        "--workers": workers,
+        "--device": "cpu",
+    }
+    flags = [str(word) for pair in words.items() for word in pair]
+    return [sys.executable, "-m", "layersearch", "run", *flags]
+
+
+def start(words: list[str], folder: Path) -> subprocess.Popen[str]:
+    """Start a run in a process group of its own, its output in a file."""
+    with (folder / "log").open("a") as log:
+        return subprocess.Popen(words, stdout=log, stderr=log, text=True, start_new_session=True)
+
+
+def trials(folder: Path, name: str = "s") -> list[optuna.trial.FrozenTrial]:
+    """The trials of a study, none if it is not there yet."""
+    try:
+        return optuna.load_study(study_name=name, storage=f"sqlite:///{folder}/db").trials
+    except (KeyError, optuna.exceptions.StorageInternalError):
+        return []
+
+
+def finished(folder: Path) -> dict[str, list[float]]:
+    """Pattern -> values of the complete trials."""
+    complete = [t for t in trials(folder) if t.state == TrialState.COMPLETE]
+    patterns = [t.user_attrs["pattern"] for t in complete]
+    assert len(patterns) == len(set(patterns)), "a pattern was trained twice"
+    return {t.user_attrs["pattern"]: t.values for t in complete}
+
+
+def wait_for(folder: Path, number: int, process: subprocess.Popen[str], seconds: float = 120) -> None:
+    """Wait until `number` trials are complete."""
+    end = time.monotonic() + seconds
+    while len(finished(folder)) < number:
+        assert process.poll() is None, (folder / "log").read_text()[-2000:]
+        assert time.monotonic() < end, (folder / "log").read_text()[-2000:]
+        time.sleep(0.2)
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """Nothing of a run may stay behind."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def left_over(folder: Path) -> list[str]:
+    """Command lines of processes that still name the folder."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        words = " ".join(process.info["cmdline"] or [])
+        if str(folder) in words and process.pid != os.getpid():
+            found.append(words)
+    return found
+
+
+def test_ray_works_a_study_off_with_warm_workers_and_confirms_it(
+    tiny_model: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    before = set(Path("/tmp").glob("ls-*"))
+    done = subprocess.run(
+        command(tiny_model, tiny_data, tmp_path, workers=2), capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert len(finished(tmp_path)) == TRIALS
+    first = trials(tmp_path)[0]
+    assert first.user_attrs["pattern"] == "0-3"
+    assert first.state == TrialState.COMPLETE
+    confirmed = trials(tmp_path, "s.confirm")
+    assert {t.state for t in confirmed} == {TrialState.COMPLETE}
+    assert "0-3" in {t.user_attrs["pattern"] for t in confirmed}
+    assert not left_over(tmp_path)
+    assert set(Path("/tmp").glob("ls-*")) <= before
+
+
+def test_a_killed_driver_loses_no_finished_trial_and_the_same_command_goes_on(
+    tiny_model: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    words = command(tiny_model, tiny_data, tmp_path, workers=2)
+    process = start(words, tmp_path)
+    try:
+        wait_for(tmp_path, 3, process)
+    finally:
+        end(process)
+    known = finished(tmp_path)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr[-3000:]
+    after = finished(tmp_path)
+    assert len(after) == TRIALS
+    assert known.items() <= after.items()
+    assert TrialState.RUNNING not in {t.state for t in trials(tmp_path)}
+
+
+@pytest.mark.parametrize(("number", "workers"), [(signal.SIGINT, 2), (signal.SIGTERM, 2), (signal.SIGINT, 0)])
+def test_a_signal_stops_cleanly_and_says_what_is_known(
+    tiny_model: Path, tiny_data: Path, tmp_path: Path, number: signal.Signals, workers: int
+) -> None:
+    process = start(command(tiny_model, tiny_data, tmp_path, workers=workers, trials=15, epochs=20), tmp_path)
+    try:
+        wait_for(tmp_path, 2, process)
+        os.kill(process.pid, number)
+        assert process.wait(timeout=60) == 130
+    finally:
+        end(process)
+    log = (tmp_path / "log").read_text()
+    assert "every finished trial is in the study" in log
+    assert "Traceback" not in log
+    states = [t.state for t in trials(tmp_path)]
+    assert TrialState.RUNNING not in states
+    assert states.count(TrialState.COMPLETE) >= 2
+
+
+@pytest.mark.slow
+def test_a_dead_worker_costs_its_trial_a_retry_and_nothing_else(
+    tiny_model: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    process = start(command(tiny_model, tiny_data, tmp_path, workers=2, epochs=30), tmp_path)
+    try:
+        wait_for(tmp_path, 1, process)
+        workers = [p for p in psutil.Process(process.pid).children(recursive=True) if "ray::" in p.name()]
+        busy = [p for p in workers if "IDLE" not in p.name()]
+        busy[0].kill()
+        assert process.wait(timeout=200) == 0, (tmp_path / "log").read_text()[-3000:]
+    finally:
+        end(process)
+    assert len(finished(tmp_path)) == TRIALS
+    reasons = [t.user_attrs.get("reason") for t in trials(tmp_path) if t.state == TrialState.FAIL]
+    assert "the worker process died (killed, out of memory, or crashed)" in reasons
+
+
+def test_the_watchdog_ends_a_process_that_makes_no_progress_and_leaves_its_stack(tmp_path: Path) -> None:
+    script = f"""
+import time
+from pathlib import Path
+from layersearch.search.worker import Watchdog
+with Watchdog(Path({str(tmp_path / "1.txt")!r}), 1.0) as watchdog:
+    for _ in range(8):
+        time.sleep(0.25)
+        watchdog.feed(0.5)
+    print("fed", flush=True)
+    def hang():
+        time.sleep(60)
+    hang()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=50)
+    assert done.returncode == 1
+    assert done.stdout == "fed\n"
+    assert "in hang" in (tmp_path / "1.txt").read_text()
+
+
+def test_the_watchdog_leaves_nothing_after_a_good_end(tmp_path: Path) -> None:
+    with Watchdog(tmp_path / "1.txt", 5.0) as watchdog:
+        watchdog.feed(1.0)
+    assert not (tmp_path / "1.txt").exists()

@@ -1,0 +1,66 @@
+"""The recipe: bounds with their texts, presets against the paper's figures, changes."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import pytest
+
+from layersearch.errors import LayersearchError
+from layersearch.training.recipe import PRESETS, Recipe, preset
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("learning_rate", 0.0, "above 0 and at most 1"),
+        ("learning_rate", 2.0, "above 0 and at most 1"),
+        ("learning_rate", math.nan, "above 0 and at most 1"),
+        ("batch_size", 0, "1 or more"),
+        ("epochs", 0.0, "above 0"),
+        ("epochs", math.inf, "above 0"),
+        ("warmup", 1.0, "from 0 to below 1 (a share of the steps)"),
+        ("warmup", -0.1, "from 0 to below 1 (a share of the steps)"),
+        ("weight_decay", 1.0, "from 0 to below 1"),
+        ("max_grad_norm", -1.0, "0 or more (0 does not clip)"),
+        ("max_length", 3, "4 or more tokens"),
+        ("seed", -1, "from 0 to 2**32 - 1"),
+        ("seed", 2**32, "from 0 to 2**32 - 1"),
+        ("precision", "fp16", "auto, bf16 or fp32"),
+    ],
+)
+def test_a_value_outside_its_bounds_is_refused_with_what_is_allowed(
+    name: str, value: float | str, allowed: str
+) -> None:
+    with pytest.raises(LayersearchError, match=re.escape(f"recipe: {name} = {value!r}; allowed is {allowed}")):
+        Recipe().with_(**{name: value})
+
+
+def test_the_bounds_themselves_are_allowed() -> None:
+    Recipe(learning_rate=1, batch_size=1, warmup=0, weight_decay=0, max_grad_norm=0, max_length=4, seed=2**32 - 1)
+
+
+@pytest.mark.parametrize(("name", "rate", "batch"), [("glue-readme", 2e-5, 32), ("run-glue-defaults", 5e-5, 8)])
+def test_the_two_recipes_of_sajjad_et_al_are_as_their_code_has_them(name: str, rate: float, batch: int) -> None:
+    """3 epochs, 128 tokens, no warm-up, no decay, gradients clipped at 1 (examples/run_glue.py at their commit)."""
+    recipe = preset(name)
+    assert (recipe.learning_rate, recipe.batch_size) == (rate, batch)
+    assert (recipe.epochs, recipe.max_length, recipe.max_grad_norm) == (3, 128, 1)
+    assert (recipe.warmup, recipe.weight_decay) == (0, 0)
+
+
+def test_an_unknown_preset_offers_the_nearest() -> None:
+    message = f"unknown recipe 'glue-readm'; did you mean 'glue-readme'? There are {', '.join(PRESETS)}"
+    with pytest.raises(LayersearchError, match=re.escape(message)):
+        preset("glue-readm")
+
+
+def test_with_changes_what_is_given_and_leaves_what_is_none() -> None:
+    changed = Recipe().with_(learning_rate=3e-5, epochs=None, seed=7)
+    assert changed == Recipe(learning_rate=3e-5, seed=7)
+
+
+def test_a_recipe_is_told_whole_by_its_dictionary() -> None:
+    recipe = Recipe(epochs=0.5, precision="bf16")
+    assert Recipe(**recipe.as_dict()) == recipe  # type: ignore[arg-type]
