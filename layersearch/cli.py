@@ -163,6 +163,7 @@ def front(
     study: StudyName = None,
     storage: Storage = STORAGE,
     png: Annotated[Path | None, typer.Option(help="Draw the front into this file.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="With --csv or --json: every complete trial.")] = False,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
 ) -> None:
@@ -177,7 +178,7 @@ def front(
         draw_front(record, png)
         _say(f"drawn: {png}")
     if as_json or as_csv:
-        _print_records(record.records(), as_json=as_json)
+        _print_records(record.records(everything=everything), as_json=as_json)
         return
     print_front(record)
 
@@ -250,13 +251,17 @@ def _what(**words: Any) -> What:
 
 
 def _search(what: What, how: How, trials: int, confirm: int) -> None:
-    """Run with progress on the terminal, then print the front and the next commands."""
+    """Run with progress on the terminal, then print the front and the next commands; after a stop what is known."""
     from layersearch.report.console import Progress, print_front, print_next_commands
     from layersearch.search.record import read_study
     from layersearch.search.run import run as search
 
-    with Progress() as progress:
-        search(what, how, trials=trials, confirm=confirm, watcher=progress, command=shlex.join(sys.argv))
+    try:
+        with Progress() as progress:
+            search(what, how, trials=trials, confirm=confirm, watcher=progress, command=shlex.join(sys.argv))
+    except StoppedError:
+        print_front(read_study(how.storage, how.name, _say))
+        raise
     record = read_study(how.storage, how.name, _say)
     print_front(record)
     print_next_commands(record, how.storage, STORAGE)

@@ -113,6 +113,15 @@ def possible(name: str, num_layers: int) -> tuple[int, ...]:
     return tuple(k for k in range(1, num_layers + 1) if _exists(strategy, num_layers, k))
 
 
+def named_patterns(num_layers: int) -> dict[str, str]:
+    """Every pattern that strategies spell, as text, with their names and k: `0-3` is `top 2` for six layers."""
+    found: dict[str, list[str]] = {}
+    for name in STRATEGIES:
+        for k in possible(name, num_layers):
+            found.setdefault(str(spell(name, num_layers, k)), []).append(f"{name} {k}")
+    return {pattern: ", ".join(names) for pattern, names in found.items()}
+
+
 def nearest(given: str, allowed: Collection[str]) -> str:
     """` (did you mean 'x'?)` for an error about a name, or nothing where no allowed name comes near."""
     close = difflib.get_close_matches(given, list(allowed), n=1, cutoff=0.5)

@@ -4,7 +4,7 @@ import pytest
 
 from layersearch.errors import PatternError
 from layersearch.pattern import Pattern
-from layersearch.strategies import STRATEGIES, possible, spell
+from layersearch.strategies import STRATEGIES, named_patterns, possible, spell
 
 DROPPING = ("top", "bottom", "alternate-even", "alternate-odd", "symmetric")
 
@@ -127,3 +127,10 @@ def test_an_unknown_name_has_no_possible_ks() -> None:
 
 def test_every_strategy_names_its_source() -> None:
     assert all("arXiv" in (rule.__doc__ or "") or "counterpart" in (rule.__doc__ or "") for rule in STRATEGIES.values())
+
+
+def test_named_patterns_name_every_strategy_that_spells_a_pattern() -> None:
+    named = named_patterns(6)
+    assert named["0-3"] == "top 2"
+    assert named["0-4"] == "top 1, alternate-even 1"
+    assert "0-5" not in named

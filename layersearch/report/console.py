@@ -23,6 +23,8 @@ from layersearch.search.trials import Confirmed, Row, baseline_of, kept_share, t
 from layersearch.training.evaluator import Job, Outcome
 
 REFRESH_HERTZ = 2
+WIDE = 200  # letters a line where no terminal cuts it
+DISPENSABLE = ("training s", "layers", "95 % interval", "share")  # columns a narrow terminal does without, in order
 
 
 class Progress:
@@ -125,7 +127,10 @@ class Progress:
         running = "  ".join(f"{n}: {p}" for n, p in sorted(self._running.items()))
         lines: list[Text | Table] = [Text(f"{self._state()}   running  {running}" if running else self._state())]
         if self._front:
-            lines.append(front_table(self._front, self._baseline, self._num_layers, self._parameters, {}))
+            table = front_table(
+                self._front, self._baseline, self._num_layers, self._parameters, {}, width=self._console.width
+            )
+            lines.append(table)
         return Group(*lines)
 
 
@@ -142,37 +147,55 @@ def front_table(
     unchanged_parameters: int,
     confirmed: dict[str, Confirmed],
     metric: str = "score",
+    width: int = WIDE,
 ) -> Table:
-    """The front, largest first, with its scores relative to `baseline` and its confirmation where there is one."""
+    """The front, largest first, with its scores relative to `baseline` and its confirmation where there is one.
+
+    On a terminal of fewer letters than `width` needs, the columns of `DISPENSABLE` go first.
+    """
+    rows = [_cells(row, baseline, num_layers, unchanged_parameters, confirmed, metric) for row in front]
+    titles = _fitting(rows, width)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("trial", "layers", "pattern"):
-        table.add_column(title, no_wrap=title != "pattern")
-    for title in ("parameters", "share", metric, "95 % interval", "kept", "training s"):
-        table.add_column(title, justify="right", no_wrap=True)
-    if confirmed:
-        table.add_column("confirmed", justify="right", no_wrap=True)
-    for row in front:
-        table.add_row(*_cells(row, baseline, num_layers, unchanged_parameters, confirmed))
+    for title in titles:
+        text = title in ("trial", "layers", "pattern")
+        table.add_column(title, justify="left" if text else "right", no_wrap=title != "pattern")
+    for row in rows:
+        table.add_row(*(row[title] for title in titles))
     return table
 
 
+def _fitting(rows: list[dict[str, str]], width: int) -> list[str]:
+    """The columns of `rows` that stand side by side in `width` letters, two between them."""
+    titles = list(rows[0]) if rows else []
+    for title in DISPENSABLE:
+        needed = sum(max(len(t), *(len(row[t]) for row in rows)) + 2 for t in titles) - 2
+        if needed > width:
+            titles.remove(title)
+    return titles
+
+
 def _cells(
-    row: Row, baseline: Row | None, num_layers: int, unchanged_parameters: int, confirmed: dict[str, Confirmed]
-) -> list[str]:
+    row: Row,
+    baseline: Row | None,
+    num_layers: int,
+    unchanged_parameters: int,
+    confirmed: dict[str, Confirmed],
+    metric: str,
+) -> dict[str, str]:
     kept = kept_share(row, baseline)
     mark = " =" if baseline is not None and row.number != baseline.number and tied(row, baseline) else ""
-    cells = [
-        str(row.number),
-        Pattern.parse(row.pattern).diagram(num_layers),
-        row.pattern,
-        f"{row.parameters:,}",
-        f"{(row.parameters or 0) / unchanged_parameters:.1%}",
-        f"{row.score:.4f}{mark}",
-        f"{row.interval[0]:.4f}-{row.interval[1]:.4f}" if row.interval else "",
-        "" if kept is None else f"{kept:.1%}",
-        "" if row.train_seconds is None else f"{row.train_seconds:.0f}",
-    ]
-    return [*cells, _confirmed_cell(confirmed.get(row.pattern))] if confirmed else cells
+    cells = {
+        "trial": str(row.number),
+        "layers": Pattern.parse(row.pattern).diagram(num_layers),
+        "pattern": row.pattern,
+        "parameters": f"{row.parameters:,}",
+        "share": f"{(row.parameters or 0) / unchanged_parameters:.1%}",
+        metric: f"{row.score:.4f}{mark}",
+        "95 % interval": f"{row.interval[0]:.4f}-{row.interval[1]:.4f}" if row.interval else "",
+        "kept": "" if kept is None else f"{kept:.1%}",
+        "training s": "" if row.train_seconds is None else f"{row.train_seconds:.0f}",
+    }
+    return {**cells, "confirmed": _confirmed_cell(confirmed.get(row.pattern))} if confirmed else cells
 
 
 def _confirmed_cell(found: Confirmed | None) -> str:
@@ -182,16 +205,25 @@ def _confirmed_cell(found: Confirmed | None) -> str:
     return f"{found.mean:.4f}{spread} ({len(found.seeds)})"
 
 
+def _output() -> Console:
+    """Standard output; into a file or a pipe no line is cut."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=WIDE)
+
+
 def print_front(record: Record) -> None:
     """The front of a study on standard output, with what its columns mean."""
-    console = Console(highlight=False)
+    console = _output()
     baseline = record.baseline
     layers = int(record.facts["num_layers"])
     rows = record.front
     if baseline is not None and baseline.number not in {row.number for row in rows}:
         rows = [baseline, *rows]
-    table = front_table(rows, baseline, layers, record.parameters, dict(record.confirmed), record.purpose.metric)
-    console.print(table)
+    if not rows:
+        console.print(f"study {record.name} has no finished trial yet", soft_wrap=True)
+        return
+    confirmed, metric = dict(record.confirmed), record.purpose.metric
+    console.print(front_table(rows, baseline, layers, record.parameters, confirmed, metric, console.width))
     notes = ["share and kept are relative to the unchanged model", "=: its interval overlaps the unchanged model's"]
     if record.confirmed:
         notes.append("confirmed: validation set, mean ± standard deviation (fresh seeds)")
@@ -200,7 +232,7 @@ def print_front(record: Record) -> None:
 
 def print_next_commands(record: Record, storage: str, default_storage: str) -> None:
     """What to type next, ready to be copied."""
-    console = Console(highlight=False)
+    console = _output()
     where = "" if storage == default_storage else f" --storage {storage}"
     smaller = [row for row in record.front if Pattern.parse(row.pattern).is_whole]
     console.print("next:", style="bold")
@@ -216,7 +248,7 @@ def print_next_commands(record: Record, storage: str, default_storage: str) -> N
 
 def print_plan(prepared: Prepared, listed: Sequence[Line], total: Cost) -> None:
     """The patterns of a space, and what the run would cost."""
-    console = Console(highlight=False)
+    console = _output()
     layers = prepared.num_layers
     size = prepared.space.size(layers)
     table = Table(box=None, pad_edge=False, header_style="bold")

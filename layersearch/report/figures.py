@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _FRONT = "#1f5fa8"
 _CONFIRMED = "#c2571a"
+LETTER = 0.009  # width of a letter of a name, as a share of the axes
 
 
 def draw_front(record: Record, file: Path) -> None:
@@ -31,7 +32,6 @@ def draw_front(record: Record, file: Path) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
-    axes.margins(x=0.1)
     _draw_baseline(axes, record)
     _draw_trials(axes, record)
     _draw_confirmation(axes, record)
@@ -40,6 +40,7 @@ def draw_front(record: Record, file: Path) -> None:
     axes.set_title(record.name)
     axes.grid(alpha=0.25)
     axes.legend(loc="best", fontsize=8)
+    _make_room_on_the_left(axes, record)
     names = [_name(axes, row, record) for row in record.front]
     figure.draw_without_rendering()
     _hide_overlapping(names)
@@ -124,6 +125,13 @@ def _name(axes: Axes, row: Row, record: Record) -> Annotation:
         bbox={"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.5},
         zorder=5,
     )
+
+
+def _make_room_on_the_left(axes: Axes, record: Record) -> None:
+    """Room for the name of the smallest front member, which stands left of its point."""
+    letters = len(record.front[-1].pattern) if record.front else 0
+    low, high = axes.get_xlim()
+    axes.set_xlim(low - (high - low) * LETTER * letters, high)
 
 
 def _hide_overlapping(names: list[Annotation]) -> None:

@@ -61,10 +61,11 @@ class Record:
             )
         return row
 
-    def records(self) -> list[dict[str, Any]]:
-        """The front as plain values, for CSV and JSON."""
+    def records(self, *, everything: bool = False) -> list[dict[str, Any]]:
+        """The front, or every complete trial, as plain values for CSV and JSON."""
+        rows = [row for row in self.rows if row.done] if everything else self.front
         baseline = self.baseline
-        return [as_record(row, baseline, self.confirmed.get(row.pattern), self.parameters) for row in self.front]
+        return [as_record(row, baseline, self.confirmed.get(row.pattern), self.parameters) for row in rows]
 
 
 def read_study(storage_text: str, name: str | None, say: Say) -> Record:

@@ -30,7 +30,7 @@ from layersearch.errors import StudyError
 
 BUSY_SECONDS = 60  # how long SQLite itself waits for a lock before our own patience takes over
 SAY_AFTER = 3.0  # seconds of waiting before the user is told
-SAY_EVERY = 30.0
+SAY_EVERY = 60.0
 LONGEST_PAUSE = 5.0
 NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb", "smbfs", "smb3", "afs", "9p", "fuse.sshfs", "lustre", "beegfs"}
 

@@ -24,6 +24,7 @@ from layersearch.search.samplers import make_sampler
 from layersearch.search.storage import Lease, PatientStorage
 from layersearch.search.trials import Row, front_of, rows_of
 from layersearch.search_space import SearchSpace
+from layersearch.strategies import named_patterns
 from layersearch.training.evaluator import Job, Outcome
 
 REPEATS = 4  # proposals in a row that may be known patterns before an unseen one is drawn at random
@@ -60,6 +61,7 @@ class Study:
         self._num_layers = num_layers
         self._seed = seed
         self._random = random.Random(f"{seed} {os.getpid()}")
+        self._strategies = named_patterns(num_layers)
         self._outbox = Outbox(folder / "outbox")
         self._study = _create_or_load(storage, name, purpose, make_sampler(sampler, seed))
         self._elsewhere = _known_elsewhere(storage, name, purpose)
@@ -84,8 +86,10 @@ class Study:
                 repeats += 1
                 continue
             seed = int(trial.user_attrs.get("seed", self._seed))
-            trial.set_user_attr("pattern", pattern)
-            trial.set_user_attr("seed", seed)
+            strategy = self._strategies.get(pattern)
+            for name, value in (("pattern", pattern), ("seed", seed), ("strategy", strategy)):
+                if value is not None:
+                    trial.set_user_attr(name, value)
             if self._settled(trial, pattern, seed):
                 repeats += 1
                 continue

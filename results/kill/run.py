@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
+import multiprocessing.process
 import os
 import random
 import re
@@ -37,6 +39,11 @@ PLAIN = ("the", "film", "was", "and", "a", "plot", "with", "music", "very", "it"
 GONE_SECONDS = 20.0  # within which every process of a killed run must be gone
 LONGEST = 300.0
 _ONE_THREAD = {"OMP_NUM_THREADS": "1"}  # two threads that wait for each other on busy cores take seconds a step
+_PRELOAD = [
+    *("layersearch.search.run", "layersearch.report.console", "transformers.models.bert.modeling_bert"),
+    *("sklearn.metrics", "scipy.stats", "evaluate"),
+]
+Driver = subprocess.Popen[bytes] | multiprocessing.process.BaseProcess
 
 
 @dataclass(frozen=True)
@@ -75,7 +82,10 @@ def main() -> None:
         folder = Path(name)
         make_model(folder / "model")
         make_data(folder / "data", random.Random(0))
-        whole = {workers: undisturbed_seconds(folder, workers, args.trials) for workers in (0, 2)}
+        os.environ.update(_ONE_THREAD)
+        exit_code(start(["run", "--help", "--workers", "0"], folder), LONGEST)  # loads the libraries to fork from
+        kinds = {2 if number < args.ray_runs else 0 for number in range(args.runs)}
+        whole = {workers: undisturbed_seconds(folder, workers, args.trials) for workers in sorted(kinds)}
         print(environment("torch", "transformers", "optuna", "ray"))
         print("undisturbed: " + ", ".join(f"{s:.1f} s with --workers {w}" for w, s in whole.items()), flush=True)
         records = []
@@ -98,20 +108,20 @@ def campaign(
     """One fresh study, killed up to `kills` times at moments drawn from `whole` seconds and then left to end."""
     home = folder / f"run-{number}"
     home.mkdir()
-    command = command_for(folder, home, workers, trials)
+    words = words_for(folder, home, workers, trials)
     snapshots, processes, folders, ways, moments = [], 0, 0, [], []
     for _ in range(kills):
         moment, group = rng.uniform(0, whole), rng.random() < 0.5
-        left = killed_run(command, home, moment, group=group)
+        left = killed_run(words, home, moment, group=group)
         if left is None:
             break
         processes, folders = processes + left[0], folders + left[1]
         ways.append("group" if group else "driver")
         moments.append(round(moment, 1))
         snapshots.append(snapshot(home))
-    ended = whole_run(command, home)
-    if ended.returncode:
-        print(ended.stdout[-2000:], ended.stderr[-2000:], sep="\n")
+    code = exit_code(start(words, home), LONGEST)
+    if code:
+        print((home / "output.txt").read_text()[-2000:])
     return {
         "run": number,
         "workers": workers,
@@ -120,7 +130,7 @@ def campaign(
         "at_s": "+".join(map(str, moments)),
         "complete_at_kills": "+".join(str(sum(t.state == "COMPLETE" for t in s.trials)) for s in snapshots),
         "untold_at_kills": "+".join(str(len(s.untold)) for s in snapshots),
-        "exit": ended.returncode,
+        "exit": code,
         **verdict(snapshot(home).trials, snapshots, trials),
         "integrity": integrity(home / "study.db"),
         "left_processes": processes,
@@ -172,14 +182,14 @@ def trained_twice(trials: list[Trial]) -> int:
 # -- one run -----------------------------------------------------------------------------------------------------------
 
 
-def command_for(folder: Path, home: Path, workers: int, trials: int) -> list[str]:
-    """The one command that starts and continues a run."""
-    words: dict[str, Any] = {
-        **{"--model": folder / "model", "--task": "sst2", "--data": folder / "data", "--space": "halves"},
-        **{"--trials": trials, "--confirm": CONFIRM, "--epochs": 4, "--batch-size": 8, "--study": "s"},
-        **{"--storage": home / "study.db", "--files": home / "files", "--workers": workers, "--device": "cpu"},
-    }
-    return [sys.executable, "-m", "layersearch", "run", *(str(part) for pair in words.items() for part in pair)]
+def words_for(folder: Path, home: Path, workers: int, trials: int) -> list[str]:
+    """The words of the one command that starts and continues a run."""
+    return [
+        *("run", "--model", str(folder / "model"), "--task", "sst2", "--data", str(folder / "data")),
+        *("--space", "halves", "--trials", str(trials), "--confirm", str(CONFIRM), "--epochs", "4"),
+        *("--batch-size", "8", "--study", "s", "--storage", str(home / "study.db"), "--files", str(home / "files")),
+        *("--workers", str(workers), "--device", "cpu"),
+    ]
 
 
 def undisturbed_seconds(folder: Path, workers: int, trials: int) -> float:
@@ -187,35 +197,67 @@ def undisturbed_seconds(folder: Path, workers: int, trials: int) -> float:
     home = folder / f"undisturbed-{workers}"
     home.mkdir()
     began = time.perf_counter()
-    whole_run(command_for(folder, home, workers, trials), home).check_returncode()
+    code = exit_code(start(words_for(folder, home, workers, trials), home), LONGEST)
+    if code:
+        sys.exit(f"the undisturbed run failed with {code}: {(home / 'output.txt').read_text()[-2000:]}")
     return time.perf_counter() - began
 
 
-def whole_run(command: list[str], home: Path) -> subprocess.CompletedProcess[str]:
-    """Give `command` and wait until it ends by itself."""
-    environ = {**os.environ, **_ONE_THREAD}
-    return subprocess.run(
-        command, cwd=home, env=environ, capture_output=True, text=True, timeout=LONGEST, check=False
-    )
+def start(words: list[str], home: Path, mark: str = "") -> Driver:
+    """Give the command `words` to a new process that leads its own group.
+
+    Runs with Ray are commands as a user gives them. Runs without are forked from a process that has the libraries
+    loaded, so that more of the kills hit work and fewer hit imports.
+    """
+    if words[words.index("--workers") + 1] != "0":
+        environ = {**os.environ, "KILL_MARK": mark}
+        with (home / "output.txt").open("a") as output:
+            command = [sys.executable, "-m", "layersearch", *words]
+            return subprocess.Popen(
+                command, cwd=home, env=environ, start_new_session=True, stdout=output, stderr=subprocess.STDOUT
+            )
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_PRELOAD)
+    driver = context.Process(target=_layersearch, args=(words, home))
+    driver.start()
+    return driver
 
 
-def killed_run(command: list[str], home: Path, moment: float, *, group: bool) -> tuple[int, int] | None:
-    """Start `command`, kill it after `moment` seconds; processes and Ray folders it left, None if it ended before."""
-    mark = uuid.uuid4().hex
-    environ = {**os.environ, **_ONE_THREAD, "KILL_MARK": mark}
+def _layersearch(words: list[str], home: Path) -> None:
+    """The command line in a forked process."""
+    os.setsid()
+    os.chdir(home)
     with (home / "output.txt").open("a") as output:
-        driver = subprocess.Popen(
-            command, cwd=home, env=environ, start_new_session=True, stdout=output, stderr=subprocess.STDOUT
-        )
-    try:
-        driver.wait(moment)
+        os.dup2(output.fileno(), 1)
+        os.dup2(output.fileno(), 2)
+    sys.argv = ["layersearch", *words]
+    from layersearch.cli import main as command_line
+
+    command_line()
+
+
+def exit_code(driver: Driver, seconds: float) -> int | None:
+    """Wait up to `seconds`; None if the driver still runs then."""
+    if isinstance(driver, subprocess.Popen):
+        try:
+            return driver.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
+    driver.join(seconds)
+    return driver.exitcode
+
+
+def killed_run(words: list[str], home: Path, moment: float, *, group: bool) -> tuple[int, int] | None:
+    """Start a run and kill it after `moment` seconds; processes and Ray folders it left, None if it ended before."""
+    mark = uuid.uuid4().hex
+    driver = start(words, home, mark)
+    if exit_code(driver, moment) is not None:
         return None
-    except subprocess.TimeoutExpired:
-        pass
+    assert driver.pid is not None
     family = [psutil.Process(driver.pid), *psutil.Process(driver.pid).children(recursive=True)]
     folders = ray_folders(family)
-    os.killpg(driver.pid, signal.SIGKILL) if group else driver.kill()
-    driver.wait()
+    (os.killpg if group else os.kill)(driver.pid, signal.SIGKILL)
+    exit_code(driver, GONE_SECONDS)
     left = still_there(family, mark)
     for process in left:
         process.kill()
@@ -309,8 +351,12 @@ def make_model(folder: Path) -> None:
 
     words = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *GOOD, *BAD, *PLAIN)
     config = BertConfig(
-        **{"vocab_size": len(words), "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": LAYERS},
-        **{"num_attention_heads": 2, "max_position_embeddings": 32},
+        vocab_size=len(words),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=2,
+        max_position_embeddings=32,
     )
     torch.manual_seed(0)
     BertForSequenceClassification(config).save_pretrained(folder)
@@ -321,7 +367,9 @@ def make_data(folder: Path, rng: random.Random) -> None:
     """Write 60 training and 20 validation rows in the layout of SST-2; one word tells the label."""
     folder.mkdir()
     for name, rows in (("train.tsv", 60), ("dev.tsv", 20)):
-        lines = [f"{' '.join([*rng.choices(PLAIN, k=6), rng.choice((BAD, GOOD)[i % 2])])}\t{i % 2}" for i in range(rows)]
+        lines = [
+            f"{' '.join([*rng.choices(PLAIN, k=6), rng.choice((BAD, GOOD)[i % 2])])}\t{i % 2}" for i in range(rows)
+        ]
         (folder / name).write_text("\n".join(["sentence\tlabel", *lines]) + "\n")
 
 

@@ -54,7 +54,9 @@ def main() -> None:
     print(environment("typer"), as_table(records), sep="\n\n")
     print(f"\nheavy modules after `layersearch --help`: {loaded}\nafter `import layersearch.search.run`: {control}")
     late = median(seconds["layersearch --help"]) >= LIMIT_SECONDS
-    sys.exit("too slow" * late or "loads heavy modules" * bool(loaded) or "the check cannot fail" * (not control) or None)
+    sys.exit(
+        "too slow" * late or "loads heavy modules" * bool(loaded) or "the check cannot fail" * (not control) or None
+    )
 
 
 def wall_seconds(words: list[str]) -> float:

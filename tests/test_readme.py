@@ -1,0 +1,74 @@
+"""The README is true: its library example runs, its commands and options exist, its tables name what there is."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from layersearch import search_space
+from layersearch.strategies import STRATEGIES
+from layersearch.tasks import TASKS
+from layersearch.training.recipe import PRESETS
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def help_of(*words: str) -> str:
+    """The help page, wide enough that no option is cut."""
+    done = subprocess.run(
+        [sys.executable, "-m", "layersearch", *words, "--help"],
+        capture_output=True,
+        text=True,
+        env={"COLUMNS": "200", "TERMINAL_WIDTH": "200", "PATH": ""},
+        check=True,
+    )
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_the_library_example_runs(tmp_path: Path) -> None:
+    code = re.search(r"```python\n(.*?)```", README, re.DOTALL)
+    assert code is not None
+    done = subprocess.run([sys.executable, "-c", code[1]], capture_output=True, text=True, cwd=tmp_path, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert re.search(r"^0-5 0\.\d+ 22\d{6}$", done.stdout, re.MULTILINE)
+
+
+def test_every_command_and_option_of_the_readme_exists() -> None:
+    commands = set(re.findall(r"^layersearch (\w+)", README, re.MULTILINE))
+    assert commands == {"run", "plan", "front", "export", "dashboard"}
+    known = help_of() + "".join(help_of(command) for command in commands)
+    for option in set(re.findall(r"`(--[a-z-]+)", README)):
+        assert option in known, option
+
+
+def test_every_strategy_space_recipe_and_task_is_in_the_readme() -> None:
+    tasks = re.search(r"GLUE's nine \(`([a-z0-9 ]+)`\)", README)
+    assert tasks is not None
+    assert {*tasks[1].split(), "demo"} == set(TASKS)
+    for name in (*STRATEGIES, *search_space.shipped(), *PRESETS):
+        assert f"`{name}`" in README, name
+
+
+def test_the_tree_of_the_readme_names_every_file() -> None:
+    tree = README.split("## The code")[1]
+    for file in (ROOT / "layersearch").rglob("*.py"):
+        if file.name not in ("__init__.py", "__main__.py"):
+            assert file.name in tree, file.name
+
+
+def test_the_make_targets_of_the_readme_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for target in set(re.findall(r"`?make ([a-z-]+)", README)):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_every_version_is_pinned() -> None:
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")]
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[\w.!]+", line) for line in lines)
+    assert "torch==2.13.0" in lines
