@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import importlib.util
+import os
 import re
 import threading
 import urllib.error
@@ -37,13 +38,8 @@ def local_model(model: str, revision: str | None = None) -> tuple[Path, str]:
     """
     if model.startswith("package:"):
         return _given_folder(_package_folder(model), revision)
-    if model.startswith(("/", ".", "~")) or Path(model).exists():
-        return _given_folder(Path(model).expanduser(), revision)
-    if not _is_hub_name(model):
-        raise ModelError(
-            f"model {model!r} does not exist as a folder and is no hub name: give a folder, name, owner/name or"
-            " package:NAME/FOLDER"
-        )
+    if model.startswith(("/", ".", "~")) or os.path.exists(model):
+        return _given_folder(Path(os.path.expanduser(model)), revision)
     folder = _cached_model(model, revision) or _fetched_model(model, revision)
     return folder, folder.name
 
@@ -54,6 +50,7 @@ def hub_dataset(repository: str, config: str) -> Any:
     Raises DataError where the hub has no such data set, or cannot be reached and the cache has no copy.
     """
     import datasets  # type: ignore[import-untyped]
+    import httpx2
 
     what = f"data set {repository} ({config})"
     away = why_unreachable()
@@ -62,7 +59,7 @@ def hub_dataset(repository: str, config: str) -> Any:
     datasets.config.HF_HUB_OFFLINE = asked_offline or away is not None
     try:
         return datasets.load_dataset(repository, config)
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as problem:
+    except (OSError, ValueError, httpx2.HTTPError, datasets.exceptions.DatasetsError) as problem:
         if away is not None:
             raise DataError(_away(what, away, "--data FOLDER")) from None
         raise DataError(f"{what} cannot be read from the hub: {_first_line(problem)}; give --data FOLDER") from problem
@@ -89,7 +86,7 @@ def why_unreachable() -> str | None:
     answers: list[str] = []
     knock = threading.Thread(target=_knock, args=(constants.ENDPOINT, answers), daemon=True)
     knock.start()
-    knock.join(_PATIENCE + 0.2)
+    knock.join(_PATIENCE + 0.1)
     reason = answers[0] if answers else f"no answer in {_PATIENCE} s"
     return f"the hub at {constants.ENDPOINT} cannot be reached ({reason})" if reason else None
 
@@ -114,17 +111,6 @@ def _first_line(problem: object) -> str:
     return (str(problem).strip() or type(problem).__name__).splitlines()[0].rstrip(".")
 
 
-def _is_hub_name(model: str) -> bool:
-    from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils._validators import validate_repo_id
-
-    try:
-        validate_repo_id(model)
-    except HFValidationError:
-        return False
-    return _HUB_NAME.fullmatch(model) is not None
-
-
 def _package_folder(model: str) -> Path:
     """The folder that `package:NAME/FOLDER` names; finds the package without importing it."""
     name, _, inside = model.removeprefix("package:").partition("/")
@@ -137,7 +123,7 @@ def _package_folder(model: str) -> Path:
 def _given_folder(folder: Path, revision: str | None) -> tuple[Path, str]:
     if revision is not None:
         raise ModelError(f"model folder {folder} has no revisions, {revision!r} was asked for: leave out --revision")
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise ModelError(f"model folder {folder} does not exist: give an existing folder or a hub name")
     if lacking := _lacking(folder):
         raise ModelError(f"model folder {folder} {lacking}")
@@ -177,12 +163,17 @@ def _content_hash(folder: Path) -> str:
 def _cached_model(model: str, revision: str | None) -> Path | None:
     """The model's folder in the local cache, or None where it is not there or not whole."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
+        if not _HUB_NAME.fullmatch(model):
+            raise HFValidationError
         folder = Path(snapshot_download(model, revision=revision, allow_patterns=_WANTED, local_files_only=True))
     except LocalEntryNotFoundError:
         return None
+    except HFValidationError:
+        allowed = "give a folder, name, owner/name or package:NAME/FOLDER"
+        raise ModelError(f"model {model!r} does not exist as a folder and is no hub name: {allowed}") from None
     return None if _lacking(folder) else folder
 
 

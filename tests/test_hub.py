@@ -1,4 +1,4 @@
-"""Where models and data come from: folders, packages, the cache, a hub that is away, a stand-in for one that answers."""
+"""Where models and data come from: folders, packages, the cache, a hub that is away, a stand-in for a hub."""
 
 from __future__ import annotations
 
@@ -24,15 +24,21 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 ASK_MODEL = "import sys; from layersearch.hub import local_model; print(*local_model(*sys.argv[1:]))"
 ASK_GLUE = (
     "from layersearch.tasks import load_task; s = load_task('wnli').splits(0.25, 0);"
-    "print(len(s.train), len(s.search), len(s.validation), s.train.labels.tolist()[:1], s.warnings)"
+    "print(len(s.train), len(s.search), len(s.validation), s.validation.labels.tolist(), *s.warnings)"
 )
 # The time inside the program, so that a busy machine's slow start does not count.
-TIMED = (
-    "import sys, time; from huggingface_hub import constants, errors, snapshot_download; import layersearch.hub as h; from layersearch.errors import ModelError\n"
-    "began = time.monotonic()\n"
-    "try: h.local_model('some/model')\n"
-    "except ModelError as e: print(f'{time.monotonic() - began:.2f} {e}')"
-)
+TIMED = """
+import time
+from huggingface_hub import constants, errors, snapshot_download
+from layersearch.errors import ModelError
+from layersearch.hub import local_model
+
+began = time.monotonic()
+try:
+    local_model("some/model")
+except ModelError as problem:
+    print(f"{time.monotonic() - began:.2f} {problem}")
+"""
 
 
 @pytest.fixture
@@ -131,13 +137,17 @@ def test_weights_in_another_format_are_not_read(model: Path) -> None:
         local_model(str(model))
 
 
-@pytest.mark.parametrize("name", ["/no/such/model", "./nothing", "~/nothing", "../nothing"])
+@pytest.mark.parametrize(
+    "name", ["/no/such/model", "./nothing", "~/nothing", "../nothing", "~no-such-user/x", "/" + "x" * 300]
+)
 def test_a_folder_that_does_not_exist_is_said_so(name: str) -> None:
     with pytest.raises(ModelError, match=r"model folder .* does not exist: give an existing folder or a hub name"):
         local_model(name)
 
 
-@pytest.mark.parametrize("name", ["a/b/c", "two words", "name@main", "models\\bert", "a--b", "owner/", "x" * 97])
+@pytest.mark.parametrize(
+    "name", ["a/b/c", "two words", "name@main", "models\\bert", "a--b", "owner/", "x" * 97, "x" * 300, "a\0b"]
+)
 def test_what_is_neither_folder_nor_hub_name_is_refused(name: str) -> None:
     with pytest.raises(ModelError, match="does not exist as a folder and is no hub name: give a folder, name, owner/"):
         local_model(name)
@@ -172,7 +182,7 @@ def test_a_hub_that_stays_silent_is_said_within_two_seconds(tmp_path: Path) -> N
         endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
         seconds, said = _last_line(_python(TIMED, tmp_path, HF_ENDPOINT=endpoint)).split(" ", 1)
     assert f"the hub at {endpoint} cannot be reached (" in said
-    assert float(seconds) < 2.1
+    assert float(seconds) < 2.5  # 1.6 of them waiting; the rest is room for a busy machine
 
 
 def test_the_error_is_the_one_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -341,8 +351,9 @@ def test_glue_comes_from_the_hub_once_and_then_from_the_cache(
     card = json.dumps({"configs": [{"config_name": "wnli", "data_files": files}]})
     (glue / "README.md").write_text(f"---\n{card}\n---\n")
     first = _python(ASK_GLUE, tmp_path / "home", HF_ENDPOINT=hub({"datasets/nyu-mll/glue": glue}))
-    warnings = "nyu-mll/glue (wnli, train): 40 rows where GLUE's wnli has 635"
-    assert _last_line(first).startswith("30 10 8 [0]"), first.stderr
-    assert warnings in _last_line(first)
+    assert _last_line(first) == (
+        "30 10 8 [0, 1, 0, 1, 0, 1, 0, 1] nyu-mll/glue (wnli, train): 40 rows where GLUE's wnli has 635 "
+        "nyu-mll/glue (wnli, validation): 8 rows where GLUE's wnli has 71"
+    ), first.stderr
     away = _python(ASK_GLUE, tmp_path / "home", HF_ENDPOINT=f"http://127.0.0.1:{_closed_port()}")
     assert _last_line(away) == _last_line(first), away.stderr

@@ -63,7 +63,7 @@ def with_notes(app: WSGIApplication) -> WSGIApplication:
         if environ["REQUEST_METHOD"] != "GET" or not _STUDY_PAGE.fullmatch(environ.get("PATH_INFO", "")):
             return app(environ, start_response)
         held: list[Any] = []
-        body = b"".join(app(environ, lambda *said: held.append(said)))  # type: ignore[arg-type, return-value]
+        body = b"".join(app(environ, lambda *said: held.append(said)))  # type: ignore[arg-type]
         status, headers, *more = held[-1]
         if status.startswith("200"):
             body = _noted(body)

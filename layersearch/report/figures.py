@@ -31,7 +31,7 @@ def draw_front(record: Record, file: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(8, 5), dpi=150, layout="constrained")
     _draw_baseline(axes, record)
     _draw_trials(axes, record)
     _draw_confirmation(axes, record)
@@ -45,7 +45,7 @@ def draw_front(record: Record, file: Path) -> None:
     figure.draw_without_rendering()
     _hide_overlapping(names)
     try:
-        figure.savefig(file, dpi=150)
+        figure.savefig(file)
     except (OSError, ValueError) as error:
         raise LayersearchError(f"the figure cannot be written to {file}: {error}; name a .png file") from error
     finally:

@@ -74,7 +74,7 @@ class Driver:
             self._confirm()
         if self._complete() or self.study.finished() + len(self._running) >= self._wanted:
             return None
-        job = self.study.ask()
+        job = self.study.ask(self._wanted)
         if job is None:
             self._exhausted = True
             return None

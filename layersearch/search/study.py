@@ -6,7 +6,6 @@ not know: Ray, models, training, how progress is shown. The only file that opens
 
 from __future__ import annotations
 
-import os
 import random
 import warnings
 from collections.abc import Mapping, Sequence
@@ -60,16 +59,21 @@ class Study:
         self._space = space
         self._num_layers = num_layers
         self._seed = seed
-        self._random = random.Random(f"{seed} {os.getpid()}")
         self._strategies = named_patterns(num_layers)
         self._outbox = Outbox(folder / "outbox")
-        self._study = _create_or_load(storage, name, purpose, make_sampler(sampler, seed))
+        self._study = _create_or_load(storage, name, purpose)
+        # A continued study must not draw again what its first part drew, and the same course must be repeatable.
+        stream = seed + len(self._study.get_trials(deepcopy=False))
+        self._study.sampler = make_sampler(sampler, stream)
+        self._random = random.Random(stream)
         self._elsewhere = _known_elsewhere(storage, name, purpose)
 
     # -- asking ----------------------------------------------------------------------------------------------------
 
-    def ask(self) -> Job | None:
+    def ask(self, wanted: int | None = None) -> Job | None:
         """The next candidate to evaluate, its trial RUNNING in the study; None if nothing unknown is left.
+
+        None also as soon as the study holds `wanted` complete trials, which it can without training (see below).
 
         A proposal that is known in this study becomes a PRUNED trial, one that is known from another study of the same
         database a COMPLETE one, and neither is handed out.
@@ -92,6 +96,8 @@ class Study:
                     trial.set_user_attr(name, value)
             if self._settled(trial, pattern, seed):
                 repeats += 1
+                if wanted is not None and self.finished() >= wanted:
+                    return None
                 continue
             return Job(number=trial.number, pattern=pattern, seed=seed, scored_on=self.purpose.scored_on)
         return None
@@ -270,18 +276,14 @@ def holder_of(storage: PatientStorage, name: str) -> str:
     return str(attrs.get("driver", "unknown"))
 
 
-def _create_or_load(
-    storage: PatientStorage, name: str, purpose: Purpose, sampler: optuna.samplers.BaseSampler
-) -> optuna.Study:
+def _create_or_load(storage: PatientStorage, name: str, purpose: Purpose) -> optuna.Study:
     """The study called `name`, made if new; raises StudyError naming every key in which the stored purpose differs."""
     directions: list[Literal["maximize", "minimize"]] = [purpose.direction, "minimize"]
     names = [found.study_name for found in storage.get_all_studies()]
     if name not in names:
-        study = optuna.create_study(
-            storage=storage, study_name=name, directions=directions, sampler=sampler, load_if_exists=True
-        )
+        study = optuna.create_study(storage=storage, study_name=name, directions=directions, load_if_exists=True)
     else:
-        study = optuna.load_study(storage=storage, study_name=name, sampler=sampler)
+        study = optuna.load_study(storage=storage, study_name=name)
     stored = study.user_attrs.get("purpose")
     if stored is None and study.trials:
         raise StudyError(f"study {name!r} was not made by layersearch; give another name with --study")

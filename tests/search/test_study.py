@@ -206,3 +206,15 @@ def test_every_fit_sampler_works_a_space_off(tmp_path: Path, sampler: str) -> No
 def test_a_purpose_survives_storage() -> None:
     stored = purpose(lr=0.1).as_dict()
     assert Purpose.from_dict(stored) == purpose(lr=0.1)
+
+
+def test_reuse_alone_can_fill_a_study_and_does_not_overfill_it(tmp_path: Path) -> None:
+    work(open_study(f"{tmp_path}/db", tmp_path, "first"), 15)
+    second = open_study(f"{tmp_path}/db", tmp_path, "second", wanted=purpose(sampler="RandomSampler"))
+    assert second.ask(6) is None
+    assert second.finished() == 6
+
+
+def test_the_same_seed_takes_the_same_course(tmp_path: Path) -> None:
+    courses = [[job.pattern for job in work(open_study(f"{tmp_path}/db{n}", tmp_path / str(n)), 12)] for n in (1, 2)]
+    assert courses[0] == courses[1]

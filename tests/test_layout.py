@@ -1,0 +1,189 @@
+"""The plan of the house, walked: ranks of imports, light front doors, docstrings, sizes, no place of one machine.
+
+Knows: the table of ranks (DESIGN.md section 2). Does not know: what any file does.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "layersearch"
+FILES = sorted(path for path in PACKAGE.rglob("*.py"))
+
+# From bottom to top; a file imports only from lines above its own. Two exceptions stand below.
+RANKS = (
+    {"errors"},
+    {"pattern", "hub"},
+    {"strategies", "models.families", "tasks.task", "tasks.metrics", "training.recipe"},
+    {"search_space", "models.surgery", "tasks.text", "training.batches"},
+    {"models.base", "models.checkpoint", "models.costs", "models.proof", "tasks.glue", "tasks.demo"},
+    {"models.card", "tasks"},
+    {"models.export", "training.finetune"},
+    {"training.evaluator"},
+    {"search.trials", "search.samplers", "search.outbox", "search.storage", "search.worker"},
+    {"search.purpose"},
+    {"search.study", "search.record"},
+    {"search.driver", "report.figures", "report.dashboard"},
+    {"search.searcher"},
+    {"search.cluster"},
+    {"search.run"},
+    {"search.plan", "search.ship"},
+    {"report.console"},
+    {"cli"},
+    {"__main__"},
+)
+RANK = {name: number for number, names in enumerate(RANKS) for name in names}
+FOR_TYPES_ONLY = {("search.cluster", "search.run")}  # names in annotations, never imported when the program runs
+WITHOUT_A_RANK = {"", "models", "training", "search", "report"}  # these hold a docstring only
+HEAVY = ("torch", "ray", "transformers", "optuna", "datasets", "sklearn", "matplotlib")
+LONGEST_FILE = 330
+LONGEST_FUNCTION = 60
+NO_ROOM_FOR_A_DOCSTRING = {"__init__.py", "__main__.py"}
+
+
+def name_of(file: Path) -> str:
+    """`layersearch/search/run.py` is `search.run`, `layersearch/tasks/__init__.py` is `tasks`."""
+    parts = file.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+MODULES = {name_of(file) for file in FILES}
+
+
+def imported_by(tree: ast.AST) -> Iterator[str]:
+    """The modules of the package that a file imports, anywhere in it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (
+                alias.name[len("layersearch.") :] for alias in node.names if alias.name.startswith("layersearch.")
+            )
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "layersearch":
+            assert node.level == 0
+            inside = (node.module or "").removeprefix("layersearch").removeprefix(".")
+            for alias in node.names:
+                child = f"{inside}.{alias.name}".removeprefix(".")
+                yield child if child in MODULES else inside
+
+
+def upward(name: str, source: str) -> list[str]:
+    """The imports of a module that do not go strictly down."""
+    found = {other for other in imported_by(ast.parse(source)) if other != ""}
+    allowed = {other for mine, other in FOR_TYPES_ONLY if mine == name}
+    return sorted(other for other in found - allowed if RANK[other] >= RANK[name])
+
+
+@pytest.mark.parametrize("file", [f for f in FILES if name_of(f) not in WITHOUT_A_RANK], ids=name_of)
+def test_imports_go_strictly_down(file: Path) -> None:
+    assert upward(name_of(file), file.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from layersearch.search.run import What",
+        "import layersearch.cli",
+        "from layersearch.search import run",
+        "def f():\n    from layersearch.search.study import Study",
+    ],
+)
+def test_an_import_upward_would_be_found(line: str) -> None:
+    assert upward("search.trials", line) != []
+
+
+def test_every_file_has_exactly_one_rank() -> None:
+    assert sorted(RANK) == sorted(MODULES - WITHOUT_A_RANK)
+    assert sum(map(len, RANKS)) == len(RANK)
+
+
+def test_files_without_a_rank_import_nothing() -> None:
+    for file in FILES:
+        if name_of(file) in WITHOUT_A_RANK:
+            assert not list(imported_by(ast.parse(file.read_text()))), file
+
+
+def heavy_after(statements: str) -> list[str]:
+    """The heavy libraries that a fresh process holds after `statements`."""
+    code = f"{statements}\nimport json, sys\nprint('\\n' + json.dumps([n for n in {HEAVY!r} if n in sys.modules]))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    found: list[str] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+HELP = """
+import sys
+sys.argv = ["layersearch", "--help"]
+from layersearch.cli import main
+try:
+    main()
+except SystemExit as end:
+    assert end.code == 0
+"""
+
+
+@pytest.mark.parametrize("statements", ["import layersearch", HELP, HELP.replace('"--help"', '"run", "--help"')])
+def test_the_front_doors_load_nothing_heavy(statements: str) -> None:
+    assert heavy_after(statements) == []
+
+
+def test_a_heavy_import_would_be_found() -> None:
+    assert "optuna" in heavy_after("import layersearch.search.trials")
+
+
+@pytest.mark.parametrize("file", [f for f in FILES if f.name not in NO_ROOM_FOR_A_DOCSTRING], ids=name_of)
+def test_each_file_says_what_it_knows_and_what_not(file: Path) -> None:
+    docstring = " ".join((ast.get_docstring(ast.parse(file.read_text())) or "").split())
+    assert "Knows" in docstring
+    assert "not know" in docstring or "not: " in docstring, docstring
+
+
+def test_every_file_has_a_docstring() -> None:
+    assert [file for file in FILES if not ast.get_docstring(ast.parse(file.read_text()))] == []
+
+
+def test_no_file_is_long() -> None:
+    lines = {name_of(file): len(file.read_text().splitlines()) for file in FILES}
+    assert {name: length for name, length in lines.items() if length > LONGEST_FILE} == {}
+
+
+def test_no_function_is_long() -> None:
+    """Commands count without their options, which Typer reads from the signature."""
+    found = {}
+    for file in FILES:
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno is not None:
+                found[f"{name_of(file)}.{node.name}"] = node.end_lineno - node.body[0].lineno + 1
+    assert {name: length for name, length in found.items() if length > LONGEST_FUNCTION} == {}
+
+
+MACHINE = re.compile(r"(?<![\w.])/(?:work|root|opt|home/\w+)/")
+
+
+def tracked() -> list[Path]:
+    """Every text file of the project that git knows or would add."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    if done.returncode:
+        pytest.skip("not a git checkout")
+    files = [ROOT / name for name in done.stdout.split("\0") if name]
+    return [file for file in files if file.is_file() and b"\0" not in file.read_bytes()[:4096]]
+
+
+def test_no_tracked_file_names_a_place_of_one_machine() -> None:
+    mine = Path(__file__)
+    found = {str(f.relative_to(ROOT)) for f in tracked() if f != mine and MACHINE.search(f.read_text(errors="replace"))}
+    assert found == set()
+
+
+def test_a_place_of_one_machine_would_be_found() -> None:
+    assert MACHINE.search("cd /work/main")
+    assert MACHINE.search('"/root/x"')
+    assert not MACHINE.search("https://host/opt/x and ./work/y")
