@@ -1,11 +1,14 @@
-"""What several tests share: a tiny random BERT with its tokenizer, and a tiny data folder, made on the spot.
+"""What several tests share: a tiny random BERT with its tokenizer, a tiny data folder, and a study of both.
 
-Knows: how to write both to a folder once a session. Does not know: the network, or what the tests do with them.
+Knows: how to make them once a session, without a network. Does not know: what the tests do with them.
 """
 
 from __future__ import annotations
 
+import io
 import random
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -54,3 +57,57 @@ def _row(rng: random.Random, label: int) -> str:
     words = rng.choices(PLAIN, k=rng.randint(2, 9))
     words.insert(rng.randrange(len(words)), rng.choice((BAD, GOOD)[label]))
     return f"{' '.join(words)}\t{label}"
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command left behind: its exit code and its words on standard output and standard error."""
+
+    code: int
+    out: str
+    err: str
+
+
+def call(*words: str | Path) -> Said:
+    """Run `layersearch WORDS` in this process, which spares it the imports, as a shell would: by `cli.main`."""
+    from layersearch.cli import main
+
+    out, err = io.StringIO(), io.StringIO()
+    code: int | str | None = 0
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setattr("sys.argv", ["layersearch", *map(str, words)])
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code
+    assert isinstance(code, int | None), code
+    return Said(code or 0, out.getvalue(), err.getvalue())
+
+
+@dataclass(frozen=True)
+class TinyRun:
+    """A finished search of five trials, confirmed with one seed: the question's words, the study, what was said."""
+
+    what: tuple[str, ...]
+    storage: Path
+    files: Path
+    said: Said
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_model: Path, tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
+    """The study `tiny` of the tiny model, made by the command line without Ray."""
+    import torch
+
+    folder = tmp_path_factory.mktemp("run")
+    what = ("--model", str(tiny_model), "--task", "sst2", "--data", str(tiny_data), "--epochs", "2", "--lr", "1e-2")
+    what += ("--batch-size", "8", "--max-length", "24", "--precision", "fp32", "--holdout", "0.3", "--confirm", "1")
+    how = ("--study", "tiny", "--storage", f"{folder}/study.db", "--files", f"{folder}/files", "--workers", "0")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # tiny models are slower with more
+    try:
+        said = call("run", *what, *how, "--trials", "5", "--device", "cpu")
+    finally:
+        torch.set_num_threads(threads)
+    assert said.code == 0, said.err
+    return TinyRun(what, folder / "study.db", folder / "files", said)

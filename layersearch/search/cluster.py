@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
+
 from layersearch.errors import LayersearchError
 from layersearch.search.driver import Driver
 from layersearch.training.evaluator import Evaluator
@@ -37,10 +39,14 @@ _ENVIRONMENT = {
 }
 
 
+WORKER_BYTES = 1_000_000_000  # a process with torch and transformers loaded, and its activations
+TRAINING_BYTES_A_PARAMETER = 16  # weights, gradients and AdamW's two moments, fp32
+
+
 def run_with_ray(driver: Driver, evaluator: Evaluator, how: How) -> None:
     """Work the driver off with Ray Tune. Raises what the driver raised; a stop that was asked for returns normally."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    with _ray(evaluator.device, how) as (workers, resources, threads, scratch):
+    with _ray(evaluator, how) as (workers, resources, threads, scratch):
         for number, handler in handlers.items():  # ray.init puts its own in their place
             signal.signal(number, handler)
         _tune(driver, evaluator, how, workers, resources, threads, scratch)
@@ -89,7 +95,7 @@ def _tune(
 
 
 @contextmanager
-def _ray(device: str, how: How) -> Iterator[tuple[int, dict[str, float], int, Path]]:
+def _ray(evaluator: Evaluator, how: How) -> Iterator[tuple[int, dict[str, float], int, Path]]:
     """A running Ray: workers, resources of each, its threads, and a private scratch folder that goes at the end."""
     os.environ.update(_ENVIRONMENT)
     umask = os.umask(0o077)
@@ -98,7 +104,7 @@ def _ray(device: str, how: How) -> Iterator[tuple[int, dict[str, float], int, Pa
         import ray
 
         logging.getLogger("ray").setLevel(logging.ERROR)
-        workers, gpus = _plan(device, how)
+        workers, gpus = _plan(evaluator, how)
         cores = os.cpu_count() or 1
         threads = max(1, cores // workers)
         os.environ["OMP_NUM_THREADS"] = str(threads)
@@ -140,14 +146,16 @@ def _stop() -> None:
         ray.shutdown()
 
 
-def _plan(device: str, how: How) -> tuple[int, int]:
-    """Workers and GPUs: one worker a GPU, or one a core; more workers than GPUs share them by fractions."""
+def _plan(evaluator: Evaluator, how: How) -> tuple[int, int]:
+    """Workers and GPUs: one worker a GPU, or one a core as far as memory goes; more workers than GPUs share them."""
     gpus = 0
-    if device == "cuda":
+    if evaluator.device == "cuda":
         import torch
 
         gpus = torch.cuda.device_count()
-    return how.workers or gpus or os.cpu_count() or 1, gpus
+    parameters = sum(p.numel() for p in evaluator.base.model.parameters())
+    room = psutil.virtual_memory().available // (WORKER_BYTES + TRAINING_BYTES_A_PARAMETER * parameters)
+    return how.workers or gpus or max(1, min(os.cpu_count() or 1, room)), gpus
 
 
 def _short_folder() -> str | None:

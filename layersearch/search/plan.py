@@ -5,9 +5,11 @@ Knows: the prepared question, counts of parameters, sizes of splits. Does not kn
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
+from statistics import fmean
 from typing import Literal
 
 from layersearch.pattern import Pattern
@@ -15,6 +17,8 @@ from layersearch.search.run import Prepared
 
 BYTES_A_PARAMETER = 4  # checkpoints are fp32
 MOVED_BYTES_A_PARAMETER = 16  # weights, gradients and AdamW's two moments, fp32
+
+SAMPLED = 500  # patterns of a large space that stand for all
 
 ExportForm = Literal["plain folder", "not yet"]
 
@@ -39,7 +43,8 @@ class Cost:
     """What a run costs at most, in units of one fine-tuning of the unchanged model, and in examples and bytes.
 
     `fine_tunings` weighs every candidate by its share of the layers' parameters: the start points as they are, the rest
-    with the mean of the space (of its first 500 patterns). `confirmation` assumes a front of one member a depth.
+    with the mean of the other patterns of the space (of 500 drawn ones if there are more). `confirmation` assumes a
+    front of one member a depth.
     """
 
     trials: int
@@ -69,16 +74,30 @@ def _line(prepared: Prepared, pattern: Pattern, is_start: bool) -> Line:
     )
 
 
+def _later(prepared: Prepared, start: tuple[Pattern, ...]) -> list[Pattern]:
+    """The patterns behind the start points, or a fair sample of them: the first ones of the list are the largest."""
+    space, layers = prepared.space, prepared.num_layers
+    if space.size(layers) <= SAMPLED:
+        return [pattern for pattern in space.patterns(layers) if pattern not in start]
+    rng = random.Random(0)
+    drawn = (space.sample(layers, rng) for _ in range(SAMPLED))
+    return [pattern for pattern in drawn if pattern not in start]
+
+
+def _work(prepared: Prepared, pattern: Pattern) -> float:
+    """The layers' parameters of a candidate as a share of the unchanged model's."""
+    counts = prepared.counts
+    return (pattern.parameters(counts) - counts.fixed) / (counts.total - counts.fixed)
+
+
 def cost(prepared: Prepared, trials: int, confirm: int) -> Cost:
     """The cost of a run of `trials` trials whose front is confirmed with `confirm` seeds."""
     counts = prepared.counts
     size = prepared.space.size(prepared.num_layers)
     trials = min(trials, size)
-    known = list(islice(lines(prepared), 500))
-    layers = counts.total - counts.fixed
-    shares = [(line.parameters - counts.fixed) / layers for line in known]
-    mean = sum(shares) / len(shares)
-    first = shares[: min(trials, sum(line.is_start for line in known))]
+    start = prepared.space.start_points(prepared.num_layers)
+    first = [_work(prepared, pattern) for pattern in start[:trials]]
+    mean = fmean([_work(prepared, pattern) for pattern in _later(prepared, start)] or first)
     return Cost(
         trials=trials,
         examples=round(len(prepared.splits.train) * prepared.what.recipe.epochs),

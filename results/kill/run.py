@@ -71,9 +71,9 @@ class Snapshot:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=20)
-    parser.add_argument("--ray-runs", type=int, default=5, help="how many of them have two Ray workers, the rest none")
+    parser.add_argument("--ray-runs", type=int, default=4, help="how many of them have two Ray workers, the rest none")
     parser.add_argument("--kills", type=int, default=3, help="at most so many kills a run")
-    parser.add_argument("--trials", type=int, default=60)
+    parser.add_argument("--trials", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "kill.csv")
     args = parser.parse_args()
@@ -254,9 +254,13 @@ def killed_run(words: list[str], home: Path, moment: float, *, group: bool) -> t
     if exit_code(driver, moment) is not None:
         return None
     assert driver.pid is not None
-    family = [psutil.Process(driver.pid), *psutil.Process(driver.pid).children(recursive=True)]
-    folders = ray_folders(family)
-    (os.killpg if group else os.kill)(driver.pid, signal.SIGKILL)
+    try:
+        family = [psutil.Process(driver.pid), *psutil.Process(driver.pid).children(recursive=True)]
+        folders = ray_folders(family)
+        alone = not group or os.getpgid(driver.pid) != driver.pid  # so early that it does not lead its group yet
+        (os.kill if alone else os.killpg)(driver.pid, signal.SIGKILL)
+    except (psutil.NoSuchProcess, ProcessLookupError):  # it ended in this very moment
+        return None
     exit_code(driver, GONE_SECONDS)
     left = still_there(family, mark)
     for process in left:

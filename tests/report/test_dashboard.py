@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from wsgiref.simple_server import WSGIServer
+from wsgiref.simple_server import WSGIServer, make_server
 from wsgiref.util import setup_testing_defaults
 
 import optuna
@@ -37,7 +37,7 @@ def status_of(method: str, host: str | None, *, writable: bool) -> str:
     setup_testing_defaults(environ)
     environ |= {"REQUEST_METHOD": method, "HTTP_HOST": host or ""}
     said: list[str] = []
-    guarded(app, writable=writable)(environ, lambda status, *_: said.append(status))  # type: ignore[arg-type, return-value]
+    guarded(app, writable=writable)(environ, lambda status, *_: said.append(status))  # type: ignore[arg-type]
     return said[0]
 
 
@@ -76,8 +76,12 @@ def database(tmp_path: Path) -> Iterator[str]:
 def served(storage: str, monkeypatch: pytest.MonkeyPatch, *, writable: bool = False) -> Iterator[Ask]:
     """The real dashboard on a free port; gives a function that asks it."""
     made: list[WSGIServer] = []
-    real = dashboard.make_server
-    monkeypatch.setattr(dashboard, "make_server", lambda *a, **k: made.append(real(*a, **k)) or made[0])
+
+    def watched(*args: Any, **kwargs: Any) -> WSGIServer:
+        made.append(make_server(*args, **kwargs))
+        return made[0]
+
+    monkeypatch.setattr(dashboard, "make_server", watched)
     said: list[str] = []
     ready = threading.Event()
 

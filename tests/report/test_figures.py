@@ -34,7 +34,12 @@ def test_names_lie_inside_the_figure_and_not_over_each_other(
 ) -> None:
     kept: list[Any] = []
     real = figures._hide_overlapping
-    monkeypatch.setattr(figures, "_hide_overlapping", lambda names: (real(names), kept.extend(names)))
+
+    def watched(names: list[Any]) -> None:
+        real(names)
+        kept.extend(names)
+
+    monkeypatch.setattr(figures, "_hide_overlapping", watched)
     draw_front(halves, tmp_path / "front.png")
     shown = [name.get_window_extent() for name in kept if name.get_visible()]
     assert len(halves.front) == len(kept) >= len(shown) >= 3

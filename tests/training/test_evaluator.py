@@ -14,6 +14,7 @@ import torch
 from layersearch.errors import LayersearchError, StoppedError, TrainingError
 from layersearch.models import checkpoint
 from layersearch.training import evaluator as module
+from layersearch.training import finetune
 from layersearch.training.evaluator import Evaluator, Job, Outcome
 
 
@@ -54,7 +55,7 @@ def test_one_job_gives_one_score_whatever_ran_before(evaluator: Evaluator) -> No
 
 def test_the_split_that_scores_is_the_jobs(evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch) -> None:
     scored: list[int] = []
-    real = module.evaluate
+    real = finetune.evaluate
 
     def watched(*args: Any) -> Any:
         scored.append(len(args[4]))

@@ -85,7 +85,7 @@ def test_a_loss_that_is_not_finite_is_an_error_that_names_the_step(base: BaseMod
 
 def test_a_loss_that_overflows_is_an_error(numbers: PreTrainedModel, data: Data) -> None:
     with torch.no_grad():
-        numbers.classifier.bias.fill_(1e30)
+        numbers.get_parameter("classifier.bias").fill_(1e30)
     with pytest.raises(TrainingError, match=r"the loss is (inf|nan) at step 3: the training diverged"):
         finetune(numbers, "regression", RECIPE.with_(epochs=0.5), data["train"])
 
@@ -94,7 +94,7 @@ def test_logits_that_are_not_finite_are_counted_not_scored(base: BaseModel, data
     """The argmax of NaN is class 0, which would score as well as a guess."""
     model = fresh(base)
     with torch.no_grad():
-        model.classifier.bias[0] = math.inf
+        model.get_parameter("classifier.bias")[0] = math.inf
     n = len(data["search"])
     with pytest.raises(TrainingError, match=f"{n} of {n} examples got logits that are not finite"):
         predict(model, data["search"], "fp32")

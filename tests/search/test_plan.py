@@ -1,0 +1,96 @@
+"""The plan: the patterns of a space with counts that surgery would give, and the cost of a run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from layersearch.models.base import load_base
+from layersearch.models.surgery import build
+from layersearch.pattern import PartCounts, Pattern
+from layersearch.search.plan import cost, lines
+from layersearch.search.run import Prepared, What, prepare
+from layersearch.training.recipe import Recipe
+
+
+@pytest.fixture(scope="module")
+def prepared(tiny_model: Path, tiny_data: Path) -> Prepared:
+    return prepare(What(str(tiny_model), "sst2", data=tiny_data, space="halves", recipe=Recipe(epochs=2)))
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_model: Path, tiny_data: Path) -> Prepared:
+    return prepare(What(str(tiny_model), "sst2", data=tiny_data, space="layers"))
+
+
+def test_every_pattern_of_the_space_is_listed_once_start_points_first(whole: Prepared) -> None:
+    listed = list(lines(whole))
+    start = whole.space.start_points(4)
+    assert [line.pattern for line in listed[: len(start)]] == list(start)
+    assert [line.is_start for line in listed] == [True] * len(start) + [False] * (len(listed) - len(start))
+    assert {line.pattern for line in listed} == set(whole.space.patterns(4))
+    assert len(listed) == whole.space.size(4) == 15
+
+
+def test_the_limit_cuts_the_list(prepared: Prepared) -> None:
+    assert len(list(lines(prepared, 3))) == 3
+    assert str(next(lines(prepared, 1)).pattern) == "0-3"
+
+
+def test_counts_are_those_of_the_built_candidates(prepared: Prepared, tiny_model: Path) -> None:
+    base = load_base(tiny_model, num_labels=2, kind="classification").model
+    for line in list(lines(prepared))[::40]:
+        built = sum(p.numel() for p in build(base, line.pattern).parameters())
+        assert line.parameters == built
+        assert line.share == built / sum(p.numel() for p in base.parameters())
+
+
+def test_a_pattern_with_halves_is_not_exportable_yet(prepared: Prepared) -> None:
+    for line in lines(prepared, 60):
+        assert line.export == ("plain folder" if line.pattern.is_whole else "not yet")
+
+
+def test_a_line_is_plain_values(prepared: Prepared) -> None:
+    first = next(lines(prepared)).as_record()
+    assert first["pattern"] == "0-3"
+    assert first["share"] == 1.0
+    assert {type(value) for value in first.values()} <= {str, int, float, bool}
+
+
+def test_the_unchanged_model_alone_costs_one_fine_tuning(whole: Prepared) -> None:
+    total = cost(whole, 1, 0)
+    assert (total.trials, total.fine_tunings, total.confirmation) == (1, 1.0, 0.0)
+
+
+def test_a_whole_space_costs_the_layers_it_trains(whole: Prepared) -> None:
+    """All 15 subsets of 4 layers train 32 layers: 8 fine-tunings of the unchanged model."""
+    total = cost(whole, 1000, 0)
+    assert total.trials == 15
+    assert total.fine_tunings == pytest.approx(sum(p.depth for p in whole.space.patterns(4)) / 4) == pytest.approx(8)
+
+
+def test_a_large_space_is_weighed_by_a_fair_sample(whole: Prepared) -> None:
+    """Half of the layers are kept on average; the first patterns of the list keep nearly all."""
+    counts = PartCounts(fixed=10, attention=(1,) * 14, ffn=(2,) * 14)
+    large = replace(whole, counts=counts)
+    assert large.space.size(14) > 10_000
+    start = len(large.space.start_points(14))
+    rest = cost(large, 1000 + start, 0).fine_tunings - cost(large, start, 0).fine_tunings
+    assert rest / 1000 == pytest.approx(0.5, abs=0.03)
+
+
+def test_cost_grows_with_trials_and_with_seeds(whole: Prepared) -> None:
+    few, many, unconfirmed = cost(whole, 4, 3), cost(whole, 12, 3), cost(whole, 12, 0)
+    assert few.fine_tunings < many.fine_tunings == unconfirmed.fine_tunings
+    assert 0 == unconfirmed.confirmation < few.confirmation <= many.confirmation
+    assert many.confirmation <= 3 * (1 + whole.num_layers)
+
+
+def test_examples_and_bytes_follow_from_the_data_and_the_model(prepared: Prepared) -> None:
+    total = cost(prepared, 10, 0)
+    assert total.examples == 2 * len(prepared.splits.train)
+    assert total.checkpoint_bytes == 4 * prepared.counts.total
+    assert total.training_bytes == 16 * prepared.counts.total
+    assert Pattern.full(4).parameters(prepared.counts) == prepared.counts.total

@@ -1,0 +1,127 @@
+"""A trial becomes an exported folder: from its kept weights, or trained again, never with other data or a half pattern."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification
+
+from layersearch.errors import ExportError, StudyError
+from layersearch.pattern import Pattern
+from layersearch.search.purpose import Purpose
+from layersearch.search.record import Record, read_study
+from layersearch.search.run import How, prepare
+from layersearch.search.ship import question_of, ship
+from layersearch.search.trials import Row
+from layersearch.training.evaluator import Evaluator, Outcome
+from tests.conftest import TinyRun
+
+
+@pytest.fixture
+def record(tiny_run: TinyRun) -> Record:
+    torch.set_num_threads(1)
+    return read_study(str(tiny_run.storage), "tiny", print)
+
+
+@pytest.fixture
+def how(tiny_run: TinyRun, tmp_path: Path) -> How:
+    return How(name="tiny", storage=str(tiny_run.storage), files=tmp_path, workers=0, device="cpu")
+
+
+def smaller(record: Record) -> Row:
+    """A complete trial that is not the unchanged model."""
+    return next(row for row in record.rows if row.done and row.pattern != record.unchanged)
+
+
+def changed(record: Record, row: Row, **values: object) -> Record:
+    """The record with one row changed."""
+    rows = tuple(replace(r, **values) if r.number == row.number else r for r in record.rows)  # type: ignore[arg-type]
+    return replace(record, rows=rows)
+
+
+def test_a_study_tells_the_question_it_was_made_for(record: Record) -> None:
+    assert prepare(question_of(record)).purpose.values == record.purpose.values
+
+
+def test_a_kept_checkpoint_is_exported_without_training(
+    record: Record, how: How, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = record.front[-1]
+    assert row.checkpoint is not None
+    monkeypatch.setattr(Evaluator, "__call__", lambda *_: pytest.fail("trained"))
+    said: list[str] = []
+    proof = ship(record, row.number, tmp_path / "out", how, said.append)
+    assert said == []
+    assert proof.parameters == row.parameters
+    assert proof.max_difference <= proof.tolerance
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
+    assert sum(p.numel() for p in model.parameters()) == row.parameters
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert f"{row.score:.4f}"[:5] in card
+
+
+def test_lost_weights_are_trained_again_and_that_is_said_first(
+    record: Record, how: How, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = smaller(record)
+    gone = changed(record, row, checkpoint=str(tmp_path / "gone"))
+    happened: list[str] = []
+    real = Evaluator.__call__
+
+    def watched(self: Evaluator, job: object, *rest: object) -> Outcome:
+        happened.append("trained")
+        return real(self, job, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Evaluator, "__call__", watched)
+    proof = ship(gone, row.number, tmp_path / "out", how, happened.append)
+    assert happened[0].startswith(f"the weights of trial {row.number} were not kept: it is trained again, about ")
+    assert happened[1] == "trained"
+    assert happened[2] == f"trained again: accuracy {row.score:.4f}, the study has {row.score:.4f}"
+    assert proof.parameters == row.parameters
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["num_hidden_layers"] == Pattern.parse(row.pattern).depth
+
+
+def test_a_training_that_fails_again_leaves_nothing_behind(
+    record: Record, how: How, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = smaller(record)
+    failed = Outcome(row.number, row.pattern, 0, reason="the loss is nan at step 3")
+    monkeypatch.setattr(Evaluator, "__call__", lambda *_: failed)
+    with pytest.raises(ExportError, match=f"training trial {row.number} again gave no weights: the loss is nan"):
+        ship(changed(record, row, checkpoint=None), row.number, tmp_path / "out", how, print)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_half_pattern_and_a_full_folder_are_refused_before_anything_is_read(
+    record: Record, how: How, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("layersearch.search.ship.prepare", lambda *_: pytest.fail("read"))
+    row = smaller(record)
+    with pytest.raises(ExportError, match="has halved layers"):
+        ship(changed(record, row, pattern="0-2 3a"), row.number, tmp_path / "out", how, print)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").touch()
+    with pytest.raises(ExportError, match="full"):
+        ship(record, row.number, tmp_path / "full", how, print)
+
+
+@pytest.mark.parametrize("key", ["data", "revision"])
+def test_data_or_a_model_that_changed_since_is_refused_with_both_values(
+    record: Record, how: How, tmp_path: Path, key: str
+) -> None:
+    here = record.purpose.values[key]
+    then = Purpose({**record.purpose.values, key: "0123"}, record.purpose.metric, record.purpose.direction)
+    message = f"{key} has changed since the study was made: 0123 then, {here} now; put it back first"
+    with pytest.raises(StudyError, match=message):
+        ship(replace(record, purpose=then), record.front[0].number, tmp_path / "out", how, print)
+
+
+def test_a_trial_without_a_score_is_refused(record: Record, how: How, tmp_path: Path) -> None:
+    failed = replace(record.rows[0], number=77, state="FAIL", score=None, parameters=None, reason="the loss is nan")
+    with pytest.raises(StudyError, match=r"trial 77 of 'tiny' is FAIL \(the loss is nan\); take another"):
+        ship(replace(record, rows=(*record.rows, failed)), 77, tmp_path / "out", how, print)
