@@ -258,7 +258,8 @@ def _search(what: What, how: How, trials: int, confirm: int) -> None:
 
     try:
         with Progress() as progress:
-            search(what, how, trials=trials, confirm=confirm, watcher=progress, command=shlex.join(sys.argv))
+            command = shlex.join(["layersearch", *sys.argv[1:]])
+            search(what, how, trials=trials, confirm=confirm, watcher=progress, command=command)
     except StoppedError:
         print_front(read_study(how.storage, how.name, _say))
         raise

@@ -15,13 +15,13 @@ from typing import Any
 
 
 def environment(*packages: str) -> str:
-    """One line: processor, cores, whether it has bf16 instructions, Python, and the versions of `packages`."""
+    """One line: processor, cores and how busy they are, bf16 instructions, Python, and the versions of `packages`."""
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
     bf16 = any(word in line.split() for line in lines for word in ("avx512_bf16", "amx_bf16"))
-    cores = f"{os.cpu_count()} cores, {'with' if bf16 else 'without'} bf16 instructions"
+    cores = f"{os.cpu_count()} cores (load {os.getloadavg()[0]:.1f}), {'with' if bf16 else 'without'} bf16 instructions"
     return f"{name or platform.machine()}, {cores}; Python {platform.python_version()}, {versions}"
 
 

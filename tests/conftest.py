@@ -68,7 +68,7 @@ class Said:
     err: str
 
 
-def call(*words: str | Path) -> Said:
+def call(*words: str | Path | int) -> Said:
     """Run `layersearch WORDS` in this process, which spares it the imports, as a shell would: by `cli.main`."""
     from layersearch.cli import main
 
@@ -100,8 +100,21 @@ def tiny_run(tiny_model: Path, tiny_data: Path, tmp_path_factory: pytest.TempPat
     import torch
 
     folder = tmp_path_factory.mktemp("run")
-    what = ("--model", str(tiny_model), "--task", "sst2", "--data", str(tiny_data), "--epochs", "2", "--lr", "1e-2")
-    what += ("--batch-size", "8", "--max-length", "24", "--precision", "fp32", "--holdout", "0.3", "--confirm", "1")
+    what: tuple[str, ...] = ("--model", str(tiny_model), "--task", "sst2", "--data", str(tiny_data), "--epochs", "2")
+    what += (
+        "--lr",
+        "1e-2",
+        "--batch-size",
+        "8",
+        "--max-length",
+        "24",
+        "--precision",
+        "fp32",
+        "--holdout",
+        "0.3",
+        "--confirm",
+        "1",
+    )
     how = ("--study", "tiny", "--storage", f"{folder}/study.db", "--files", f"{folder}/files", "--workers", "0")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # tiny models are slower with more

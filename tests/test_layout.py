@@ -134,6 +134,13 @@ def test_the_front_doors_load_nothing_heavy(statements: str) -> None:
     assert heavy_after(statements) == []
 
 
+def test_reading_a_study_loads_no_model_library() -> None:
+    """`layersearch front` and `layersearch dashboard` answer without the seconds that torch takes."""
+    parts = ("search.record", "report.console", "report.figures", "report.dashboard")
+    loaded = heavy_after("\n".join(f"import layersearch.{part}" for part in parts))
+    assert set(loaded) <= {"optuna"}
+
+
 def test_a_heavy_import_would_be_found() -> None:
     assert "optuna" in heavy_after("import layersearch.search.trials")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -15,12 +16,14 @@ from rich.table import Table
 from rich.text import Text
 
 from layersearch.pattern import LEGEND, Pattern
-from layersearch.search.plan import Cost, Line
-from layersearch.search.record import Record
-from layersearch.search.run import Prepared
-from layersearch.search.study import Study
 from layersearch.search.trials import Confirmed, Row, baseline_of, kept_share, tied
-from layersearch.training.evaluator import Job, Outcome
+
+if TYPE_CHECKING:
+    from layersearch.search.plan import Cost, Line
+    from layersearch.search.record import Record
+    from layersearch.search.run import Prepared
+    from layersearch.search.study import Study
+    from layersearch.training.evaluator import Job, Outcome
 
 REFRESH_HERTZ = 2
 WIDE = 200  # letters a line where no terminal cuts it

@@ -39,6 +39,7 @@ _ENVIRONMENT = {
 }
 
 
+SCRATCH = "ls-"  # Ray's temporary folder of process 123 is ls-123-..., short for its sockets' sake
 WORKER_BYTES = 1_000_000_000  # a process with torch and transformers loaded, and its activations
 TRAINING_BYTES_A_PARAMETER = 16  # weights, gradients and AdamW's two moments, fp32
 
@@ -99,7 +100,8 @@ def _ray(evaluator: Evaluator, how: How) -> Iterator[tuple[int, dict[str, float]
     """A running Ray: workers, resources of each, its threads, and a private scratch folder that goes at the end."""
     os.environ.update(_ENVIRONMENT)
     umask = os.umask(0o077)
-    scratch = Path(tempfile.mkdtemp(prefix="ls-", dir=_short_folder()))
+    _remove_orphans()
+    scratch = Path(tempfile.mkdtemp(prefix=f"{SCRATCH}{os.getpid()}-", dir=_short_folder()))
     try:
         import ray
 
@@ -158,6 +160,14 @@ def _plan(evaluator: Evaluator, how: How) -> tuple[int, int]:
     return how.workers or gpus or max(1, min(os.cpu_count() or 1, room)), gpus
 
 
-def _short_folder() -> str | None:
+def _short_folder() -> str:
     """/tmp where it exists: Ray's sockets need a path of at most 107 bytes, and TMPDIR may be long."""
-    return "/tmp" if Path("/tmp").is_dir() else None
+    return "/tmp" if Path("/tmp").is_dir() else tempfile.gettempdir()
+
+
+def _remove_orphans() -> None:
+    """Remove the scratch folders of runs that were killed; a folder is named after its driver."""
+    for folder in Path(_short_folder()).glob(f"{SCRATCH}*"):
+        number = folder.name.removeprefix(SCRATCH).split("-")[0]
+        if number.isdigit() and not psutil.pid_exists(int(number)):
+            shutil.rmtree(folder, ignore_errors=True)

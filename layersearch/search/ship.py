@@ -6,7 +6,6 @@ command line.
 
 from __future__ import annotations
 
-import sys
 from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
@@ -102,7 +101,7 @@ def _card(record: Record, row: Row) -> ModelCard:
         recipe=recipe,
         seed=row.seed,
         versions={name: version(name) for name in _LIBRARIES},
-        command=str(record.facts.get("command", " ".join(sys.argv))),
+        command=str(record.facts.get("command", "(made from Python)")),
     )
 
 

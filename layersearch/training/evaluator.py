@@ -1,7 +1,8 @@
 """One job in, one outcome out: build a candidate from a pattern, fine-tune it, score it, keep weights that count.
 
 Knows: a base model, encoded data and a recipe, loaded once per process. Does not know: who asks for the job (a loop, a
-Ray worker) or where the outcome is stored.
+Ray worker) or where the outcome is stored. Jobs and outcomes are read where no model is (`layersearch front`), so torch
+and all that needs it is imported by the evaluation only.
 """
 
 from __future__ import annotations
@@ -15,9 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from layersearch.errors import LayersearchError, StoppedError
-from layersearch.models import checkpoint
-from layersearch.models.base import BaseModel, reset_head, start_output_at
-from layersearch.models.surgery import build
 from layersearch.pattern import Pattern
 from layersearch.tasks.task import Encoded, Task
 from layersearch.training.finetune import Heartbeat, evaluate
@@ -25,6 +23,8 @@ from layersearch.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+    from layersearch.models.base import BaseModel
 
 Split = Literal["search", "validation"]
 
@@ -118,6 +118,9 @@ class Evaluator:
     def _evaluate(self, job: Job, heartbeat: Heartbeat, began: float) -> Outcome:
         import torch
 
+        from layersearch.models.base import reset_head, start_output_at
+        from layersearch.models.surgery import build
+
         pattern = Pattern.parse(job.pattern)
         model = build(self.base.model, pattern)
         reset_head(model, self.base, job.seed)
@@ -140,6 +143,8 @@ class Evaluator:
 
     def _keep(self, job: Job, outcome: Outcome, model: PreTrainedModel, pattern: Pattern) -> Outcome:
         """Write the weights if the job has a place for them and the front has nothing as good."""
+        from layersearch.models import checkpoint
+
         assert outcome.score is not None
         assert outcome.parameters is not None
         good = outcome.score if self.task.direction == "maximize" else -outcome.score

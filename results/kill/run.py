@@ -36,7 +36,7 @@ LAYERS = 4
 CONFIRM = 1
 GOOD, BAD = ("good", "fine", "great", "warm"), ("bad", "poor", "awful", "cold")
 PLAIN = ("the", "film", "was", "and", "a", "plot", "with", "music", "very", "it")
-GONE_SECONDS = 20.0  # within which every process of a killed run must be gone
+GONE_SECONDS = 60.0  # within which all of a killed run must be gone: a Ray worker that was just starting takes 30
 LONGEST = 300.0
 _ONE_THREAD = {"OMP_NUM_THREADS": "1"}  # two threads that wait for each other on busy cores take seconds a step
 _PRELOAD = [
@@ -264,6 +264,7 @@ def killed_run(words: list[str], home: Path, moment: float, *, group: bool) -> t
     exit_code(driver, GONE_SECONDS)
     left = still_there(family, mark)
     for process in left:
+        print(f"still there: {process.cmdline()[:4]}, {process.status()}", flush=True)
         process.kill()
     kept = [folder for folder in folders if folder.exists()]
     for folder in kept:

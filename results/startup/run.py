@@ -1,6 +1,7 @@
 """How long does `layersearch --help` take, and does it load torch, ray, transformers or optuna?
 
-Starts the command in fresh processes, interleaved with a bare Python, and lists the modules that it has loaded when it
+Starts the command in fresh processes, interleaved with a bare Python, takes wall-clock and processor seconds (the latter
+hardly feel what else the machine does), and lists the modules that it has loaded when it
 is done. A second listing after `import layersearch.search.run` shows that the check can fail. Run from the root of the
 repository: `python -m results.startup.run`.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
@@ -43,27 +45,29 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "startup.csv")
     args = parser.parse_args()
-    seconds: dict[str, list[float]] = {name: [] for name in _COMMANDS}
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in _COMMANDS}
     for _ in range(args.repeats):
         for name, words in _COMMANDS.items():
-            seconds[name].append(wall_seconds(words))
+            seconds[name].append(wall_and_cpu_seconds(words))
     records = [_record(name, values) for name, values in seconds.items()]
     loaded = heavy_modules("from layersearch.cli import main; main()")
     control = heavy_modules("import layersearch.search.run")
     write_csv(args.out, records)
     print(environment("typer"), as_table(records), sep="\n\n")
     print(f"\nheavy modules after `layersearch --help`: {loaded}\nafter `import layersearch.search.run`: {control}")
-    late = median(seconds["layersearch --help"]) >= LIMIT_SECONDS
+    late = median(wall for wall, _ in seconds["layersearch --help"]) >= LIMIT_SECONDS
     sys.exit(
         "too slow" * late or "loads heavy modules" * bool(loaded) or "the check cannot fail" * (not control) or None
     )
 
 
-def wall_seconds(words: list[str]) -> float:
-    """Wall-clock seconds of the command `words`."""
-    began = time.perf_counter()
+def wall_and_cpu_seconds(words: list[str]) -> tuple[float, float]:
+    """Wall-clock and processor seconds of the command `words`."""
+    began, before = time.perf_counter(), os.times()
     subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - began
+    ended, after = time.perf_counter(), os.times()
+    cpu = after.children_user + after.children_system - before.children_user - before.children_system
+    return ended - began, cpu
 
 
 def heavy_modules(action: str) -> list[str]:
@@ -73,9 +77,11 @@ def heavy_modules(action: str) -> list[str]:
     return list(json.loads(done.stdout.splitlines()[-1]))
 
 
-def _record(name: str, values: list[float]) -> dict[str, Any]:
-    rounded = [round(value, 3) for value in (median(values), min(values), max(values))]
-    return {"command": name, "median_s": rounded[0], "min_s": rounded[1], "max_s": rounded[2], "runs": len(values)}
+def _record(name: str, seconds: list[tuple[float, float]]) -> dict[str, Any]:
+    walls = [wall for wall, _ in seconds]
+    figures = {"median_s": median(walls), "min_s": min(walls), "max_s": max(walls)}
+    figures["cpu_median_s"] = median(cpu for _, cpu in seconds)
+    return {"command": name, **{key: round(value, 3) for key, value in figures.items()}, "runs": len(seconds)}
 
 
 if __name__ == "__main__":

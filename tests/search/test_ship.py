@@ -1,9 +1,10 @@
-"""A trial becomes an exported folder: from its kept weights, or trained again, never with other data or a half pattern."""
+"""A trial becomes an exported folder: from its kept weights or trained again, never with other data or with halves."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from layersearch.errors import ExportError, StudyError
+from layersearch.models.proof import examine
 from layersearch.pattern import Pattern
 from layersearch.search.purpose import Purpose
 from layersearch.search.record import Record, read_study
@@ -21,9 +23,18 @@ from layersearch.training.evaluator import Evaluator, Outcome
 from tests.conftest import TinyRun
 
 
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """One thread, and the proof in this process: tests/models/test_export.py and tests/test_cli.py have it real."""
+    monkeypatch.setattr("layersearch.models.export._examine", lambda folder, case: examine(folder, asdict(case)))
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def record(tiny_run: TinyRun) -> Record:
-    torch.set_num_threads(1)
     return read_study(str(tiny_run.storage), "tiny", print)
 
 

@@ -1,0 +1,313 @@
+"""The command line: the whole way on a tiny model, and every bad input as one clear line.
+
+Knows: words, exits, what is printed. Does not know: how anything is done.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections import namedtuple
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, GPT2Config, GPT2ForSequenceClassification
+
+from layersearch.search.record import Record, read_study
+from layersearch.search.trials import Row
+from tests.conftest import Said, TinyRun, call
+
+ROOT = Path(__file__).parents[1]
+NUMBER = r"\d+\.\d+"
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An empty working folder, no storage from the environment, one thread."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LAYERSEARCH_STORAGE", raising=False)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def own(tiny_run: TinyRun, tmp_path: Path) -> Path:
+    """A copy of the finished study's database, for tests that change it."""
+    return Path(shutil.copy(tiny_run.storage, tmp_path / "own.db"))
+
+
+def record_of(storage: Path) -> Record:
+    return read_study(str(storage), None, print)
+
+
+def refused(said: Said) -> str:
+    """The one line of an error, behind nothing but what had been said before; no trace and no result."""
+    lines = said.err.splitlines()
+    assert said.code == 1, said
+    assert said.out == ""
+    assert "Traceback" not in said.err
+    assert lines[-1].startswith("error: "), said.err
+    assert all(line.startswith(("warning: ", "searching: ")) for line in lines[:-1]), said.err
+    return lines[-1]
+
+
+# -- the way from a question to an exported folder ---------------------------------------------------------------------
+
+
+def test_a_run_tells_each_trial_and_ends_with_the_front_and_the_next_commands(tiny_run: TinyRun) -> None:
+    err = tiny_run.said.err
+    assert "searching: study tiny, 0 of 5 trials finished" in err
+    assert re.search(rf"trial 0: 0-3  accuracy {NUMBER}  10,178 parameters  \d+ s  \(1/5 done", err)
+    assert "confirming on the validation set: study tiny.confirm, 0 of " in err
+    out = tiny_run.said.out
+    assert out.splitlines()[0].split()[:5] == ["trial", "layers", "pattern", "parameters", "share"]
+    assert re.search(rf"^0 +████ +0-3 +10,178 +100\.0% +{NUMBER} +{NUMBER}-{NUMBER} +100\.0% +\d+ ", out, re.MULTILINE)
+    commands = [line.split()[:2] for line in out.partition("next:")[2].splitlines() if line]
+    assert commands == [["layersearch", "export"], ["layersearch", "front"], ["layersearch", "dashboard"]]
+
+
+def test_the_same_command_again_trains_nothing(tiny_run: TinyRun, own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("layersearch.training.evaluator.evaluate", lambda *_: pytest.fail("trained"))
+    before = record_of(own)
+    said = call("run", *tiny_run.what, "--study", "tiny", "--storage", own, "--workers", "0", "--trials", "5")
+    assert said.code == 0, said.err
+    after = record_of(own)
+    assert (after.rows, after.confirmed) == (before.rows, before.confirmed)
+
+
+def test_a_larger_number_of_trials_goes_on_and_trains_no_pattern_twice(tiny_run: TinyRun, own: Path) -> None:
+    before = record_of(own)
+    said = call("run", *tiny_run.what, "--study", "tiny", "--storage", own, "--workers", "0", "--trials", "7")
+    assert said.code == 0, said.err
+    assert "searching: study tiny, 5 of 7 trials finished" in said.err
+    done = [row for row in record_of(own).rows if row.done]
+    assert len(done) == len({row.pattern for row in done}) == 7
+    assert [row for row in before.rows if row.done] == done[:5]
+
+
+def test_the_front_is_printed_as_table_csv_and_json_and_drawn(tiny_run: TinyRun, tmp_path: Path) -> None:
+    where = ("--storage", tiny_run.storage)
+    front = record_of(tiny_run.storage).front
+    table = call("front", "tiny", *where, "--png", "front.png")
+    assert table.code == 0, table.err
+    assert table.err == "drawn: front.png\n"
+    assert (tmp_path / "front.png").stat().st_size > 10_000
+    rows = json.loads(call("front", *where, "--json").out)
+    assert [(r["trial"], r["pattern"], r["parameters"], r["score"]) for r in rows] == [
+        (r.number, r.pattern, r.parameters, r.score) for r in front
+    ]
+    assert all(r["confirmed_seeds"] == 1 for r in rows)
+    lines = list(csv.DictReader(io.StringIO(call("front", *where, "--csv").out)))
+    assert [line["pattern"] for line in lines] == [r.pattern for r in front]
+    assert [float(line["score"]) for line in lines] == [r.score for r in front]
+
+
+def test_an_exported_trial_opens_with_plain_from_pretrained(tiny_run: TinyRun, tmp_path: Path) -> None:
+    """The export proves the folder in a fresh process, whose words are checked too."""
+    row = record_of(tiny_run.storage).front[-1]
+    said = call(
+        "export", "tiny", "--storage", tiny_run.storage, "--trial", row.number, "--to", "small", "--device", "cpu"
+    )
+    assert said.code == 0, said.err
+    assert re.search(
+        r"small: proven in a fresh process in .* no missing or unexpected key, [\d,]+ parameters as counted", said.out
+    )
+    model, info = AutoModelForSequenceClassification.from_pretrained(tmp_path / "small", output_loading_info=True)
+    assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    assert sum(p.numel() for p in model.parameters()) == row.parameters
+    assert {"config.json", "model.safetensors", "tokenizer.json", "README.md"} <= {
+        f.name for f in Path("small").iterdir()
+    }
+
+
+def test_a_plan_lists_patterns_counts_and_costs_and_makes_nothing(tiny_run: TinyRun, tmp_path: Path) -> None:
+    said = call("plan", *tiny_run.what, "--trials", "10", "--space", "halves", "--limit", "12")
+    assert said.code == 0, said.err
+    assert re.search(r"^████ +0-3 +10,178 +100\.0% +plain folder +yes *$", said.out, re.MULTILINE)
+    assert "not yet" in said.out
+    assert re.search(r"12 of [\d,]+ patterns listed", said.out)
+    assert re.search(r"work: 10 trials cost about \d+ fine-tunings", said.out)
+    lines = json.loads(call("plan", *tiny_run.what, "--limit", "0", "--json").out)
+    assert len(lines) == 15
+    assert lines[0] == {"pattern": "0-3", "parameters": 10178, "share": 1.0, "export": "plain folder", "is_start": True}
+    assert list(tmp_path.iterdir()) == []
+
+
+# -- bad input: one clear line, nothing lost ---------------------------------------------------------------------------
+
+
+def altered(what: tuple[str, ...], **options: str | Path) -> tuple[str | Path, ...]:
+    """The words of a question with some options changed (the last one counts)."""
+    return (*what, *(word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", value)))
+
+
+def asked(tiny_run: TinyRun, storage: str | Path, **options: str | Path) -> Said:
+    """Ask for a run that must not get as far as training."""
+    words = altered(tiny_run.what, **options)
+    return call("run", *words, "--study", "tiny", "--storage", storage, "--workers", "0", "--trials", "1")
+
+
+def test_an_unknown_model_folder(tiny_run: TinyRun) -> None:
+    assert refused(asked(tiny_run, "s.db", model="./absent")) == (
+        "error: model folder absent does not exist: give an existing folder or a hub name"
+    )
+    assert not Path("s.db").exists()
+
+
+def test_a_hub_that_cannot_be_reached_is_said_within_two_seconds(
+    tiny_run: TinyRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    began = time.monotonic()
+    line = refused(asked(tiny_run, "s.db", model="nobody/no-such-model"))
+    assert time.monotonic() - began < 2
+    assert "model nobody/no-such-model is not on this machine" in line
+    assert "cannot be reached (" in line
+    assert "give --model FOLDER" in line
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("task", "mprc", "unknown task 'mprc'; did you mean 'mrpc'? There are cola, sst2"),
+        ("space", "layer", "search space 'layer' is unknown (did you mean 'layers'?)"),
+        ("sampler", "NSGASampler", "unknown sampler 'NSGASampler'; there are "),
+        ("recipe", "defualt", "unknown recipe 'defualt'; did you mean 'default'?"),
+        ("lr", "7", "recipe: learning_rate = 7.0; allowed is above 0 and at most 1"),
+        ("epochs", "0", "recipe: epochs = 0.0; allowed is above 0"),
+        ("precision", "fp8", "recipe: precision = 'fp8'; allowed is auto, bf16 or fp32"),
+        ("holdout", "1.5", "--holdout 1.5 is not a share between 0 and 1"),
+        ("device", "tpu", "unknown device 'tpu'; allowed are auto, cpu and cuda"),
+        ("storage", "nonsense://x/y", "the storage nonsense://x/y cannot be opened: "),
+        ("storage", "postgresql://me:secret@", "cannot be opened: "),
+        ("storage", "absent/s.db", "absent does not exist"),
+        ("storage", "sqlite://", "an SQLite database in memory is lost with the process; give sqlite:///FILE.db"),
+    ],
+)
+def test_a_word_that_is_wrong_is_named_with_what_is_allowed(
+    tiny_run: TinyRun, option: str, value: str, words: str
+) -> None:
+    line = refused(asked(tiny_run, **{"storage": "s.db", option: value}))
+    assert words in line
+    assert "secret" not in line
+
+
+def test_a_file_that_is_no_database(tiny_run: TinyRun) -> None:
+    Path("s.db").write_text("this is a letter, not a database " * 99)
+    assert "s.db cannot be opened: file is not a database" in refused(asked(tiny_run, "s.db"))
+    assert Path("s.db").read_text().startswith("this is a letter")
+
+
+def test_a_data_folder_without_its_files_or_with_a_broken_row(
+    tiny_run: TinyRun, tiny_data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    assert "data folder empty has no train.tsv (it is empty)" in refused(asked(tiny_run, "s.db", data="empty"))
+    shutil.copytree(tiny_data, tmp_path / "broken")
+    lines = (tmp_path / "broken" / "train.tsv").read_text().splitlines()
+    lines[6] = lines[6].replace("\t", " ")
+    (tmp_path / "broken" / "train.tsv").write_text("\n".join(lines))
+    line = refused(asked(tiny_run, "s.db", data="broken"))
+    assert "broken/train.tsv, line 7: " in line
+    assert not Path("s.db").exists()
+
+
+def test_a_space_with_an_unknown_key(tiny_run: TinyRun) -> None:
+    Path("mine.toml").write_text('choices = ["keep", "drop"]\nmin_layer = 2\n')
+    line = refused(asked(tiny_run, "s.db", space="mine.toml"))
+    assert (
+        "search space mine.toml: unknown key `min_layer` (did you mean 'min_layers'?); allowed: about, choices" in line
+    )
+
+
+def test_a_study_opened_with_another_question_names_both_values(tiny_run: TinyRun, own: Path) -> None:
+    line = refused(asked(tiny_run, own, epochs="3"))
+    assert "study 'tiny' was made for something else: recipe.epochs is 2.0 there and 3.0 here" in line
+    line = refused(asked(tiny_run, own, space="halves", sampler="RandomSampler"))
+    assert "sampler is 'NSGAIISampler' there and 'RandomSampler' here; space is " in line
+    assert len([row for row in record_of(own).rows if row.done]) == 5
+
+
+def test_an_export_into_a_folder_that_is_not_empty(tiny_run: TinyRun) -> None:
+    Path("full").mkdir()
+    Path("full/mine.txt").write_text("mine")
+    line = refused(call("export", "--trial", "0", "--to", "full", "--storage", tiny_run.storage))
+    assert "full" in line
+    assert "empty" in line
+    assert [f.name for f in Path("full").iterdir()] == ["mine.txt"]
+
+
+def test_an_export_of_a_pattern_with_halves(own: Path) -> None:
+    half = tell_a_half(own)
+    line = refused(call("export", "--trial", half.number, "--to", "out", "--storage", own))
+    assert "the pattern `0-2 3a` has halved layers, and a folder for those is not available yet" in line
+    assert not Path("out").exists()
+
+
+def tell_a_half(storage: Path) -> Row:
+    """Write a finished trial with a half into the study, as a search over halves would."""
+    import optuna
+
+    study = optuna.load_study(study_name="tiny", storage=f"sqlite:///{storage}")
+    study.add_trial(optuna.trial.create_trial(values=[0.9, 9000.0], user_attrs={"pattern": "0-2 3a", "seed": 0}))
+    study._storage._backend.engine.dispose()  # type: ignore[attr-defined]
+    return record_of(storage).rows[-1]
+
+
+def test_an_unknown_trial_and_an_unknown_study(tiny_run: TinyRun) -> None:
+    where = ("--storage", tiny_run.storage)
+    line = refused(call("export", "--trial", "99", "--to", "out", *where))
+    assert line.startswith("error: study 'tiny' has no trial 99; `layersearch front` lists")
+    line = refused(call("front", "tinny", *where))
+    assert "there is no study 'tinny' in " in line
+    assert "it holds tiny" in line
+    for command in (("front",), ("dashboard",), ("export", "--trial", "0", "--to", "out")):
+        assert "there is no study database " in refused(call(*command, "--storage", "absent.db"))
+    assert not Path("absent.db").exists()
+
+
+def test_a_family_without_a_row(tiny_run: TinyRun, tiny_model: Path) -> None:
+    config = GPT2Config(vocab_size=25, n_embd=8, n_layer=2, n_head=2, n_positions=16, bos_token_id=1, eos_token_id=1)
+    GPT2ForSequenceClassification(config).save_pretrained("gpt2")
+    shutil.copy(tiny_model / "tokenizer.json", "gpt2")
+    line = refused(asked(tiny_run, "s.db", model="gpt2"))
+    assert "the model family 'gpt2' has no row in the families table; known: bert, roberta, electra, distilbert" in line
+
+
+def test_no_free_disk(tiny_run: TinyRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9 - 5000, 5000))
+    line = refused(asked(tiny_run, "s.db"))
+    assert line.startswith("error: 0 MB are free at layersearch-files and two checkpoints need 0 MB; free some space")
+
+
+def test_a_process_of_its_own_ends_with_one_line_and_exit_1() -> None:
+    """The same boundary without the tests around it: a fresh process, offline, as a user meets it."""
+    command = [sys.executable, "-m", "layersearch", "plan", "--model", "nobody/no-such-model", "--task", "sst2"]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: model nobody/no-such-model is not on this machine and offline mode is on")
+    assert done.stderr.count("\n") == 1
+
+
+def test_words_that_the_command_does_not_have_are_usage_errors() -> None:
+    for words in (("run",), ("fly",), ("front", "--trials", "3"), ("run", "--trials", "0")):
+        said = call(*words)
+        assert said.code == 2
+        assert "Traceback" not in said.err
