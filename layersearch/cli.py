@@ -18,7 +18,7 @@ import typer
 from layersearch.errors import LayersearchError, StoppedError
 
 if TYPE_CHECKING:
-    from layersearch.search.run import How, What
+    from layersearch.search.question import How, What
 
 STORAGE = "layersearch.db"
 FILES = "layersearch-files"
@@ -106,7 +106,7 @@ def run(
 
     The same command again continues the study.
     """
-    from layersearch.search.run import How
+    from layersearch.search.question import How
 
     what = _what(**{name: value for name, value in locals().items() if name in _WHAT})
     how = How(
@@ -148,7 +148,7 @@ def plan(
     """Train nothing: list the patterns, their parameters, how each could be exported, and what a run would cost."""
     from layersearch.report.console import print_plan
     from layersearch.search.plan import cost, lines
-    from layersearch.search.run import prepare
+    from layersearch.search.question import prepare
 
     prepared = prepare(_what(**{name: value for name, value in locals().items() if name in _WHAT}))
     listed = list(lines(prepared, limit or None))
@@ -192,8 +192,8 @@ def export(
     device: Device = "auto",
 ) -> None:
     """Write a trial as a Hugging Face folder that plain `from_pretrained` opens, proven in a fresh process."""
+    from layersearch.search.question import How
     from layersearch.search.record import read_study
-    from layersearch.search.run import How
     from layersearch.search.ship import ship
 
     record = read_study(storage, study, _say)
@@ -239,7 +239,7 @@ _WHAT = {
 
 def _what(**words: Any) -> What:
     """What is asked, from the options that decide a result."""
-    from layersearch.search.run import What
+    from layersearch.search.question import What
     from layersearch.training.recipe import preset
 
     recipe = preset(words.pop("recipe")).with_(

@@ -20,8 +20,8 @@ from layersearch.search.trials import Confirmed, Row, baseline_of, kept_share, t
 
 if TYPE_CHECKING:
     from layersearch.search.plan import Cost, Line
+    from layersearch.search.question import Prepared
     from layersearch.search.record import Record
-    from layersearch.search.run import Prepared
     from layersearch.search.study import Study
     from layersearch.training.evaluator import Job, Outcome
 

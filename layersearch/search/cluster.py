@@ -22,7 +22,7 @@ from layersearch.search.driver import Driver
 from layersearch.training.evaluator import Evaluator
 
 if TYPE_CHECKING:
-    from layersearch.search.run import How
+    from layersearch.search.question import How
 
 # What Ray and the libraries in its workers shall do: report to nobody, ask no hub, keep no state, log nothing to files.
 _ENVIRONMENT = {

@@ -13,7 +13,7 @@ from statistics import fmean
 from typing import Literal
 
 from layersearch.pattern import Pattern
-from layersearch.search.run import Prepared
+from layersearch.search.question import Prepared
 
 BYTES_A_PARAMETER = 4  # checkpoints are fp32
 MOVED_BYTES_A_PARAMETER = 16  # weights, gradients and AdamW's two moments, fp32

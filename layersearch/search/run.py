@@ -13,114 +13,20 @@ import socket
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
-from layersearch import hub
 from layersearch.errors import LayersearchError, StoppedError
-from layersearch.models.base import load_base, load_config
-from layersearch.models.costs import count_parts
-from layersearch.pattern import PartCounts, Pattern
+from layersearch.models.base import load_base
+from layersearch.pattern import PartCounts
 from layersearch.search.driver import Driver, Watcher, front_to_confirm
 from layersearch.search.purpose import Purpose
+from layersearch.search.question import How, Prepared, What, prepare, resolve_device
 from layersearch.search.record import CONFIRMATION
 from layersearch.search.storage import Lease, PatientStorage, open_storage, parse_url, take_lease
 from layersearch.search.study import Study, holder_of
-from layersearch.search_space import SearchSpace
-from layersearch.search_space import load as load_space
-from layersearch.tasks import load_task
-from layersearch.tasks.task import Encoded, Splits, Task
+from layersearch.tasks.task import Encoded
 from layersearch.training.evaluator import Evaluator
-from layersearch.training.recipe import Recipe
-
-HOLDOUT = 0.15
-
-
-@dataclass(frozen=True)
-class What:
-    """Everything that decides a result; stored in the study as its purpose."""
-
-    model: str
-    task: str
-    data: Path | None = None
-    space: str = "layers"
-    recipe: Recipe = field(default_factory=Recipe)
-    sampler: str = "NSGAIISampler"
-    holdout: float = HOLDOUT
-    revision: str | None = None
-
-    @property
-    def default_name(self) -> str:
-        """The name of the study unless the user gives one."""
-        model = self.model.rstrip("/").rsplit("/", 1)[-1]
-        space = Path(self.space).stem
-        return "".join(c if c.isalnum() or c in "._-" else "-" for c in f"{model}-{self.task}-{space}")
-
-
-@dataclass(frozen=True)
-class How:
-    """Everything that decides only speed and place. `workers` 0 runs in this process; None is one a core or GPU."""
-
-    name: str
-    storage: str = "layersearch.db"
-    files: Path = Path("layersearch-files")
-    workers: int | None = None
-    device: str = "auto"
-    ray_address: str = "local"
-    stall_seconds: float = 600.0
-
-    @property
-    def folder(self) -> Path:
-        """The study's own folder for checkpoints, the outbox and traces."""
-        return (self.files / self.name).absolute()
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """The question with its parts looked up: nothing is loaded yet but the texts and the model's configuration."""
-
-    what: What
-    task: Task
-    splits: Splits
-    space: SearchSpace
-    counts: PartCounts
-    folder: Path
-    purpose: Purpose
-
-    @property
-    def num_layers(self) -> int:
-        """Layers of the base model."""
-        return self.counts.num_layers
-
-    @property
-    def unchanged(self) -> str:
-        """The pattern of the unchanged model."""
-        return str(Pattern.full(self.num_layers))
-
-
-def prepare(what: What) -> Prepared:
-    """Look everything up that `what` names, cheapest first; raises the error that belongs to what is wrong."""
-    space = load_space(what.space)
-    task = load_task(what.task, what.data)
-    if not 0 < what.holdout < 1:
-        raise LayersearchError(f"--holdout {what.holdout} is not a share between 0 and 1; 0.15 is usual")
-    folder, revision = hub.local_model(what.model, what.revision)
-    counts = count_parts(load_config(folder, num_labels=task.num_labels, kind=task.kind))
-    space.check(counts.num_layers)
-    splits = task.splits(what.holdout, what.recipe.seed)
-    values: dict[str, Any] = {
-        "model": Path(what.model).name if Path(what.model).exists() else what.model,
-        "revision": revision,
-        "task": task.name,
-        "data": splits.fingerprint,
-        "holdout": what.holdout,
-        "space": space.canonical(),
-        "sampler": what.sampler,
-        **{f"recipe.{name}": value for name, value in what.recipe.as_dict().items()},
-    }
-    purpose = Purpose(values, task.metric, task.direction)
-    return Prepared(what, task, splits, space, counts, folder, purpose)
 
 
 def run(what: What, how: How, *, trials: int, confirm: int, watcher: Watcher, command: str = "") -> Study:
@@ -130,6 +36,7 @@ def run(what: What, how: How, *, trials: int, confirm: int, watcher: Watcher, co
     everything finished until then is in the study. `command` is written down as what made it.
     """
     prepared = prepare(what)
+    resolve_device(how.device)
     for warning in prepared.splits.warnings:
         watcher.say(f"warning: {warning}")
     _require_disk(how, prepared.counts)
@@ -257,21 +164,6 @@ def make_evaluator(prepared: Prepared, how: How) -> Evaluator:
         name: task.encode(examples, tokenizer, recipe.max_length) for name, examples in parts.items()
     }
     return Evaluator(base=base, task=task, recipe=recipe, data=data, device=resolve_device(how.device))
-
-
-def resolve_device(name: str) -> str:
-    """The GPU for "auto" if there is one, else the processor. Raises LayersearchError for an absent device."""
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name not in ("cpu", "cuda"):
-        raise LayersearchError(f"unknown device {name!r}; allowed are auto, cpu and cuda")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise LayersearchError(
-            "--device cuda, but torch sees no CUDA device; use --device cpu or install torch for CUDA"
-        )
-    return name
 
 
 def _require_disk(how: How, counts: PartCounts) -> None:

@@ -16,8 +16,9 @@ from layersearch.models import checkpoint
 from layersearch.models.card import ModelCard, Score
 from layersearch.models.export import Proof, check_exportable, export, require_free
 from layersearch.pattern import Pattern
+from layersearch.search.question import How, Prepared, What, prepare
 from layersearch.search.record import Record
-from layersearch.search.run import How, Prepared, What, make_evaluator, prepare
+from layersearch.search.run import make_evaluator
 from layersearch.search.storage import Say
 from layersearch.search.trials import Row
 from layersearch.training.evaluator import Job

@@ -21,7 +21,7 @@ from layersearch.search.outbox import Outbox
 from layersearch.search.purpose import Purpose, check_purpose
 from layersearch.search.samplers import make_sampler
 from layersearch.search.storage import Lease, PatientStorage
-from layersearch.search.trials import Row, front_of, rows_of
+from layersearch.search.trials import Row, attributes_of, counts_against, front_of, rows_of
 from layersearch.search_space import SearchSpace
 from layersearch.strategies import named_patterns
 from layersearch.training.evaluator import Job, Outcome
@@ -114,9 +114,9 @@ class Study:
 
     def _settled(self, trial: Trial, pattern: str, seed: int) -> bool:
         """Close the trial at once if its pattern and seed are known, here or in another study."""
-        twin = next((r for r in self.rows() if (r.pattern, r.seed) == (pattern, seed) and _counts(r, trial)), None)
-        if twin is not None:
-            self._close(trial.number, TrialState.PRUNED, {"reason": f"repeat of trial {twin.number}"})
+        alike = [r for r in self.rows() if (r.pattern, r.seed) == (pattern, seed) and counts_against(r, trial.number)]
+        if alike:
+            self._close(trial.number, TrialState.PRUNED, {"reason": f"repeat of trial {alike[0].number}"})
             return True
         known = self._elsewhere.get((pattern, seed))
         if known is None:
@@ -180,13 +180,13 @@ class Study:
             return
         assert outcome.parameters is not None
         values = [outcome.score, float(outcome.parameters)]
-        self._close(outcome.number, TrialState.COMPLETE, _attributes(outcome), values)
+        self._close(outcome.number, TrialState.COMPLETE, attributes_of(outcome), values)
 
     def _fail(self, trial: FrozenTrial, outcome: Outcome) -> None:
         """Close a trial as failed; one that was lost through no fault of its pattern is queued again."""
         tries = int(trial.user_attrs.get("retry", 0)) + outcome.died
         again = outcome.lost and tries <= RETRIES
-        self._close(trial.number, TrialState.FAIL, {**_attributes(outcome), "lost": again})
+        self._close(trial.number, TrialState.FAIL, {**attributes_of(outcome), "lost": again})
         params = trial.system_attrs.get("fixed_params") or trial.params
         if again and (params or self._space is None):
             attrs: dict[str, Any] = {"retry": tries, "retry_of": trial.number}
@@ -200,7 +200,7 @@ class Study:
             return
         assert outcome.score is not None
         assert outcome.parameters is not None
-        attrs = {**_attributes(outcome), "pattern": outcome.pattern, "seed": outcome.seed, "late": trial.number}
+        attrs = {**attributes_of(outcome), "pattern": outcome.pattern, "seed": outcome.seed, "late": trial.number}
         self._study.add_trial(
             create_trial(
                 values=[outcome.score, float(outcome.parameters)],
@@ -309,28 +309,3 @@ def _known_elsewhere(storage: PatientStorage, name: str, purpose: Purpose) -> di
         for row in rows_of(storage.get_all_trials(other._study_id, states=(TrialState.COMPLETE,))):
             found[row.pattern, row.seed] = (other.study_name, row)
     return found
-
-
-def _counts(row: Row, trial: Trial) -> bool:
-    """Whether an earlier trial of the same pattern makes `trial` a repeat: complete, running, or failed for good."""
-    if row.number == trial.number or row.state in ("WAITING", "PRUNED"):
-        return False
-    return not (row.state == "FAIL" and row.lost)
-
-
-def _attributes(outcome: Outcome) -> dict[str, Any]:
-    """The user attributes of a finished trial: short, plain names, what the dashboard and the reports show."""
-    attrs: dict[str, Any] = {
-        "metrics": {k: round(v, 6) for k, v in outcome.metrics.items()} or None,
-        "interval": outcome.interval and [round(v, 6) for v in outcome.interval],
-        "train_loss": outcome.train_loss,
-        "seconds": round(outcome.seconds, 3),
-        "train_seconds": round(outcome.train_seconds, 3),
-        "score_seconds": round(outcome.score_seconds, 3),
-        "examples": outcome.examples,
-        "precision": outcome.precision,
-        "checkpoint": outcome.checkpoint,
-        "note": outcome.note,
-        "reason": outcome.reason,
-    }
-    return attrs

@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 from optuna.trial import FrozenTrial, TrialState
 
+from layersearch.training.evaluator import Outcome
+
 Direction = Literal["maximize", "minimize"]
 
 
@@ -148,3 +150,28 @@ def as_record(row: Row, baseline: Row | None, confirmed: Confirmed | None, uncha
         "confirmed_seeds": len(confirmed.seeds) if confirmed else 0,
         "strategy": row.strategy,
     }
+
+
+def counts_against(row: Row, number: int) -> bool:
+    """Whether `row` makes trial `number` with the same pattern a repeat: complete, running, or failed for good."""
+    if row.number == number or row.state in ("WAITING", "PRUNED"):
+        return False
+    return not (row.state == "FAIL" and row.lost)
+
+
+def attributes_of(outcome: Outcome) -> dict[str, Any]:
+    """The user attributes of a finished trial: short, plain names, what the dashboard and the reports show."""
+    attrs: dict[str, Any] = {
+        "metrics": {k: round(v, 6) for k, v in outcome.metrics.items()} or None,
+        "interval": outcome.interval and [round(v, 6) for v in outcome.interval],
+        "train_loss": None if outcome.train_loss is None else round(outcome.train_loss, 6),
+        "seconds": round(outcome.seconds, 3),
+        "train_seconds": round(outcome.train_seconds, 3),
+        "score_seconds": round(outcome.score_seconds, 3),
+        "examples": outcome.examples,
+        "precision": outcome.precision,
+        "checkpoint": outcome.checkpoint,
+        "note": outcome.note,
+        "reason": outcome.reason,
+    }
+    return attrs

@@ -72,7 +72,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--ray-runs", type=int, default=4, help="how many of them have two Ray workers, the rest none")
-    parser.add_argument("--kills", type=int, default=3, help="at most so many kills a run")
+    parser.add_argument("--kills", type=int, default=3, help="at most so many kills a run, at least one")
     parser.add_argument("--trials", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "kill.csv")
@@ -105,16 +105,19 @@ _MUST_BE_ZERO = ("lost", "left_running", "trained_twice", "missing", "left_proce
 def campaign(
     folder: Path, number: int, workers: int, trials: int, kills: int, whole: float, rng: random.Random
 ) -> dict[str, Any]:
-    """One fresh study, killed up to `kills` times at moments drawn from `whole` seconds and then left to end."""
-    home = folder / f"run-{number}"
-    home.mkdir()
-    words = words_for(folder, home, workers, trials)
-    snapshots, processes, folders, ways, moments = [], 0, 0, [], []
-    for _ in range(kills):
+    """One fresh study, killed once to `kills` times at moments drawn from `whole` seconds and then left to end."""
+    snapshots: list[Snapshot] = []
+    processes, folders, ways, moments, fresh = 0, 0, [], [], 0
+    home, words = fresh_home(folder, f"{number}-{fresh}", workers, trials)
+    while len(snapshots) < kills:
         moment, group = rng.uniform(0, whole), rng.random() < 0.5
         left = killed_run(words, home, moment, group=group)
-        if left is None:
+        if left is None and snapshots:
             break
+        if left is None:  # it ended before anybody killed it: another study, and sooner
+            whole, fresh = 0.8 * whole, fresh + 1
+            home, words = fresh_home(folder, f"{number}-{fresh}", workers, trials)
+            continue
         processes, folders = processes + left[0], folders + left[1]
         ways.append("group" if group else "driver")
         moments.append(round(moment, 1))
@@ -136,6 +139,13 @@ def campaign(
         "left_processes": processes,
         "left_folders": folders,
     }
+
+
+def fresh_home(folder: Path, name: str, workers: int, trials: int) -> tuple[Path, list[str]]:
+    """An empty folder for a study, and the words of its command."""
+    home = folder / f"run-{name}"
+    home.mkdir()
+    return home, words_for(folder, home, workers, trials)
 
 
 def verdict(last: list[Trial], snapshots: list[Snapshot], wanted: int) -> dict[str, int]:

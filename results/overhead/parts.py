@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from layersearch.models import base, checkpoint, surgery
 from layersearch.search import run
 from layersearch.search.driver import Driver
 from layersearch.search.study import Study
@@ -31,10 +32,10 @@ PARTS: dict[str, tuple[Any, str]] = {
     "next job (ask, front)": (Driver, "next_job"),
     "ask": (Study, "ask"),
     "front": (Study, "front"),
-    "build the candidate": (evaluator, "build"),
-    "draw its head": (evaluator, "reset_head"),
+    "build the candidate": (surgery, "build"),
+    "draw its head": (base, "reset_head"),
     "train and score (the work)": (evaluator, "evaluate"),
-    "write a checkpoint": (evaluator.checkpoint, "save"),
+    "write a checkpoint": (checkpoint, "save"),
     "finish (tell, drop beaten checkpoints)": (Driver, "finish"),
     "tell": (Study, "tell"),
 }

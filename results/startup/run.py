@@ -1,9 +1,9 @@
 """How long does `layersearch --help` take, and does it load torch, ray, transformers or optuna?
 
-Starts the command in fresh processes, interleaved with a bare Python, takes wall-clock and processor seconds (the latter
-hardly feel what else the machine does), and lists the modules that it has loaded when it
-is done. A second listing after `import layersearch.search.run` shows that the check can fail. Run from the root of the
-repository: `python -m results.startup.run`.
+Starts the command in fresh processes, interleaved with a bare Python, takes wall-clock and processor seconds (which
+hardly feel what else the machine does), and lists the modules that it has loaded when it is done. A second listing
+after `import layersearch.search.run` shows that the check can fail. Run from the root of the repository:
+`python -m results.startup.run`.
 """
 
 from __future__ import annotations

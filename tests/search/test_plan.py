@@ -11,7 +11,7 @@ from layersearch.models.base import load_base
 from layersearch.models.surgery import build
 from layersearch.pattern import PartCounts, Pattern
 from layersearch.search.plan import cost, lines
-from layersearch.search.run import Prepared, What, prepare
+from layersearch.search.question import Prepared, What, prepare
 from layersearch.training.recipe import Recipe
 
 

@@ -15,8 +15,8 @@ from layersearch.errors import ExportError, StudyError
 from layersearch.models.proof import examine
 from layersearch.pattern import Pattern
 from layersearch.search.purpose import Purpose
+from layersearch.search.question import How, prepare
 from layersearch.search.record import Record, read_study
-from layersearch.search.run import How, prepare
 from layersearch.search.ship import question_of, ship
 from layersearch.search.trials import Row
 from layersearch.training.evaluator import Evaluator, Outcome
