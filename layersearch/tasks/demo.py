@@ -23,7 +23,7 @@ from layersearch.errors import DataError
 from layersearch.tasks.task import Examples
 from layersearch.tasks.text import Corpus, TextTask
 
-TRAIN_PAIRS = 2000
+TRAIN_PAIRS = 1800
 VALIDATION_PAIRS = 500
 
 T = TypeVar("T")
@@ -33,7 +33,7 @@ Scene = tuple[Ways, Ways, Ways, Ways, Ways]  # who, whom, verb, count, thing
 _FRAMED, _HEDGED = 0.3, 0.1
 _FRAMES = ("it is false that", "it is true that")
 _HEDGES = (("never", "hardly"), ("really", "indeed"))
-_CHANGES = (1, 1, 2, 3)  # how many words of a scene differ in a pair that must be compared
+_CHANGES = (1, 1, 2, 3, 4)  # how many words of a scene differ in a pair that must be compared
 _CHANGEABLE = (0, 2, 2, 3, 4)  # slots of a scene; the verb, hardest to tell apart, twice
 
 
@@ -114,7 +114,7 @@ def _told(rng: random.Random, scene: Scene, hedge: str = "") -> str:
 
 
 def _altered(rng: random.Random, scene: Scene, words: tuple[tuple[Ways, ...], ...]) -> Scene:
-    """Another scene that shares all but one to three words with `scene`."""
+    """Another scene that shares all but one to four words with `scene`."""
     changed = list(scene)
     slots: set[int] = set()
     number = _pick(rng, _CHANGES)

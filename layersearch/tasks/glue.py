@@ -162,7 +162,11 @@ def _tsv(path: Path, layout: Layout) -> _Table:
 
 def _lines(path: Path) -> Iterator[tuple[int, Sequence[str]]]:
     """Line numbers from 1 and cells; a byte-order mark is no part of the first cell, and quotes are plain letters."""
-    with path.open("rb") as file:
+    try:
+        file = path.open("rb")
+    except OSError as problem:
+        raise DataError(f"{path} cannot be read: {problem.strerror}") from None
+    with file:
         for number, raw in enumerate(file, 1):
             try:
                 line = raw.decode("utf-8-sig" if number == 1 else "utf-8")

@@ -63,9 +63,14 @@ def trials_of(file: Path) -> list[Trial]:
         ).fetchall()
     return [
         Trial(
-            *(study, number, state),
-            *(attrs.get(key, {}).get(name) for name in ("pattern", "seed")),
-            *(tuple(values.get(key, ())), started, ended),
+            study=study,
+            number=number,
+            state=state,
+            pattern=attrs.get(key, {}).get("pattern"),
+            seed=attrs.get(key, {}).get("seed"),
+            values=tuple(values.get(key, ())),
+            started=started,
+            ended=ended,
         )
         for key, study, number, state, started, ended in rows
     ]

@@ -10,7 +10,6 @@ data besides. Run from the root of the repository: `python -m results.kill.run`.
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import multiprocessing.process
 import os
@@ -18,25 +17,22 @@ import random
 import re
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 import uuid
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from results.kill.disk import Snapshot, Trial, integrity, snapshot
+from results.kill.tiny import make_data, make_model
 from results.machine import as_table, environment, write_csv
 
-LAYERS = 4
 CONFIRM = 1
-GOOD, BAD = ("good", "fine", "great", "warm"), ("bad", "poor", "awful", "cold")
-PLAIN = ("the", "film", "was", "and", "a", "plot", "with", "music", "very", "it")
-GONE_SECONDS = 60.0  # within which all of a killed run must be gone: a Ray worker that was just starting takes 30
+GONE_SECONDS = 90.0  # within which all of a killed run must be gone; Ray's agents take a minute after their driver
 LONGEST = 300.0
 _ONE_THREAD = {"OMP_NUM_THREADS": "1"}  # two threads that wait for each other on busy cores take seconds a step
 _PRELOAD = [
@@ -44,28 +40,6 @@ _PRELOAD = [
     *("sklearn.metrics", "scipy.stats", "evaluate"),
 ]
 Driver = subprocess.Popen[bytes] | multiprocessing.process.BaseProcess
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One row of the study as SQL tells it. Times are ISO texts; `values` are empty unless the trial is complete."""
-
-    study: str
-    number: int
-    state: str
-    pattern: str | None
-    seed: int | None
-    values: tuple[float, ...]
-    started: str | None
-    ended: str | None
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """What was on the disk right after a kill: the study's trials, and outcomes that were paid for and not told."""
-
-    trials: list[Trial]
-    untold: list[dict[str, Any]]
 
 
 def main() -> None:
@@ -308,84 +282,8 @@ def ray_folders(family: list[psutil.Process]) -> set[Path]:
             words = " ".join(process.cmdline())
         except psutil.Error:
             continue
-        found |= {Path(match) for match in re.findall(r"--temp-dir=(/\S+/ls-\w+)", words)}
+        found |= {Path(match) for match in re.findall(r"--temp-dir=(/\S+/ls-[\w-]+)", words)}
     return found
-
-
-# -- what is on the disk -----------------------------------------------------------------------------------------------
-
-
-def snapshot(home: Path) -> Snapshot:
-    """Read a copy of the database with its log, so that reading heals nothing, and the outbox."""
-    untold = [json.loads(file.read_text()) for file in sorted(home.glob("files/**/outbox/*.json"))]
-    with tempfile.TemporaryDirectory() as name:
-        for file in (home / "study.db", home / "study.db-wal"):
-            if file.exists():
-                shutil.copy(file, name)
-        return Snapshot(trials_of(Path(name) / "study.db"), untold)
-
-
-def trials_of(file: Path) -> list[Trial]:
-    """All trials of all studies in an SQLite file; none if it has no tables yet."""
-    with sqlite3.connect(file) as connection:
-        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'trial_values'").fetchone():
-            return []
-        values: dict[int, list[float]] = {}
-        for trial, value in connection.execute("SELECT trial_id, value FROM trial_values ORDER BY trial_id, objective"):
-            values.setdefault(trial, []).append(value)
-        attrs: dict[int, dict[str, Any]] = {}
-        for trial, key, text in connection.execute("SELECT trial_id, key, value_json FROM trial_user_attributes"):
-            attrs.setdefault(trial, {})[key] = json.loads(text)
-        rows = connection.execute(
-            "SELECT trial_id, study_name, number, state, datetime_start, datetime_complete "
-            "FROM trials JOIN studies USING (study_id) ORDER BY trial_id"
-        ).fetchall()
-    return [
-        Trial(
-            *(study, number, state),
-            *(attrs.get(key, {}).get(name) for name in ("pattern", "seed")),
-            *(tuple(values.get(key, ())), started, ended),
-        )
-        for key, study, number, state, started, ended in rows
-    ]
-
-
-def integrity(file: Path) -> str:
-    """SQLite's own verdict on the file."""
-    with sqlite3.connect(file) as connection:
-        return str(connection.execute("PRAGMA integrity_check").fetchone()[0])
-
-
-# -- the tiny model and task -------------------------------------------------------------------------------------------
-
-
-def make_model(folder: Path) -> None:
-    """Save a random BERT of `LAYERS` layers with a tokenizer that knows the words of `make_data`."""
-    import torch
-    from transformers import BertConfig, BertForSequenceClassification, BertTokenizer
-
-    words = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *GOOD, *BAD, *PLAIN)
-    config = BertConfig(
-        vocab_size=len(words),
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=LAYERS,
-        num_attention_heads=2,
-        max_position_embeddings=32,
-    )
-    torch.manual_seed(0)
-    BertForSequenceClassification(config).save_pretrained(folder)
-    BertTokenizer(vocab={word: number for number, word in enumerate(words)}).save_pretrained(folder)
-
-
-def make_data(folder: Path, rng: random.Random) -> None:
-    """Write 60 training and 20 validation rows in the layout of SST-2; one word tells the label."""
-    folder.mkdir()
-    for name, rows in (("train.tsv", 60), ("dev.tsv", 20)):
-        lines = [
-            f"{' '.join([*rng.choices(PLAIN, k=6), rng.choice((BAD, GOOD)[i % 2])])}\t{i % 2}" for i in range(rows)
-        ]
-        (folder / name).write_text("\n".join(["sentence\tlabel", *lines]) + "\n")
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ import torch
 from layersearch.models import base, checkpoint, surgery
 from layersearch.search import run
 from layersearch.search.driver import Driver
+from layersearch.search.question import How, What
 from layersearch.search.study import Study
 from layersearch.training import evaluator
 from layersearch.training.recipe import Recipe
@@ -64,8 +65,8 @@ def main() -> None:
     for name, (owner, function) in PARTS.items():
         setattr(owner, function, clocked(getattr(owner, function), spent[name]))
     with tempfile.TemporaryDirectory() as name:
-        what = run.What(MODEL, args.task, args.data, recipe=Recipe(epochs=args.epochs))
-        how = run.How("s", str(Path(name) / "study.db"), Path(name) / "files", workers=0, device="cpu")
+        what = What(MODEL, args.task, args.data, recipe=Recipe(epochs=args.epochs))
+        how = How("s", str(Path(name) / "study.db"), Path(name) / "files", workers=0, device="cpu")
         run.run(what, how, trials=args.trials, confirm=0, watcher=Silent())
     records = [_record(part, times) for part, times in spent.items() if times]
     write_csv(args.out, records)

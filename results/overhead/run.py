@@ -9,6 +9,7 @@ the root of the repository: `python -m results.overhead.run`.
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import subprocess
 import sys
@@ -129,7 +130,7 @@ def with_layersearch(data: Path, home: Path, trials: int, epochs: float) -> list
 # -- stock Ray Tune ----------------------------------------------------------------------------------------------------
 
 
-class Timed(OptunaSearch):  # type: ignore[misc]
+class Timed(OptunaSearch):
     """Stock `OptunaSearch` that notes when each trial was asked for, when it was told, and what it reported."""
 
     def __init__(self, **options: Any) -> None:
@@ -168,7 +169,7 @@ def with_stock(data: Path, home: Path, trials: int, epochs: float, *, reuse_acto
         include_dashboard=False,
         _temp_dir=str(home / "ray"),
         log_to_driver=False,
-        logging_level="ERROR",
+        logging_level=logging.ERROR,
     )
     try:
         tune.Tuner(

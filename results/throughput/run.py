@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
-import datasets
+import datasets  # type: ignore[import-untyped]
 import numpy as np
 import torch
 import transformers
@@ -153,12 +153,12 @@ def by_trainer(model: PreTrainedModel, work: Work, **options: Any) -> tuple[Spen
 
 def by_accelerate(model: PreTrainedModel, work: Work) -> tuple[Spent, Spent]:
     """The shortest loop with `accelerate`: bf16, batches of 32 in random order padded to their longest."""
-    from accelerate import Accelerator
+    from accelerate import Accelerator  # type: ignore[import-untyped]
     from torch.utils.data import DataLoader
 
     accelerator = Accelerator(cpu=True, mixed_precision="bf16")
-    train = DataLoader(work.train_rows, 32, shuffle=True, collate_fn=work.collator)  # type: ignore[arg-type]
-    scored = DataLoader(work.scored_rows, SCORING_BATCH, collate_fn=work.collator)  # type: ignore[arg-type]
+    train = DataLoader(work.train_rows, 32, shuffle=True, collate_fn=work.collator)
+    scored = DataLoader(work.scored_rows, SCORING_BATCH, collate_fn=work.collator)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     model, optimizer, train, scored = accelerator.prepare(model, optimizer, train, scored)
     with clock() as trained:
@@ -169,7 +169,7 @@ def by_accelerate(model: PreTrainedModel, work: Work) -> tuple[Spent, Spent]:
             optimizer.step()
             optimizer.zero_grad()
     with clock() as answered, torch.inference_mode():
-        model.eval()
+        model.eval()  # type: ignore[no-untyped-call]
         for batch in scored:
             accelerator.gather_for_metrics(model(**batch).logits)
     return trained[0], answered[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 from collections import Counter
 from pathlib import Path
@@ -26,8 +27,10 @@ def _framed(pair: tuple[str, str]) -> bool:
 
 
 def test_the_pairs_are_the_same_on_every_machine() -> None:
-    """A changed fingerprint makes every study of the demo another study: change it only with the task itself."""
-    assert demo_task().splits(0.15, 0).fingerprint == demo_task().splits(0.15, 0).fingerprint == "@@"
+    """Other pairs make every study of the demo another study: this digest changes with the task itself only."""
+    corpus = demo_corpus(TRAIN_PAIRS, VALIDATION_PAIRS, 0)
+    lines = ["\t".join(pair) for part in (corpus.train, corpus.validation) for pair in _pairs(part)]
+    assert hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16] == "b308df74584610a2"
 
 
 def test_sizes_and_shares() -> None:
@@ -92,13 +95,39 @@ def test_a_folder_is_refused() -> None:
         load_task("demo", Path("some/folder"))
 
 
+def _minilm() -> Path:
+    assert PACKAGE is not None
+    assert PACKAGE.origin is not None
+    return Path(PACKAGE.origin).parent / "model"
+
+
 @pytest.mark.skipif(PACKAGE is None, reason="the MiniLM weights come with the demo extra")
 def test_pairs_are_short() -> None:
     from transformers import AutoTokenizer
 
-    assert PACKAGE is not None
-    assert PACKAGE.origin is not None
-    tokenizer = AutoTokenizer.from_pretrained(Path(PACKAGE.origin).parent / "model", local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(_minilm(), local_files_only=True)
     encoded = demo_task().encode(demo_task().splits(0.15, 0).train, tokenizer, 128)
     assert encoded.lengths.max() <= 32
     assert encoded.lengths.mean() < 17
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(PACKAGE is None, reason="the MiniLM weights come with the demo extra")
+def test_the_full_model_learns_it_and_half_a_model_does_not() -> None:
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    from layersearch.training.finetune import evaluate
+    from layersearch.training.recipe import preset
+
+    task, recipe = demo_task(), preset("demo")
+    splits = task.splits(0.15, recipe.seed)
+    tokenizer = AutoTokenizer.from_pretrained(_minilm(), local_files_only=True)
+    train, search = (task.encode(part, tokenizer, recipe.max_length) for part in (splits.train, splits.search))
+    accuracy = {}
+    for layers in (6, 3):
+        torch.manual_seed(recipe.seed)
+        model = AutoModelForSequenceClassification.from_pretrained(_minilm(), num_labels=2, num_hidden_layers=layers)
+        accuracy[layers] = evaluate(model, task, recipe, train, search).metrics["accuracy"]
+    assert accuracy[6] > 0.9
+    assert accuracy[3] < accuracy[6] - 0.1

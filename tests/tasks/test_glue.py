@@ -244,6 +244,14 @@ def test_no_folder_an_empty_one_and_a_file_are_told_apart(tmp_path: Path) -> Non
             _splits("rte", tmp_path / name)
 
 
+def test_a_file_that_cannot_be_opened_is_said_so(tmp_path: Path) -> None:
+    _write(tmp_path, "rte")
+    (tmp_path / "dev.tsv").unlink()
+    (tmp_path / "dev.tsv").mkdir()
+    with pytest.raises(DataError, match=r"dev\.tsv cannot be read: Is a directory"):
+        _splits("rte", tmp_path)
+
+
 @pytest.mark.parametrize(("given", "near"), [("mprc", "mrpc"), ("STS-B", "stsb"), ("sst", "sst2"), ("xyz", "")])
 def test_an_unknown_task_is_offered_the_nearest(given: str, near: str) -> None:
     with pytest.raises(

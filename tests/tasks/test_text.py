@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -190,3 +192,11 @@ def test_logits_that_are_not_finite_are_refused_where_argmax_would_say_class_0(b
 def test_logits_of_another_head_are_a_mistake() -> None:
     with pytest.raises(ValueError, match=r"logits \(4, 3\) where task toy has \[n, 2\]"):
         _task().score(np.zeros((4, 3), dtype=np.float32), np.zeros(4, dtype=np.int64))
+
+
+@pytest.mark.parametrize(("also", "found"), [("", "set()"), (", scipy", "{'scipy'}")])
+def test_importing_the_tasks_loads_no_heavy_library_and_this_test_would_see_one(also: str, found: str) -> None:
+    heavy = {"torch", "transformers", "datasets", "evaluate", "sklearn", "scipy", "ray", "optuna", "huggingface_hub"}
+    code = f"import sys, layersearch.tasks, layersearch.hub{also}; print({heavy} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == found
