@@ -258,7 +258,7 @@ def _search(what: What, how: How, trials: int, confirm: int) -> None:
 
     try:
         with Progress() as progress:
-            command = shlex.join(["layersearch", *sys.argv[1:]])
+            command = _without_password(shlex.join(["layersearch", *sys.argv[1:]]), how.storage)
             search(what, how, trials=trials, confirm=confirm, watcher=progress, command=command)
     except StoppedError:
         print_front(read_study(how.storage, how.name, _say))
@@ -266,6 +266,13 @@ def _search(what: What, how: How, trials: int, confirm: int) -> None:
     record = read_study(how.storage, how.name, _say)
     print_front(record)
     print_next_commands(record, how.storage, STORAGE)
+
+
+def _without_password(command: str, storage: str) -> str:
+    """The command as it may be written down: the storage without its password."""
+    from layersearch.search.storage import parse_url, shown
+
+    return command.replace(storage, shown(parse_url(storage))) if "://" in storage else command
 
 
 def _print_records(records: list[dict[str, Any]], *, as_json: bool) -> None:

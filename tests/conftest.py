@@ -33,7 +33,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         intermediate_size=32,
         num_hidden_layers=LAYERS,
         num_attention_heads=2,
-        max_position_embeddings=32,
+        max_position_embeddings=128,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -30,7 +30,8 @@ class Family:
 
     `model_type` is the configuration's; `stack` the path of the list of layers inside the model without its head
     (`model.base_model`); `depth_key` the configuration key that holds the number of layers; `attention` and `ffn` the
-    two halves of a layer. The halves together hold all parameters of a layer.
+    two halves of a layer. The halves together hold all parameters of a layer. `positions_off` is how many of its
+    position embeddings no token can have.
     """
 
     model_type: str
@@ -38,6 +39,7 @@ class Family:
     depth_key: str
     attention: Half
     ffn: Half
+    positions_off: int = 0
 
 
 _BERT_ATTENTION: Half = (("attention", "input, None"),)
@@ -45,7 +47,7 @@ _BERT_FFN: Half = (("intermediate", "input"), ("output", "input"))
 
 _ROWS = (
     Family("bert", "encoder.layer", "num_hidden_layers", _BERT_ATTENTION, _BERT_FFN),
-    Family("roberta", "encoder.layer", "num_hidden_layers", _BERT_ATTENTION, _BERT_FFN),
+    Family("roberta", "encoder.layer", "num_hidden_layers", _BERT_ATTENTION, _BERT_FFN, positions_off=2),
     Family("electra", "encoder.layer", "num_hidden_layers", _BERT_ATTENTION, _BERT_FFN),
     Family(
         "distilbert",

@@ -6,6 +6,7 @@ Knows: Ray's resources, environment and folders. Does not know: Optuna, SQL, wha
 from __future__ import annotations
 
 import logging
+import math
 import os
 import shutil
 import signal
@@ -90,6 +91,7 @@ def _tune(
     try:
         tuner.fit()
     finally:
+        searcher.ended.set()
         driver.abandon("stopped before it was finished")
     if searcher.error is not None:
         raise searcher.error
@@ -111,12 +113,19 @@ def _ray(evaluator: Evaluator, how: How) -> Iterator[tuple[int, dict[str, float]
         threads = max(1, cores // workers)
         os.environ["OMP_NUM_THREADS"] = str(threads)
         _start(ray, how.ray_address, workers, gpus, scratch)
-        resources = {"cpu": 1.0} if not gpus else {"cpu": 1.0, "gpu": min(1.0, gpus / workers)}
-        yield workers, resources, threads, scratch
+        yield workers, _resources(workers, gpus), threads, scratch
     finally:
         os.umask(umask)
         _stop()
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _resources(workers: int, gpus: int) -> dict[str, float]:
+    """What one worker takes. A share cannot span two GPUs, and Ray counts shares in ten-thousandths."""
+    if not gpus:
+        return {"cpu": 1.0}
+    a_card = math.ceil(workers / gpus)
+    return {"cpu": 1.0, "gpu": 1.0 if a_card == 1 else math.floor(10_000 / a_card) / 10_000}
 
 
 def _start(ray: Any, address: str, workers: int, gpus: int, scratch: Path) -> None:

@@ -86,8 +86,8 @@ class Driver:
     def finish(self, outcome: Outcome) -> None:
         """Take an outcome: tell the study, keep the checkpoints of the front, show it."""
         self._running.pop(outcome.number, None)
-        self._write_trace(outcome)
         self.study.tell(outcome)
+        self._write_trace(outcome)
         if outcome.score is None and (outcome.died or not outcome.lost):
             self._failures.append(outcome.reason or "")
         self._succeeded += outcome.score is not None
@@ -111,7 +111,7 @@ class Driver:
         self._exhausted = False
         self._failures.clear()
         self._succeeded = 0
-        self._wanted = len(self.study.rows())
+        self._wanted = len({(row.pattern, row.seed) for row in self.study.rows()})
         self.watcher.phase(self.study, self._wanted)
 
     def _break_circuit(self) -> None:
@@ -138,7 +138,8 @@ class Driver:
         return tuple((sign * r.score, r.parameters) for r in front if r.score is not None and r.parameters is not None)
 
     def _drop_beaten_checkpoints(self) -> None:
-        kept = {row.number for row in self.study.front()} | set(self._running)
+        running = {row.number for row in self.study.rows() if row.state == "RUNNING"}
+        kept = {row.number for row in self.study.front()} | running
         for folder in (self.study.folder / "checkpoints").glob("trial-*"):
             number = folder.name.removeprefix("trial-").split(".")[0]
             if number.isdigit() and int(number) not in kept:

@@ -1,4 +1,4 @@
-"""Finished outcomes on disk, from before they are told until they are: a paid-for result survives any crash.
+"""Finished outcomes on disk, from before they are told until they are: a paid-for result survives a killed process.
 
 Knows: one small JSON file an outcome in one folder. Does not know: the study.
 """

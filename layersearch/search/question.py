@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from layersearch import hub
 from layersearch.errors import LayersearchError
 from layersearch.models.base import load_config
 from layersearch.models.costs import count_parts
+from layersearch.models.families import family_of
 from layersearch.pattern import PartCounts, Pattern
 from layersearch.search.purpose import Purpose
 from layersearch.search.samplers import make_sampler
@@ -21,6 +22,9 @@ from layersearch.search_space import load as load_space
 from layersearch.tasks import load_task
 from layersearch.tasks.task import Splits, Task
 from layersearch.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 HOLDOUT = 0.15
 
@@ -87,15 +91,20 @@ class Prepared:
         return str(Pattern.full(self.num_layers))
 
 
-def prepare(what: What) -> Prepared:
-    """Look everything up that `what` names, cheapest first; raises the error that belongs to what is wrong."""
-    space = load_space(what.space)
+def prepare(what: What, space: SearchSpace | None = None) -> Prepared:
+    """Look everything up that `what` names, cheapest first; raises the error that belongs to what is wrong.
+
+    `space` stands in for the one that `what` names, for those who have it already.
+    """
+    space = space or load_space(what.space)
     make_sampler(what.sampler, what.recipe.seed)
     task = load_task(what.task, what.data)
     if not 0 < what.holdout < 1:
         raise LayersearchError(f"--holdout {what.holdout} is not a share between 0 and 1; 0.15 is usual")
     folder, revision = hub.local_model(what.model, what.revision)
-    counts = count_parts(load_config(folder, num_labels=task.num_labels, kind=task.kind))
+    config = load_config(folder, num_labels=task.num_labels, kind=task.kind)
+    _check_length(what.recipe.max_length, config)
+    counts = count_parts(config)
     space.check(counts.num_layers)
     splits = task.splits(what.holdout, what.recipe.seed)
     values: dict[str, Any] = {
@@ -110,6 +119,12 @@ def prepare(what: What) -> Prepared:
     }
     purpose = Purpose(values, task.metric, task.direction)
     return Prepared(what, task, splits, space, counts, folder, purpose)
+
+
+def _check_length(asked: int, config: PreTrainedConfig) -> None:
+    positions = int(config.max_position_embeddings) - family_of(config).positions_off
+    if asked > positions:
+        raise LayersearchError(f"--max-length {asked} is more than this model's {positions} positions; give fewer")
 
 
 def resolve_device(name: str) -> str:

@@ -20,11 +20,12 @@ from layersearch.errors import LayersearchError, StoppedError
 from layersearch.models.base import load_base
 from layersearch.pattern import PartCounts
 from layersearch.search.driver import Driver, Watcher, front_to_confirm
+from layersearch.search.found import holder_of
 from layersearch.search.purpose import Purpose
 from layersearch.search.question import How, Prepared, What, prepare, resolve_device
 from layersearch.search.record import CONFIRMATION
 from layersearch.search.storage import Lease, PatientStorage, open_storage, parse_url, take_lease
-from layersearch.search.study import Study, holder_of
+from layersearch.search.study import Study
 from layersearch.tasks.task import Encoded
 from layersearch.training.evaluator import Evaluator
 
@@ -48,7 +49,8 @@ def run(what: What, how: How, *, trials: int, confirm: int, watcher: Watcher, co
             watcher=watcher,
             open_confirmation=(lambda: studies.confirmation(confirm)) if confirm else None,
         )
-        if driver.done:
+        searched = studies.search.finished() >= trials
+        if driver.done or (searched and not studies.confirmation(confirm).waiting()):
             return studies.search
         evaluator = make_evaluator(prepared, how)
         with stopped_by_signals(driver):
@@ -144,7 +146,7 @@ def _whereabouts(prepared: Prepared) -> dict[str, Any]:
     """Where this study's parts lie now and what they count: not its purpose, but what reports and exports need."""
     counts = prepared.counts
     return {
-        "model_folder": str(prepared.folder),
+        "model_folder": str(prepared.folder.absolute()),
         "data_folder": None if prepared.what.data is None else str(prepared.what.data.absolute()),
         "num_layers": counts.num_layers,
         "parameters": counts.total,

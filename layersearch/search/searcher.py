@@ -35,7 +35,8 @@ class LayerSearcher(Searcher):
 
     def __init__(self, driver: Driver, workers: int, stalls: Path, stall_seconds: float) -> None:
         super().__init__()
-        self.error: LayersearchError | None = None
+        self.error: Exception | None = None
+        self.ended = threading.Event()
         self._driver = driver
         self._workers = workers
         self._stalls = stalls
@@ -50,7 +51,7 @@ class LayerSearcher(Searcher):
             return None
         try:
             job = self._driver.next_job()
-        except LayersearchError as error:
+        except Exception as error:  # the boundary: Tune would go on without the trial
             self.fail(error)
             return None
         if job is None:
@@ -65,10 +66,10 @@ class LayerSearcher(Searcher):
             return
         try:
             self._driver.finish(self._outcome(job, result, error))
-        except LayersearchError as problem:
+        except Exception as problem:  # the boundary: Tune would log it where nobody looks
             self.fail(problem)
 
-    def fail(self, error: LayersearchError) -> None:
+    def fail(self, error: Exception) -> None:
         """End the run with `error`, the first of them."""
         self.error = self.error or error
         self._driver.stopping = True
@@ -94,6 +95,12 @@ class LayerSearcher(Searcher):
             reason = f"the worker made no progress for {self._stall_seconds:g} s and was ended"
             return replace(lost, reason=reason, died=True, trace=stall.read_text())
         return replace(lost, reason="the worker process died (killed, out of memory, or crashed)", died=True)
+
+    def leave_late(self) -> None:
+        """End the process if Tune does not end in time (Ray's daemons may have got the signal too); all is settled."""
+        if not self.ended.wait(LEAVE_SECONDS):
+            self._driver.watcher.say(f"error: {self.error}" if self.error else "stopped; Ray did not end and is left")
+            os._exit(1 if self.error else 130)
 
     def set_max_concurrency(self, max_concurrent: int) -> bool:  # noqa: ARG002
         """This searcher limits itself."""
@@ -135,15 +142,9 @@ class StopWhenAsked(Stopper):
         if self._searcher.stopping and not self._leaving:
             self._leaving = True
             self._searcher.settle()
-            threading.Thread(target=_leave_late, daemon=True).start()
+            threading.Thread(target=self._searcher.leave_late, daemon=True).start()
         return self._searcher.stopping
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing of the study goes into Tune's pickles."""
         return {}
-
-
-def _leave_late() -> None:
-    """End the process if Ray cannot be ended in time (its daemons may have got the signal too); all is settled."""
-    time.sleep(LEAVE_SECONDS)
-    os._exit(130)

@@ -6,7 +6,7 @@ command line.
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,6 +21,7 @@ from layersearch.search.record import Record
 from layersearch.search.run import make_evaluator
 from layersearch.search.storage import Say
 from layersearch.search.trials import Row
+from layersearch.search_space import SearchSpace
 from layersearch.training.evaluator import Job
 from layersearch.training.recipe import Recipe
 
@@ -37,14 +38,24 @@ def ship(record: Record, number: int, to: Path, how: How, say: Say) -> Proof:
     row = record.trial(number)
     check_exportable(Pattern.parse(row.pattern))
     require_free(to)
-    prepared = prepare(question_of(record))
+    prepared = prepare(question_of(record), SearchSpace.model_validate_json(record.purpose.values["space"]))
     _require_same_data(record, prepared)
-    kept = None if row.checkpoint is None else Path(row.checkpoint)
-    if kept is not None and checkpoint.is_complete(kept):
-        return _export(record, row, kept, to, prepared)
+    if row.checkpoint is not None and _belongs_to(row, Path(row.checkpoint)):
+        return _export(record, row, Path(row.checkpoint), to, prepared)
     say(f"the weights of trial {number} were not kept: it is trained again, about {row.train_seconds or 0:.0f} s")
     with TemporaryDirectory(prefix="layersearch-") as scratch:
-        return _export(record, row, _train_again(row, prepared, how, Path(scratch), say), to, prepared)
+        again = _train_again(row, prepared, how, Path(scratch) / "checkpoint", say)
+        return _export(record, again, Path(scratch) / "checkpoint", to, prepared)
+
+
+def _belongs_to(row: Row, folder: Path) -> bool:
+    """Whether the checkpoint is whole and this trial's: another study may have written to a folder of the same name."""
+    if not checkpoint.is_complete(folder):
+        return False
+    manifest = checkpoint.read(folder)
+    metrics = {name: round(value, 6) for name, value in manifest.extras.get("metrics", {}).items()}
+    same = (str(manifest.pattern), manifest.extras.get("seed"), metrics) == (row.pattern, row.seed, row.metrics)
+    return bool(same)
 
 
 def question_of(record: Record) -> What:
@@ -52,8 +63,11 @@ def question_of(record: Record) -> What:
     values = record.purpose.values
     recipe = Recipe(**{f.name: values[f"recipe.{f.name}"] for f in fields(Recipe)})
     data = record.facts.get("data_folder")
+    revision = str(values["revision"])
+    local = revision.startswith("local-")
     return What(
-        model=str(record.facts["model_folder"]),
+        model=str(record.facts["model_folder"] if local else values["model"]),
+        revision=None if local else revision,
         task=str(values["task"]),
         data=None if data is None else Path(data),
         space=str(record.facts["space_name"]),
@@ -70,14 +84,14 @@ def _require_same_data(record: Record, prepared: Prepared) -> None:
             raise StudyError(f"{key} has changed since the study was made: {there} then, {here} now; put it back first")
 
 
-def _train_again(row: Row, prepared: Prepared, how: How, scratch: Path, say: Say) -> Path:
-    folder = scratch / "checkpoint"
+def _train_again(row: Row, prepared: Prepared, how: How, folder: Path, say: Say) -> Row:
+    """Train the trial again into `folder`; the row with the score that these weights got."""
     job = Job(row.number, row.pattern, row.seed, checkpoint=str(folder))
     outcome = make_evaluator(prepared, how)(job)
     if outcome.checkpoint is None:
         raise ExportError(f"training trial {row.number} again gave no weights: {outcome.reason or outcome.note}")
     say(f"trained again: {prepared.task.metric} {outcome.score:.4f}, the study has {row.score:.4f}")
-    return folder
+    return replace(row, score=outcome.score, interval=outcome.interval, metrics=dict(outcome.metrics))
 
 
 def _export(record: Record, row: Row, source: Path, to: Path, prepared: Prepared) -> Proof:

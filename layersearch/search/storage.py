@@ -13,7 +13,8 @@ import threading
 import time
 import uuid
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
@@ -224,6 +225,29 @@ class Lease:
             if free:
                 connection.scalar(sqlalchemy.select(sqlalchemy.func.pg_advisory_unlock(_key(owner))))
         return not free
+
+    @property
+    def alone(self) -> bool:
+        """Whether no other driver can work on the study beside this one."""
+        return self._engine is None
+
+    @contextmanager
+    def turn(self, study: str) -> Iterator[None]:
+        """Where several drivers may ask, one at a time: what one chose, the next must see."""
+        if self._engine is None:
+            yield
+            return
+        key = _key(f"turn of {study}")
+        try:
+            connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+            connection.scalar(sqlalchemy.select(sqlalchemy.func.pg_advisory_lock(key)))
+        except exc.SQLAlchemyError:  # away: asking itself waits for it
+            yield
+            return
+        try:
+            yield
+        finally:
+            connection.close()
 
     def renew(self) -> None:
         """Take the server's lock again if its connection was lost (a restart of the server)."""

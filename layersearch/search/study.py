@@ -6,19 +6,18 @@ not know: Ray, models, training, how progress is shown. The only file that opens
 
 from __future__ import annotations
 
+import os
 import random
-import warnings
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
-from layersearch.errors import StudyError
+from layersearch.search.found import create_or_load, known_elsewhere
 from layersearch.search.outbox import Outbox
-from layersearch.search.purpose import Purpose, check_purpose
+from layersearch.search.purpose import Purpose
 from layersearch.search.samplers import make_sampler
 from layersearch.search.storage import Lease, PatientStorage
 from layersearch.search.trials import Row, attributes_of, counts_against, front_of, rows_of
@@ -61,12 +60,12 @@ class Study:
         self._seed = seed
         self._strategies = named_patterns(num_layers)
         self._outbox = Outbox(folder / "outbox")
-        self._study = _create_or_load(storage, name, purpose)
+        self._study = create_or_load(storage, name, purpose)
         # A continued study must not draw again what its first part drew, and the same course must be repeatable.
-        stream = seed + len(self._study.get_trials(deepcopy=False))
+        stream = seed + len(self._study.get_trials(deepcopy=False)) + (0 if lease.alone else os.getpid())
         self._study.sampler = make_sampler(sampler, stream)
         self._random = random.Random(stream)
-        self._elsewhere = _known_elsewhere(storage, name, purpose)
+        self._elsewhere = known_elsewhere(storage, name, purpose)
 
     # -- asking ----------------------------------------------------------------------------------------------------
 
@@ -79,9 +78,13 @@ class Study:
         database a COMPLETE one, and neither is handed out.
         """
         self._lease.renew()
+        with self._lease.turn(self.name):
+            return self._ask(wanted)
+
+    def _ask(self, wanted: int | None) -> Job | None:
         repeats = 0
-        while self._space is not None or self._waiting():
-            if repeats >= REPEATS and not self._waiting() and not self._enqueue_unseen():
+        while self._space is not None or self.waiting():
+            if repeats >= REPEATS and not self.waiting() and not self._enqueue_unseen():
                 return None
             trial = self._study.ask()
             trial.set_user_attr("driver", self._lease.owner)
@@ -154,10 +157,12 @@ class Study:
 
     def enqueue(self, pattern: str, seed: int) -> None:
         """Queue `pattern` with `seed` unless a trial that counts has them (for studies without a space)."""
-        if not any((r.pattern, r.seed) == (pattern, seed) and not r.lost for r in self.rows()):
+        alike = [r for r in self.rows() if (r.pattern, r.seed) == (pattern, seed)]
+        if not any(r.state == "WAITING" or counts_against(r, number=-1) for r in alike):
             self._study.enqueue_trial({}, user_attrs={"pattern": pattern, "seed": seed})
 
-    def _waiting(self) -> bool:
+    def waiting(self) -> bool:
+        """Whether queued trials wait to be asked."""
         return bool(self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
 
     # -- telling ---------------------------------------------------------------------------------------------------
@@ -171,6 +176,8 @@ class Study:
 
     def _record(self, outcome: Outcome) -> None:
         trial = self._frozen(outcome.number)
+        if outcome.pattern != trial.user_attrs.get("pattern", outcome.pattern):
+            return  # left in the folder by a study of the same name in another database
         if trial.state == TrialState.FAIL and outcome.score is not None:
             self._add_late(trial, outcome)
         if trial.state != TrialState.RUNNING:
@@ -187,11 +194,15 @@ class Study:
         tries = int(trial.user_attrs.get("retry", 0)) + outcome.died
         again = outcome.lost and tries <= RETRIES
         self._close(trial.number, TrialState.FAIL, {**attributes_of(outcome), "lost": again})
+        if again:
+            self._queue_again(trial, tries)
+
+    def _queue_again(self, trial: FrozenTrial, tries: int) -> None:
         params = trial.system_attrs.get("fixed_params") or trial.params
-        if again and (params or self._space is None):
-            attrs: dict[str, Any] = {"retry": tries, "retry_of": trial.number}
-            if self._space is None:
-                attrs |= {"pattern": trial.user_attrs.get("pattern"), "seed": trial.user_attrs.get("seed")}
+        attrs: dict[str, Any] = {"retry": tries, "retry_of": trial.number}
+        if self._space is None:
+            attrs |= {"pattern": trial.user_attrs.get("pattern"), "seed": trial.user_attrs.get("seed")}
+        if params or self._space is None:
             self._study.enqueue_trial(params, user_attrs=attrs)
 
     def _add_late(self, trial: FrozenTrial, outcome: Outcome) -> None:
@@ -233,17 +244,26 @@ class Study:
             self._outbox.remove(outcome.number)
         dead = [t for t in self._study.get_trials(states=(TrialState.RUNNING,)) if self._orphan(t)]
         for trial in dead:
-            outcome = Outcome(trial.number, "", 0, reason="the driver died while it ran", lost=True)
+            pattern = str(trial.user_attrs.get("pattern", ""))
+            outcome = Outcome(trial.number, pattern, 0, reason="the driver died while it ran", lost=True)
             self._fail(trial, outcome)
+        self._queue_forgotten()
         return len(dead)
+
+    def _queue_forgotten(self) -> None:
+        """Queue lost trials again whose driver died between failing them and queueing them."""
+        trials = self._study.get_trials(deepcopy=False)
+        followed = {trial.user_attrs.get("retry_of") for trial in trials}
+        for trial in trials:
+            if trial.state == TrialState.FAIL and trial.user_attrs.get("lost") and trial.number not in followed:
+                self._queue_again(trial, int(trial.user_attrs.get("retry", 0)))
 
     def _orphan(self, trial: FrozenTrial) -> bool:
         owner = trial.user_attrs.get("driver")
         if owner is not None:
             return not self._lease.is_alive(owner)
-        alone = not self._lease.is_alive("")
         started = trial.datetime_start or datetime.min
-        return alone or datetime.now(started.tzinfo) - started > UNOWNED
+        return self._lease.alone or datetime.now(started.tzinfo) - started > UNOWNED
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
@@ -268,44 +288,3 @@ class Study:
         """Write down facts that are not the study's purpose: who drives it, where its parts lie."""
         for name, value in values.items():
             self._study.set_user_attr(name, value)
-
-
-def holder_of(storage: PatientStorage, name: str) -> str:
-    """Who last drove the study called `name`, for the message to a second driver."""
-    attrs = next((s.user_attrs for s in storage.get_all_studies() if s.study_name == name), {})
-    return str(attrs.get("driver", "unknown"))
-
-
-def _create_or_load(storage: PatientStorage, name: str, purpose: Purpose) -> optuna.Study:
-    """The study called `name`, made if new; raises StudyError naming every key in which the stored purpose differs."""
-    directions: list[Literal["maximize", "minimize"]] = [purpose.direction, "minimize"]
-    names = [found.study_name for found in storage.get_all_studies()]
-    if name not in names:
-        study = optuna.create_study(storage=storage, study_name=name, directions=directions, load_if_exists=True)
-    else:
-        study = optuna.load_study(storage=storage, study_name=name)
-    stored = study.user_attrs.get("purpose")
-    if stored is None and study.trials:
-        raise StudyError(f"study {name!r} was not made by layersearch; give another name with --study")
-    if stored is None:
-        study.set_user_attr("purpose", purpose.as_dict())
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            study.set_metric_names([purpose.metric, "parameters"])
-    else:
-        check_purpose(name, stored, purpose.as_dict())
-    return study
-
-
-def _known_elsewhere(storage: PatientStorage, name: str, purpose: Purpose) -> dict[tuple[str, int], tuple[str, Row]]:
-    """Complete trials of other studies in the database whose evaluations are worth the same: (pattern, seed) -> row."""
-    found: dict[tuple[str, int], tuple[str, Row]] = {}
-    for other in storage.get_all_studies():
-        stored = other.user_attrs.get("purpose")
-        if other.study_name == name or stored is None:
-            continue
-        if Purpose.from_dict(stored).evaluation != purpose.evaluation:
-            continue
-        for row in rows_of(storage.get_all_trials(other._study_id, states=(TrialState.COMPLETE,))):
-            found[row.pattern, row.seed] = (other.study_name, row)
-    return found

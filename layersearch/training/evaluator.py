@@ -106,14 +106,24 @@ class Evaluator:
             raise
         except LayersearchError as error:
             return _failed(job, str(error), began)
-        except MemoryError:
-            return _failed(job, "out of memory", began)
         except Exception as error:  # the boundary: a bug in one candidate must not end the others
             import torch
 
-            if isinstance(error, torch.OutOfMemoryError):
-                return _failed(job, f"out of memory on {self.device}: start fewer workers or a smaller batch", began)
+            if isinstance(error, torch.AcceleratorError) and not isinstance(error, torch.OutOfMemoryError):
+                raise  # the device's state is broken: this process can evaluate nothing any more
+            if isinstance(error, MemoryError | torch.OutOfMemoryError):
+                outcome = _failed(job, f"out of memory on {self.device}: start fewer workers or a smaller batch", began)
+                return replace(outcome, lost=True, died=True)
             return _failed(job, f"{type(error).__name__}: {error}".splitlines()[0], began, traceback.format_exc())
+        finally:
+            self._give_memory_back()
+
+    def _give_memory_back(self) -> None:
+        """Let other workers on the same GPU have what this trial took."""
+        if self.device == "cuda":
+            import torch
+
+            torch.cuda.empty_cache()
 
     def _evaluate(self, job: Job, heartbeat: Heartbeat, began: float) -> Outcome:
         import torch

@@ -34,8 +34,8 @@ Heartbeat = Callable[[float], None]  # called with the share of the work that is
 class Scores:
     """What one evaluation measured: the task's metrics, the objective's interval, and what it cost.
 
-    `interval` is a 95 % bootstrap interval over the scored examples; times are in seconds of wall clock; `work` counts
-    examples x epochs that were trained on.
+    `interval` is a 95 % bootstrap interval over the scored examples; times are in seconds of wall clock; `examples`
+    counts examples x epochs that were trained on.
     """
 
     metrics: dict[str, float]

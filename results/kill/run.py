@@ -172,7 +172,7 @@ def words_for(folder: Path, home: Path, workers: int, trials: int) -> list[str]:
         *("run", "--model", str(folder / "model"), "--task", "sst2", "--data", str(folder / "data")),
         *("--space", "halves", "--trials", str(trials), "--confirm", str(CONFIRM), "--epochs", "4"),
         *("--batch-size", "8", "--study", "s", "--storage", str(home / "study.db"), "--files", str(home / "files")),
-        *("--workers", str(workers), "--device", "cpu"),
+        *("--workers", str(workers), "--device", "cpu", "--max-length", "32"),
     ]
 
 

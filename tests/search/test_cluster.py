@@ -15,6 +15,7 @@ import psutil
 import pytest
 from optuna.trial import TrialState
 
+from layersearch.search.cluster import _resources
 from layersearch.search.worker import Watchdog
 
 TRIALS = 8
@@ -93,11 +94,11 @@ def left_over(folder: Path) -> list[str]:
 def test_ray_works_a_study_off_with_warm_workers_and_confirms_it(
     tiny_model: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
-    before = set(Path("/tmp").glob("ls-*"))
-    done = subprocess.run(
-        command(tiny_model, tiny_data, tmp_path, workers=2), capture_output=True, text=True, timeout=200
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    process = start(command(tiny_model, tiny_data, tmp_path, workers=2), tmp_path)
+    try:
+        assert process.wait(timeout=200) == 0, (tmp_path / "log").read_text()[-3000:]
+    finally:
+        end(process)
     assert len(finished(tmp_path)) == TRIALS
     first = trials(tmp_path)[0]
     assert first.user_attrs["pattern"] == "0-3"
@@ -106,7 +107,7 @@ def test_ray_works_a_study_off_with_warm_workers_and_confirms_it(
     assert {t.state for t in confirmed} == {TrialState.COMPLETE}
     assert "0-3" in {t.user_attrs["pattern"] for t in confirmed}
     assert not left_over(tmp_path)
-    assert set(Path("/tmp").glob("ls-*")) <= before
+    assert not list(Path("/tmp").glob(f"ls-{process.pid}-*"))
 
 
 def test_a_killed_driver_loses_no_finished_trial_and_the_same_command_goes_on(
@@ -168,6 +169,7 @@ def test_the_watchdog_ends_a_process_that_makes_no_progress_and_leaves_its_stack
     script = f"""
 import time
 from pathlib import Path
+from layersearch.search.cluster import _resources
 from layersearch.search.worker import Watchdog
 with Watchdog(Path({str(tmp_path / "1.txt")!r}), 1.0) as watchdog:
     for _ in range(8):
@@ -188,3 +190,15 @@ def test_the_watchdog_leaves_nothing_after_a_good_end(tmp_path: Path) -> None:
     with Watchdog(tmp_path / "1.txt", 5.0) as watchdog:
         watchdog.feed(1.0)
     assert not (tmp_path / "1.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("workers", "gpus", "share"), [(1, 1, 1.0), (4, 1, 0.25), (6, 1, 0.1666), (3, 2, 0.5), (2, 2, 1.0), (1, 2, 1.0)]
+)
+def test_workers_share_gpus_in_parts_that_fit(workers: int, gpus: int, share: float) -> None:
+    assert _resources(workers, gpus)["gpu"] == share
+    assert workers <= gpus * int(1 / share)
+
+
+def test_without_a_gpu_a_worker_takes_a_core() -> None:
+    assert _resources(3, 0) == {"cpu": 1.0}

@@ -126,8 +126,8 @@ def test_data_or_a_model_that_changed_since_is_refused_with_both_values(
     record: Record, how: How, tmp_path: Path, key: str
 ) -> None:
     here = record.purpose.values[key]
-    then = Purpose({**record.purpose.values, key: "0123"}, record.purpose.metric, record.purpose.direction)
-    message = f"{key} has changed since the study was made: 0123 then, {here} now; put it back first"
+    then = Purpose({**record.purpose.values, key: "local-0123"}, record.purpose.metric, record.purpose.direction)
+    message = f"{key} has changed since the study was made: local-0123 then, {here} now; put it back first"
     with pytest.raises(StudyError, match=message):
         ship(replace(record, purpose=then), record.front[0].number, tmp_path / "out", how, print)
 
@@ -136,3 +136,20 @@ def test_a_trial_without_a_score_is_refused(record: Record, how: How, tmp_path: 
     failed = replace(record.rows[0], number=77, state="FAIL", score=None, parameters=None, reason="the loss is nan")
     with pytest.raises(StudyError, match=r"trial 77 of 'tiny' is FAIL \(the loss is nan\); take another"):
         ship(replace(record, rows=(*record.rows, failed)), 77, tmp_path / "out", how, print)
+
+
+def test_a_study_of_a_hub_model_asks_for_the_same_revision_of_the_same_name(record: Record) -> None:
+    values = {**record.purpose.values, "model": "roberta-base", "revision": "0123456789abcdef"}
+    asked = question_of(replace(record, purpose=Purpose(values, record.purpose.metric, record.purpose.direction)))
+    assert (asked.model, asked.revision) == ("roberta-base", "0123456789abcdef")
+
+
+def test_a_checkpoint_of_another_trial_under_this_name_is_not_exported(
+    record: Record, how: How, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = record.front[0]
+    assert row.checkpoint is not None
+    stranger = replace(row, metrics={"accuracy": 0.123})
+    rows = tuple(stranger if r.number == row.number else r for r in record.rows)
+    ship(replace(record, rows=rows), row.number, tmp_path / "out", how, print)
+    assert "were not kept: it is trained again" in capsys.readouterr().out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -218,3 +219,22 @@ def test_reuse_alone_can_fill_a_study_and_does_not_overfill_it(tmp_path: Path) -
 def test_the_same_seed_takes_the_same_course(tmp_path: Path) -> None:
     courses = [[job.pattern for job in work(open_study(f"{tmp_path}/db{n}", tmp_path / str(n)), 12)] for n in (1, 2)]
     assert courses[0] == courses[1]
+
+
+def test_a_lost_trial_whose_driver_died_before_queueing_it_again_is_queued_by_the_next(tmp_path: Path) -> None:
+    first = open_study(f"{tmp_path}/db", tmp_path)
+    job = first.ask()
+    assert job is not None
+    first._close(job.number, TrialState.FAIL, {"reason": "stopped", "lost": True})  # and killed here
+    first._lease.release()
+    jobs = work(open_study(f"{tmp_path}/db", tmp_path), 1000)
+    assert [j.pattern for j in jobs].count(job.pattern) == 1
+
+
+def test_an_outcome_of_another_study_in_the_outbox_is_not_told(tmp_path: Path) -> None:
+    first = open_study(f"{tmp_path}/db", tmp_path)
+    job = first.ask()
+    assert job is not None
+    first._outbox.put(replace(outcome_of(job), pattern="1"))
+    first._lease.release()
+    assert open_study(f"{tmp_path}/db", tmp_path).finished() == 0

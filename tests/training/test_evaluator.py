@@ -92,19 +92,19 @@ def test_a_pattern_that_does_not_fit_is_a_reason(evaluator: Evaluator) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "reason"),
+    ("error", "reason", "lost"),
     [
-        (TrainingError("the score is nan"), "the score is nan"),
-        (MemoryError(), "out of memory"),
-        (torch.OutOfMemoryError("2 GiB"), "out of memory on cpu: start fewer workers or a smaller batch"),
+        (TrainingError("the score is nan"), "the score is nan", False),
+        (MemoryError(), "out of memory on cpu: start fewer workers or a smaller batch", True),
+        (torch.OutOfMemoryError("2 GiB"), "out of memory on cpu: start fewer workers or a smaller batch", True),
     ],
 )
-def test_what_a_user_can_mend_has_a_reason_without_a_trace(
-    evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
+def test_what_a_user_can_mend_has_a_reason_without_a_trace_and_memory_is_not_the_patterns_fault(
+    evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str, lost: bool
 ) -> None:
     monkeypatch.setattr(module, "evaluate", raising(error))
     outcome = evaluator(Job(0, "0", 0))
-    assert (outcome.reason, outcome.trace, outcome.lost) == (reason, None, False)
+    assert (outcome.reason, outcome.trace, outcome.lost, outcome.died) == (reason, None, lost, lost)
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("a bug\nin two lines"), KeyError()])
