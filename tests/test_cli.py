@@ -68,11 +68,11 @@ def refused(said: Said) -> str:
 def test_a_run_tells_each_trial_and_ends_with_the_front_and_the_next_commands(tiny_run: TinyRun) -> None:
     err = tiny_run.said.err
     assert "searching: study tiny, 0 of 5 trials finished" in err
-    assert re.search(rf"trial 0: 0-3  accuracy {NUMBER}  10,178 parameters  \d+ s  \(1/5 done", err)
+    assert re.search(rf"trial 0: 0-3  accuracy {NUMBER}  11,714 parameters  \d+ s  \(1/5 done", err)
     assert "confirming on the validation set: study tiny.confirm, 0 of " in err
     out = tiny_run.said.out
     assert out.splitlines()[0].split()[:5] == ["trial", "layers", "pattern", "parameters", "share"]
-    assert re.search(rf"^0 +████ +0-3 +10,178 +100\.0% +{NUMBER} +{NUMBER}-{NUMBER} +100\.0% +\d+ ", out, re.MULTILINE)
+    assert re.search(rf"^0 +████ +0-3 +11,714 +100\.0% +{NUMBER} +{NUMBER}-{NUMBER} +100\.0% +\d+ ", out, re.MULTILINE)
     commands = [line.split()[:2] for line in out.partition("next:")[2].splitlines() if line]
     assert commands == [["layersearch", "export"], ["layersearch", "front"], ["layersearch", "dashboard"]]
 
@@ -134,13 +134,13 @@ def test_an_exported_trial_opens_with_plain_from_pretrained(tiny_run: TinyRun, t
 def test_a_plan_lists_patterns_counts_and_costs_and_makes_nothing(tiny_run: TinyRun, tmp_path: Path) -> None:
     said = call("plan", *tiny_run.what, "--trials", "10", "--space", "halves", "--limit", "12")
     assert said.code == 0, said.err
-    assert re.search(r"^████ +0-3 +10,178 +100\.0% +plain folder +yes *$", said.out, re.MULTILINE)
+    assert re.search(r"^████ +0-3 +11,714 +100\.0% +plain folder +yes *$", said.out, re.MULTILINE)
     assert "not yet" in said.out
     assert re.search(r"12 of [\d,]+ patterns listed", said.out)
     assert re.search(r"work: 10 trials cost about \d+ fine-tunings", said.out)
     lines = json.loads(call("plan", *tiny_run.what, "--limit", "0", "--json").out)
     assert len(lines) == 15
-    assert lines[0] == {"pattern": "0-3", "parameters": 10178, "share": 1.0, "export": "plain folder", "is_start": True}
+    assert lines[0] == {"pattern": "0-3", "parameters": 11714, "share": 1.0, "export": "plain folder", "is_start": True}
     assert list(tmp_path.iterdir()) == []
 
 
