@@ -13,7 +13,7 @@ import optuna
 from layersearch.errors import StudyError
 
 # These need arguments of their own, or (CMA-ES) unpickle what they find in the database and know no categories.
-_UNFIT = {"BaseSampler", "GridSampler", "PartialFixedSampler", "CmaEsSampler"}
+_UNFIT = {"BaseSampler", "BaseGASampler", "GridSampler", "PartialFixedSampler", "CmaEsSampler"}
 POPULATION = 10  # of NSGA-II and NSGA-III
 
 
