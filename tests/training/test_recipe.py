@@ -38,7 +38,9 @@ def test_a_value_outside_its_bounds_is_refused_with_what_is_allowed(
 
 
 def test_the_bounds_themselves_are_allowed() -> None:
-    Recipe(learning_rate=1, batch_size=1, warmup=0, weight_decay=0, max_grad_norm=0, max_length=4, seed=2**32 - 1)
+    edges = {"learning_rate": 1, "batch_size": 1, "warmup": 0, "weight_decay": 0, "max_grad_norm": 0, "max_length": 4}
+    assert edges.items() <= Recipe().with_(**edges).as_dict().items()
+    assert Recipe(seed=2**32 - 1).seed == 2**32 - 1
 
 
 @pytest.mark.parametrize(("name", "rate", "batch"), [("glue-readme", 2e-5, 32), ("run-glue-defaults", 5e-5, 8)])
