@@ -2,7 +2,7 @@
 
 Knows: tensors, the recipe, the task's kind and score. Does not know: patterns, studies, Ray, SQL, where weights come
 from. The loop is our own because `Trainer`, even with bf16 and grouping by length, took more processor time (about
-from. The loop is our own because `Trainer`, even with bf16 and grouping by length, took more processor time (about as
+as much wall clock, on a busy machine) and cannot say "no progress" or "not finite" (results/throughput).
 """
 
 from __future__ import annotations
