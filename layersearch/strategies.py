@@ -8,11 +8,11 @@ Layers are 0-based here; the papers count from 1, so their layer L is our L - 1.
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from layersearch.errors import PatternError
+from layersearch.names import unknown
 from layersearch.pattern import Block, Halves, Pattern
 
 Strategy = Callable[[int, int], Pattern]
@@ -122,15 +122,9 @@ def named_patterns(num_layers: int) -> dict[str, str]:
     return {pattern: ", ".join(names) for pattern, names in found.items()}
 
 
-def nearest(given: str, allowed: Collection[str]) -> str:
-    """` (did you mean 'x'?)` for an error about a name, or nothing where no allowed name comes near."""
-    close = difflib.get_close_matches(given, list(allowed), n=1, cutoff=0.5)
-    return f" (did you mean {close[0]!r}?)" if close else ""
-
-
 def _named(name: str) -> Strategy:
     if name not in STRATEGIES:
-        raise PatternError(f"strategy {name!r} is unknown{nearest(name, STRATEGIES)}; known: {', '.join(STRATEGIES)}")
+        raise PatternError(unknown("strategy", name, STRATEGIES))
     return STRATEGIES[name]
 
 

@@ -16,12 +16,14 @@ import sys
 import time
 from collections import namedtuple
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, GPT2Config, GPT2ForSequenceClassification
 
+from layersearch import __version__
 from layersearch.search.record import Record, read_study
 from layersearch.search.trials import Row
 from tests.conftest import Said, TinyRun, call
@@ -98,7 +100,7 @@ def test_a_larger_number_of_trials_goes_on_and_trains_no_pattern_twice(tiny_run:
 
 def test_the_front_is_printed_as_table_csv_and_json_and_drawn(tiny_run: TinyRun, tmp_path: Path) -> None:
     where = ("--storage", tiny_run.storage)
-    front = record_of(tiny_run.storage).front
+    front = record_of(tiny_run.storage).shown()
     table = call("front", "tiny", *where, "--png", "front.png")
     assert table.code == 0, table.err
     assert table.err == "drawn: front.png\n"
@@ -111,6 +113,16 @@ def test_the_front_is_printed_as_table_csv_and_json_and_drawn(tiny_run: TinyRun,
     lines = list(csv.DictReader(io.StringIO(call("front", *where, "--csv").out)))
     assert [line["pattern"] for line in lines] == [r.pattern for r in front]
     assert [float(line["score"]) for line in lines] == [r.score for r in front]
+
+
+def test_all_adds_the_complete_trials_that_are_not_on_the_front(tiny_run: TinyRun) -> None:
+    record = record_of(tiny_run.storage)
+    done = {row.number for row in record.rows if row.done}
+    assert {row.number for row in record.front} < done
+    where = ("--storage", tiny_run.storage, "--all")
+    table = re.findall(r"^(\d+) +[█·]{4} ", call("front", *where).out, re.MULTILINE)
+    assert sorted(map(int, table)) == sorted(done)
+    assert {row["trial"] for row in json.loads(call("front", *where, "--json").out)} == done
 
 
 def test_an_exported_trial_opens_with_plain_from_pretrained(tiny_run: TinyRun, tmp_path: Path) -> None:
@@ -142,6 +154,22 @@ def test_a_plan_lists_patterns_counts_and_costs_and_makes_nothing(tiny_run: Tiny
     assert len(lines) == 15
     assert lines[0] == {"pattern": "0-3", "parameters": 11714, "share": 1.0, "export": "plain folder", "is_start": True}
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_words_of_speed_and_place_change_nothing_in_a_plan(tiny_run: TinyRun) -> None:
+    how = "--study s --storage s.db --files f --workers 3 --device cpu --ray-address local --stall-seconds 5"
+    assert call("plan", *tiny_run.what, *how.split()) == call("plan", *tiny_run.what)
+    assert list(Path().iterdir()) == []
+
+
+def test_the_version_is_the_installed_one() -> None:
+    assert call("--version") == Said(0, f"layersearch {__version__}\n", "")
+    assert version("layersearch") == __version__
+
+
+def test_no_words_at_all_print_the_help() -> None:
+    assert call() == call("--help")
+    assert "dashboard" in call().out
 
 
 # -- bad input: one clear line, nothing lost ---------------------------------------------------------------------------
@@ -183,10 +211,10 @@ def test_a_hub_that_cannot_be_reached_is_said_within_two_seconds(
 @pytest.mark.parametrize(
     ("option", "value", "words"),
     [
-        ("task", "mprc", "unknown task 'mprc'; did you mean 'mrpc'? There are cola, sst2"),
-        ("space", "layer", "search space 'layer' is unknown (did you mean 'layers'?)"),
-        ("sampler", "NSGASampler", "unknown sampler 'NSGASampler'; there are "),
-        ("recipe", "defualt", "unknown recipe 'defualt'; did you mean 'default'?"),
+        ("task", "mprc", "unknown task 'mprc' (did you mean 'mrpc'?); allowed: cola, sst2"),
+        ("space", "layer", "unknown search space 'layer' (did you mean 'layers'?); allowed: everything, halves"),
+        ("sampler", "NSGASampler", "unknown sampler 'NSGASampler' (did you mean 'NSGAIISampler'?); allowed: "),
+        ("recipe", "defualt", "unknown recipe 'defualt' (did you mean 'default'?); allowed: default, glue-readme"),
         ("lr", "7", "recipe: learning_rate = 7.0; allowed is above 0 and at most 1"),
         ("epochs", "0", "recipe: epochs = 0.0; allowed is above 0"),
         ("precision", "fp8", "recipe: precision = 'fp8'; allowed is auto, bf16 or fp32"),
@@ -230,7 +258,7 @@ def test_a_space_with_an_unknown_key(tiny_run: TinyRun) -> None:
     Path("mine.toml").write_text('choices = ["keep", "drop"]\nmin_layer = 2\n')
     line = refused(asked(tiny_run, "s.db", space="mine.toml"))
     assert (
-        "search space mine.toml: unknown key `min_layer` (did you mean 'min_layers'?); allowed: about, choices" in line
+        "search space mine.toml: unknown key 'min_layer' (did you mean 'min_layers'?); allowed: about, choices" in line
     )
 
 
@@ -304,10 +332,3 @@ def test_a_process_of_its_own_ends_with_one_line_and_exit_1() -> None:
     assert done.stdout == ""
     assert done.stderr.startswith("error: model nobody/no-such-model is not on this machine and offline mode is on")
     assert done.stderr.count("\n") == 1
-
-
-def test_words_that_the_command_does_not_have_are_usage_errors() -> None:
-    for words in (("run",), ("fly",), ("front", "--trials", "3"), ("run", "--trials", "0")):
-        said = call(*words)
-        assert said.code == 2
-        assert "Traceback" not in said.err

@@ -1,7 +1,5 @@
 """The pattern's text form, counts and drawings, mostly as properties over random patterns."""
 
-import re
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -99,29 +97,12 @@ def test_properties_agree_with_each_other(pattern: Pattern) -> None:
     assert len(diagram) == LAYERS
     assert [layer for layer in range(LAYERS) if diagram[layer] == "·"] == list(pattern.dropped(LAYERS))
     assert pattern.is_whole == ("a" not in str(pattern) and "f" not in str(pattern))
-    assert 0.5 / LAYERS <= pattern.layer_share(LAYERS) <= pattern.depth / LAYERS
-
-
-@given(patterns)
-def test_the_slug_is_a_file_name(pattern: Pattern) -> None:
-    assert re.fullmatch(r"[0-9af_-]{1,96}", pattern.slug)
-
-
-def test_long_slugs_that_are_cut_still_differ() -> None:
-    long = [" ".join(str(layer) for layer in range(0, 96, 2)) + f" {last}" for last in (97, 99)]
-    assert Pattern.parse(long[0]).slug != Pattern.parse(long[1]).slug
 
 
 def test_diagram_shows_what_the_legend_says() -> None:
     assert Pattern.parse("0-1 2a 3f 5 5 7").diagram(8) == "██▀▄·2·█"
     assert all(glyph in LEGEND for glyph in "█▀▄2·")
     assert Pattern.parse(" ".join(["0"] * 12)).diagram(1) == "+"
-
-
-def test_layer_share_counts_halves_half_and_repeats_twice() -> None:
-    assert Pattern.full(4).layer_share(4) == 1.0
-    assert Pattern.parse("0-1 2a").layer_share(4) == 0.625
-    assert Pattern.parse("0 0 1-3").layer_share(4) == 1.25
 
 
 def test_patterns_sort_by_number_not_by_text() -> None:
@@ -154,7 +135,7 @@ def test_unreadable_text_is_one_clear_line(text: str, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("question", ["check", "dropped", "diagram", "layer_share"])
+@pytest.mark.parametrize("question", ["check", "dropped", "diagram"])
 def test_a_layer_the_model_does_not_have_is_named(question: str) -> None:
     with pytest.raises(PatternError) as caught:
         getattr(Pattern.parse("0-12"), question)(12)
@@ -167,5 +148,5 @@ def test_counting_checks_the_layers_too() -> None:
 
 
 def test_halves_are_one_of_three_words() -> None:
-    with pytest.raises(PatternError, match="halves 'left' are unknown: use one of both, attention, ffn"):
+    with pytest.raises(PatternError, match="unknown halves 'left'; allowed: both, attention, ffn"):
         Block(1, "left")  # type: ignore[arg-type]

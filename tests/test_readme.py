@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 
 from layersearch import search_space
+from layersearch.report.table import front_table
+from layersearch.search.question import What
+from layersearch.search.trials import Confirmed, Row
 from layersearch.strategies import STRATEGIES
 from layersearch.tasks import TASKS
 from layersearch.training.recipe import PRESETS
@@ -60,6 +63,29 @@ def test_the_tree_of_the_readme_names_every_file() -> None:
     for file in (ROOT / "layersearch").rglob("*.py"):
         if file.name not in ("__init__.py", "__main__.py"):
             assert file.name in tree, file.name
+
+
+def test_the_search_space_of_the_readme_loads(tmp_path: Path) -> None:
+    text = re.search(r"```toml\n(.*?)```", README, re.DOTALL)
+    assert text is not None
+    (tmp_path / "own.toml").write_text(text[1])
+    space = search_space.load(str(tmp_path / "own.toml"))
+    assert {str(p) for p in space.start_points(12)} >= {"0-11", "0-5", "0-10 11a"}
+    assert min(p.depth for p in space.patterns(7)) == 6
+
+
+def test_the_study_of_the_readme_is_called_so() -> None:
+    assert f"`{What('FacebookAI/roberta-base', 'mrpc').default_name}`" in README
+    assert What("package:a b/c d", "sst2", space="my/own.toml").default_name == "c-d-sst2-own"
+
+
+def test_every_column_of_the_front_is_in_the_readme() -> None:
+    row = Row(0, "COMPLETE", "0-3", 0, score=0.5, parameters=9)
+    confirmed = {"0-3": Confirmed("0-3", (1,), (0.5,), 0.5, None)}
+    columns = front_table([row], row, 4, 9, confirmed, marked=[0]).columns
+    section = README.split("## The front")[1].split("## ")[0]
+    for title in {str(column.header) for column in columns} - {"score", "front"}:
+        assert f"`{title}`" in section, title
 
 
 def test_the_make_targets_of_the_readme_exist() -> None:

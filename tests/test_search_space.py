@@ -170,23 +170,23 @@ def test_the_stable_text_ignores_wording_and_order(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("choises = ['keep']", "unknown key `choises` (did you mean 'choices'?); allowed: about, choices, min_layers"),
+        ("choises = ['keep']", "unknown key 'choises' (did you mean 'choices'?); allowed: about, choices, min_layers"),
         (
             "choices = ['keep', 'drp']",
-            "`choices` holds 'drp', which is unknown (did you mean 'drop'?); known: keep, drop",
+            "`choices`: unknown choice 'drp' (did you mean 'drop'?); allowed: keep, drop",
         ),
-        ("choices = ['keep', 3]", "`choices` holds '3', which is unknown; known: keep, drop"),
+        ("choices = ['keep', 3]", "`choices`: unknown choice '3'; allowed: keep, drop"),
         ("choices = ['keep']", "`choices` must hold 'keep' (the unchanged model is measured first) and at least one"),
         ("choices = ['drop', 'ffn']", "`choices` must hold 'keep'"),
         ("", "give either `choices` (what each layer may become) or `strategies`, not both and not none"),
         ("strategies = []", "give either `choices`"),
         ("strategies = ['top']\nchoices = ['keep', 'drop']", "give either `choices`"),
-        ("strategies = ['topp']", "`strategies`: strategy 'topp' is unknown (did you mean 'top'?); known: top, bottom"),
+        ("strategies = ['topp']", "`strategies`: unknown strategy 'topp' (did you mean 'top'?); allowed: top, bottom"),
         ("strategies = 'top'", "`strategies`: should be a list, got top"),
         ("strategies = ['top']\nmin_layers = 2", "`min_layers` says nothing in a space of `strategies`; remove it"),
         ("strategies = ['top']\nmin_k = 3\nmax_k = 1", "`min_k` is 3 and `max_k` is 1: nothing fits"),
         ("choices = ['keep', 'drop']\nmax_k = 1", "`max_k` says nothing in a space of `choices`; remove it"),
-        ("choices = ['keep', 'drop']\nstart = ['tp']", "`start`: strategy 'tp' is unknown"),
+        ("choices = ['keep', 'drop']\nstart = ['tp']", "`start`: unknown strategy 'tp'"),
         ("choices = ['keep', 'drop']\nmin_layers = 0", "`min_layers`: should be greater than or equal to 1, got 0"),
         ("choices = ['keep', 'drop']\nmin_layers = 'a'", "`min_layers`: should be a valid integer, got a"),
         ("choices = ['keep', 'drop']\nmin_layers = 4\nmax_layers = 3", "`min_layers` is 4 and `max_layers` is 3: "),
@@ -208,7 +208,7 @@ def test_a_file_that_is_no_toml_or_not_there(tmp_path: Path) -> None:
         load(str(file))
     with pytest.raises(SpaceError, match=r"no search space file .*other\.toml; shipped spaces: everything, halves"):
         load(str(tmp_path / "other.toml"))
-    with pytest.raises(SpaceError, match=r"search space 'layrs' is unknown \(did you mean 'layers'\?\); known: every"):
+    with pytest.raises(SpaceError, match=r"unknown search space 'layrs' \(did you mean 'layers'\?\); allowed: every"):
         load("layrs")
 
 

@@ -109,9 +109,9 @@ def test_halves_and_copies_come_from_the_top() -> None:
             "symetric",
             12,
             2,
-            "strategy 'symetric' is unknown (did you mean 'symmetric'?); known: top, bottom, alternate-",
+            "unknown strategy 'symetric' (did you mean 'symmetric'?); allowed: top, bottom, alternate-",
         ),
-        ("?", 12, 2, "strategy '?' is unknown; known: top, bottom, "),
+        ("?", 12, 2, "unknown strategy '?'; allowed: top, bottom, "),
     ],
 )
 def test_impossible_strategies_are_one_clear_line(name: str, num_layers: int, k: int, message: str) -> None:
@@ -121,7 +121,7 @@ def test_impossible_strategies_are_one_clear_line(name: str, num_layers: int, k:
 
 
 def test_an_unknown_name_has_no_possible_ks() -> None:
-    with pytest.raises(PatternError, match="strategy 'bottem' is unknown"):
+    with pytest.raises(PatternError, match="unknown strategy 'bottem'"):
         possible("bottem", 6)
 
 

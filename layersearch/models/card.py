@@ -33,18 +33,22 @@ class ModelCard:
     """The facts of an export that its checkpoint does not hold.
 
     `base_model` is the hub name or folder as the user gave it; `baseline_parameters` counts the unchanged model with
-    the same head; `recipe` and `versions` are printed as they are; `command` is what made the study.
+    the same head; `labels` name the classes in the order of the head's outputs, none for regression; `recipe` and
+    `versions` (of the libraries that export) are printed as they are, and so is `trained_with`, the versions that
+    trained the weights, None where the study does not tell; `command` is what made the study.
     """
 
     base_model: str
     revision: str | None
     task: str
+    labels: tuple[str, ...]
     metric: str
     scores: tuple[Score, ...]
     baseline_parameters: int
     recipe: Mapping[str, str | int | float | bool]
     seed: int
     versions: Mapping[str, str]
+    trained_with: str | None
     command: str
 
 
@@ -66,6 +70,7 @@ repeated, and the rest was fine-tuned. The folder opens with
 | source layers, counted from 0 | {_sources(manifest.pattern)} |
 | dropped of 0-{manifest.source_layers - 1} | {_numbers(manifest.pattern.dropped(manifest.source_layers))} |
 | parameters | {manifest.parameters:,} of {card.baseline_parameters:,} ({share:.1%}) |
+| outputs | {_outputs(card)} |
 
 ## Scores
 
@@ -79,7 +84,9 @@ The unchanged model was fine-tuned and scored with the same recipe.
 
 Seed {card.seed}. Recipe: {_pairs(card.recipe)}.
 
-Versions: {_pairs(card.versions)}.
+Trained with {card.trained_with or "versions that the study does not tell"}.
+
+Exported with {_pairs(card.versions)}.
 
     {card.command}
 """
@@ -106,6 +113,10 @@ def _sources(pattern: Pattern) -> str:
 
 def _numbers(layers: tuple[int, ...]) -> str:
     return ", ".join(str(layer) for layer in layers) or "none"
+
+
+def _outputs(card: ModelCard) -> str:
+    return ", ".join(f"{number} {label}" for number, label in enumerate(card.labels)) or "one number"
 
 
 def _scores(card: ModelCard) -> str:

@@ -127,8 +127,9 @@ def is_complete(folder: Path) -> bool:
 def new_folder(target: Path, needed: int) -> Iterator[Path]:
     """Give a temporary folder beside `target` that becomes `target` when the body ends, and vanishes if it fails.
 
-    What is written is on the disk before the name is. `needed` is in bytes. Raises LayersearchError if the disk has no
-    room for it, before or while writing; remains of an earlier attempt that was killed are removed.
+    What is written is on the disk before the name is, and as open to others as the umask lets it. `needed` is in bytes.
+    Raises LayersearchError if the disk has no room for it, before or while writing; remains of an earlier attempt that
+    was killed are removed.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     for remains in target.parent.glob(f".{glob.escape(target.name)}.*.part"):
@@ -138,6 +139,7 @@ def new_folder(target: Path, needed: int) -> Iterator[Path]:
     try:
         part.mkdir()
         yield part
+        _follow_umask(part)
         for path in (*part.rglob("*"), part):
             _sync(path)
         _put_in_place(part, target)
@@ -160,6 +162,13 @@ def _plain(config: PreTrainedConfig) -> dict[str, Any]:
     values: dict[str, Any] = json.loads(config.to_json_string(use_diff=False))
     values.pop("_name_or_path", None)
     return values
+
+
+def _follow_umask(folder: Path) -> None:
+    """Give the files what the umask gave `folder`: safetensors makes its own private, whatever the umask says."""
+    for file in folder.rglob("*"):
+        if file.is_file():
+            file.chmod(folder.stat().st_mode & 0o666)
 
 
 def _put_in_place(part: Path, target: Path) -> None:

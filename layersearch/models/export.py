@@ -92,6 +92,7 @@ def export(
     check_exportable(pattern)
     require_free(to)
     model, manifest = checkpoint.load(source)
+    name_labels(model, card.labels)
     tokenizer = _tokenizer(tokenizer_folder)
     try:
         with checkpoint.new_folder(to, needed=manifest.size) as part:
@@ -102,6 +103,13 @@ def export(
     except OSError as error:
         raise ExportError(f"cannot write {to}: {error.strerror or error}; choose another folder") from error
     return proof
+
+
+def name_labels(model: PreTrainedModel, labels: Sequence[str]) -> None:
+    """Let the configuration call the classes by `labels`, in the order of the outputs; none leaves it as it is."""
+    if labels:
+        model.config.id2label = dict(enumerate(labels))
+        model.config.label2id = {label: number for number, label in enumerate(labels)}
 
 
 def write_folder(

@@ -89,7 +89,7 @@ def drop_halves(candidate: PreTrainedModel, pattern: Pattern) -> None:
     """Put stand-ins into a model with one whole layer a block, in place, where `pattern` drops a half."""
     family = family_of(candidate.config)
     for layer, block in zip(layers_of(candidate), pattern.blocks, strict=True):
-        for path, answer in _dropped(block, family):
+        for path, answer in dropped_parts(block, family):
             layer.set_submodule(path, Dropped(answer).train(layer.training))
 
 
@@ -119,7 +119,8 @@ def _parameters_on_meta() -> Iterator[None]:
         handle.remove()
 
 
-def _dropped(block: Block, family: Family) -> Half:
+def dropped_parts(block: Block, family: Family) -> Half:
+    """The sub-modules of a layer that go with the half that `block` drops, each with its stand-in."""
     if block.halves == "both":
         return ()
     return family.ffn if block.halves == "attention" else family.attention
@@ -128,7 +129,8 @@ def _dropped(block: Block, family: Family) -> Half:
 def _copy_block(layer: nn.Module, block: Block, family: Family, memo: dict[int, Any]) -> nn.Module:
     """A deep copy of the kept parts: what is in `memo` (by id, as copy.deepcopy does it) is replaced, not copied."""
     replaced = {
-        id(layer.get_submodule(path)): Dropped(answer).train(layer.training) for path, answer in _dropped(block, family)
+        id(layer.get_submodule(path)): Dropped(answer).train(layer.training)
+        for path, answer in dropped_parts(block, family)
     }
     return copy.deepcopy(layer, memo | replaced)
 

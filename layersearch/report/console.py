@@ -16,7 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from layersearch.pattern import LEGEND, Pattern
-from layersearch.search.trials import Confirmed, Row, baseline_of, kept_share, tied
+from layersearch.report.table import WIDE, front_table
+from layersearch.search.trials import Row, baseline_of
 
 if TYPE_CHECKING:
     from layersearch.search.plan import Cost, Line
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from layersearch.training.evaluator import Job, Outcome
 
 REFRESH_HERTZ = 2
-WIDE = 200  # letters a line where no terminal cuts it
-DISPENSABLE = ("training s", "layers", "95 % interval", "share")  # columns a narrow terminal does without, in order
 
 
 class Progress:
@@ -60,15 +59,29 @@ class Progress:
         self._have = have
         self._done = have
         what = "searching" if study.purpose.scored_on == "search" else "confirming on the validation set"
-        self.say(f"{what}: study {study.name}, {have} of {wanted} trials finished")
+        count = f"{have} of {wanted} trials" if have <= wanted else f"{wanted} trials asked for, {have}"
+        self.say(f"{what}: study {study.name}, {count} finished")
 
     def started(self, job: Job) -> None:
         """A candidate goes to a worker."""
         self._running[job.number] = job.pattern
 
+    def progressed(self, number: int, share: float) -> None:
+        """Trial `number` is trained for `share` of its steps; after the last it is scored."""
+        self._shares[number] = share
+
+    def reused(self, count: int) -> None:
+        """So many trials were settled with what other studies know."""
+        self._have += count
+        self._done += count
+        known = "trial is" if count == 1 else "trials are"
+        self.say(f"{count} {known} known from other studies of this database and not trained again ({self._state()})")
+        self._look()
+
     def finished(self, outcome: Outcome) -> None:
         """A candidate came back."""
         self._running.pop(outcome.number, None)
+        self._shares.pop(outcome.number, None)
         if outcome.score is None:
             self._failed += not outcome.lost
             self.say(f"trial {outcome.number} ({outcome.pattern}): {outcome.reason}")
@@ -88,6 +101,7 @@ class Progress:
         self._wanted = wanted
         self._began = time.monotonic()
         self._running: dict[int, str] = {}
+        self._shares: dict[int, float] = {}
         self._failed = 0
         self._have = 0
         self._done = 0
@@ -111,7 +125,7 @@ class Progress:
         )
 
     def _state(self) -> str:
-        parts = [f"{self._done}/{self._wanted} done"]
+        parts = [f"{self._done}/{self._wanted} done" if self._done <= self._wanted else f"{self._done} done"]
         parts += [f"{len(self._running)} running"] if self._running else []
         parts += [f"{self._failed} failed"] if self._failed else []
         left = self._seconds_left()
@@ -127,7 +141,9 @@ class Progress:
 
     def _view(self) -> Group:
         """Runs in rich's refresh thread, so it reads only what the main thread left: no SQL here."""
-        running = "  ".join(f"{n}: {p}" for n, p in sorted(self._running.items()))
+        if self._study is None:
+            return Group(Text("preparing the model, the data and the study"))
+        running = "  ".join(f"{n}: {p}{self._progress(n)}" for n, p in sorted(self._running.items()))
         lines: list[Text | Table] = [Text(f"{self._state()}   running  {running}" if running else self._state())]
         if self._front:
             table = front_table(
@@ -136,76 +152,17 @@ class Progress:
             lines.append(table)
         return Group(*lines)
 
+    def _progress(self, number: int) -> str:
+        share = self._shares.get(number)
+        if share is None:
+            return ""
+        return " scoring" if share >= 1 else f" {share * 100:.0f} %"
+
 
 def _duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def front_table(
-    front: Sequence[Row],
-    baseline: Row | None,
-    num_layers: int,
-    unchanged_parameters: int,
-    confirmed: dict[str, Confirmed],
-    metric: str = "score",
-    width: int = WIDE,
-) -> Table:
-    """The front, largest first, with its scores relative to `baseline` and its confirmation where there is one.
-
-    On a terminal of fewer letters than `width` needs, the columns of `DISPENSABLE` go first.
-    """
-    rows = [_cells(row, baseline, num_layers, unchanged_parameters, confirmed, metric) for row in front]
-    titles = _fitting(rows, width)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in titles:
-        text = title in ("trial", "layers", "pattern")
-        table.add_column(title, justify="left" if text else "right", no_wrap=title != "pattern")
-    for row in rows:
-        table.add_row(*(row[title] for title in titles))
-    return table
-
-
-def _fitting(rows: list[dict[str, str]], width: int) -> list[str]:
-    """The columns of `rows` that stand side by side in `width` letters, two between them."""
-    titles = list(rows[0]) if rows else []
-    for title in DISPENSABLE:
-        needed = sum(max(len(t), *(len(row[t]) for row in rows)) + 2 for t in titles) - 2
-        if needed > width:
-            titles.remove(title)
-    return titles
-
-
-def _cells(
-    row: Row,
-    baseline: Row | None,
-    num_layers: int,
-    unchanged_parameters: int,
-    confirmed: dict[str, Confirmed],
-    metric: str,
-) -> dict[str, str]:
-    kept = kept_share(row, baseline)
-    mark = " =" if baseline is not None and row.number != baseline.number and tied(row, baseline) else ""
-    cells = {
-        "trial": str(row.number),
-        "layers": Pattern.parse(row.pattern).diagram(num_layers),
-        "pattern": row.pattern,
-        "parameters": f"{row.parameters:,}",
-        "share": f"{(row.parameters or 0) / unchanged_parameters:.1%}",
-        metric: f"{row.score:.4f}{mark}",
-        "95 % interval": f"{row.interval[0]:.4f}-{row.interval[1]:.4f}" if row.interval else "",
-        "kept": "" if kept is None else f"{kept:.1%}",
-        "training s": "" if row.train_seconds is None else f"{row.train_seconds:.0f}",
-    }
-    return {**cells, "confirmed": _confirmed_cell(confirmed.get(row.pattern))} if confirmed else cells
-
-
-def _confirmed_cell(found: Confirmed | None) -> str:
-    if found is None:
-        return ""
-    spread = "" if found.spread is None else f" ± {found.spread:.4f}"
-    return f"{found.mean:.4f}{spread} ({len(found.seeds)})"
 
 
 def _output() -> Console:
@@ -214,30 +171,50 @@ def _output() -> Console:
     return console if console.is_terminal else Console(highlight=False, width=WIDE)
 
 
-def print_front(record: Record) -> None:
-    """The front of a study on standard output, with what its columns mean."""
+def print_front(record: Record, *, everything: bool = False) -> None:
+    """The front of a study on standard output, or every complete trial, with what the columns mean."""
     console = _output()
-    baseline = record.baseline
-    layers = int(record.facts["num_layers"])
-    rows = record.front
-    if baseline is not None and baseline.number not in {row.number for row in rows}:
-        rows = [baseline, *rows]
+    rows = record.shown(everything=everything)
     if not rows:
         console.print(f"study {record.name} has no finished trial yet", soft_wrap=True)
         return
-    confirmed, metric = dict(record.confirmed), record.purpose.metric
-    console.print(front_table(rows, baseline, layers, record.parameters, confirmed, metric, console.width))
+    table = front_table(
+        rows,
+        record.baseline,
+        int(record.facts["num_layers"]),
+        record.parameters,
+        dict(record.confirmed),
+        record.purpose.metric,
+        console.width,
+        [row.number for row in record.front] if everything else (),
+    )
+    console.print(table)
+    console.print("; ".join(_notes(record, everything=everything)), style="dim", soft_wrap=True)
+
+
+def _notes(record: Record, *, everything: bool) -> list[str]:
     notes = ["share and kept are relative to the unchanged model", "=: its interval overlaps the unchanged model's"]
-    if record.confirmed:
-        notes.append("confirmed: validation set, mean ± standard deviation (fresh seeds)")
-    console.print("; ".join(notes), style="dim", soft_wrap=True)
+    seeds = max((len(found.seeds) for found in record.confirmed.values()), default=0)
+    if seeds:
+        fresh = "one fresh seed" if seeds == 1 else "mean ± standard deviation (fresh seeds)"
+        notes.append(f"confirmed: validation set, {fresh}")
+    baseline = record.baseline
+    if everything:
+        notes.append("*: on the front")
+    elif baseline is not None and baseline not in record.front:
+        notes.append(
+            f"trial {baseline.number} is the unchanged model and not on the front: "
+            "a trial that is no larger scores at least as well"
+        )
+    return notes
 
 
 def print_next_commands(record: Record, storage: str, default_storage: str) -> None:
     """What to type next, ready to be copied."""
     console = _output()
     where = "" if storage == default_storage else f" --storage {storage}"
-    smaller = [row for row in record.front if Pattern.parse(row.pattern).is_whole]
+    replayed = "replay" in record.facts  # it has scores and no model
+    smaller = [row for row in record.front if Pattern.parse(row.pattern).is_whole and not replayed]
     console.print("next:", style="bold")
     if smaller:
         row = smaller[len(smaller) // 2]

@@ -3,7 +3,7 @@
 Knows: WSGI, optuna-dashboard's app, the attributes of a trial. Does not know: SQL, models. The app has no
 authentication, checks no Host header and would let anyone delete a study (FACTS.md 3.6), so it is wrapped: only GET and
 HEAD, only for this machine. It also shows a trial's values without their names, so each trial gets a note that names
-them; the note is made for the page and is not stored.
+them; the note is made for the page and is not stored. Where a trial's checkpoint is gone, it is not named.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -79,6 +80,7 @@ def _noted(body: bytes) -> bytes:
     study = json.loads(body)
     names = study.get("objective_names", [])
     for trial in [*study["trials"], *study["best_trials"]]:
+        trial["user_attrs"] = [a for a in trial["user_attrs"] if a["key"] != "checkpoint" or Path(a["value"]).is_dir()]
         attrs = {attr["key"]: attr["value"] for attr in trial["user_attrs"]}
         if not trial["note"]["body"] and "pattern" in attrs:
             trial["note"]["body"] = "\n".join(

@@ -1,4 +1,4 @@
-"""Figures for people's eyes and papers, as PNG.
+"""Figures for people's eyes and papers.
 
 Knows: matplotlib and the record of a study. Does not know: SQL, terminals, models.
 """
@@ -10,22 +10,27 @@ from typing import TYPE_CHECKING
 
 from layersearch.errors import LayersearchError
 from layersearch.search.record import Record
-from layersearch.search.trials import Row
+from layersearch.search.trials import Confirmed, Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.text import Annotation
 
+FORMATS = (".png", ".pdf", ".svg")
 _FRONT = "#1f5fa8"
 _CONFIRMED = "#c2571a"
+_UNCHANGED = "0.35"
 LETTER = 0.009  # width of a letter of a name, as a share of the axes
 
 
 def draw_front(record: Record, file: Path) -> None:
     """Every complete trial and the front: score over the share of parameters, intervals, baseline, confirmation.
 
-    Raises LayersearchError if `file` cannot be written.
+    Makes the folders above `file`. Raises LayersearchError if `file` has none of `FORMATS` or cannot be written.
     """
+    if file.suffix.lower() not in FORMATS:
+        allowed = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+        raise LayersearchError(f"no figure can be drawn as {str(file)!r}: end its name in {allowed}")
     import matplotlib
 
     matplotlib.use("Agg")
@@ -45,27 +50,40 @@ def draw_front(record: Record, file: Path) -> None:
     figure.draw_without_rendering()
     _hide_overlapping(names)
     try:
+        file.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(file)
-    except (OSError, ValueError) as error:
-        raise LayersearchError(f"the figure cannot be written to {file}: {error}; name a .png file") from error
+    except OSError as error:
+        raise LayersearchError(
+            f"the figure cannot be written to {file}: {error.strerror or error}; name another place"
+        ) from error
     finally:
         pyplot.close(figure)
 
 
 def _draw_baseline(axes: Axes, record: Record) -> None:
+    """A line and its interval; a point of its own only where the front has none for it."""
     baseline = record.baseline
     if baseline is None or baseline.score is None:
         return
-    axes.axhline(baseline.score, color="0.4", linestyle="--", linewidth=1, label="unchanged model, 95 % interval")
+    axes.axhline(baseline.score, color=_UNCHANGED, linestyle="--", linewidth=1)
     if baseline.interval is not None:
-        axes.axhspan(*baseline.interval, color="0.5", alpha=0.1, linewidth=0)
+        axes.axhspan(*baseline.interval, color=_UNCHANGED, alpha=0.1, linewidth=0)
+    axes.plot(
+        *_points([baseline], record),
+        color=_UNCHANGED,
+        linestyle="--",
+        linewidth=1,
+        marker="" if baseline in record.front else "s",
+        label=f"unchanged model ({baseline.pattern}), 95 % interval",
+        zorder=3,
+    )
 
 
 def _draw_trials(axes: Axes, record: Record) -> None:
     """The front as stairs: at a given size, the best of what is no larger."""
     front = record.front[::-1]
-    numbers = {row.number for row in front}
-    others = [row for row in record.rows if row.done and row.number not in numbers]
+    named = record.shown()
+    others = [row for row in record.rows if row.done and row not in named]
     axes.scatter(*_points(others, record), s=18, color="0.65", label=f"other trials ({len(others)})", zorder=2)
     axes.step(*_points(front, record), where="post", color=_FRONT, linewidth=1, alpha=0.6, zorder=2)
     axes.errorbar(
@@ -87,14 +105,20 @@ def _draw_confirmation(axes: Axes, record: Record) -> None:
         axes.errorbar(
             [sizes[confirmed.pattern] for confirmed in found],
             [confirmed.mean for confirmed in found],
-            yerr=[confirmed.spread or 0.0 for confirmed in found],
+            yerr=None if all(c.spread is None for c in found) else [confirmed.spread or 0.0 for confirmed in found],
             fmt="D",
             color=_CONFIRMED,
             markersize=5,
+            markerfacecolor="none",
             capsize=3,
-            label="confirmed on the validation set, mean ± sd over seeds",
+            label=f"confirmed on the validation set, {_over_seeds(found)}",
             zorder=4,
         )
+
+
+def _over_seeds(found: list[Confirmed]) -> str:
+    most = max(len(confirmed.seeds) for confirmed in found)
+    return "one fresh seed" if most == 1 else f"mean ± sd over {most} fresh seeds"
 
 
 def _share(row: Row, record: Record) -> float:
@@ -114,10 +138,10 @@ def _whiskers(rows: list[Row]) -> list[list[float]]:
 
 
 def _name(axes: Axes, row: Row, record: Record) -> Annotation:
-    """The pattern, above and left of its point: no trial can lie there, or the point would not be on the front."""
+    """The pattern, above and left of its whisker: no trial can lie there, or this one would not be on the front."""
     return axes.annotate(
         row.pattern,
-        (_share(row, record), row.score or 0.0),
+        (_share(row, record), (row.score or 0.0) + _whiskers([row])[1][0]),
         textcoords="offset points",
         xytext=(-5, 3),
         horizontalalignment="right",

@@ -16,11 +16,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import joblib  # type: ignore[import-untyped]
 import psutil
 
 from layersearch.errors import LayersearchError
 from layersearch.search.driver import Driver
 from layersearch.training.evaluator import Evaluator
+from layersearch.training.recipe import TRAINING_BYTES_A_PARAMETER
 
 if TYPE_CHECKING:
     from layersearch.search.question import How
@@ -42,7 +44,6 @@ _ENVIRONMENT = {
 
 SCRATCH = "ls-"  # Ray's temporary folder of process 123 is ls-123-..., short for its sockets' sake
 WORKER_BYTES = 1_000_000_000  # a process with torch and transformers loaded, and its activations
-TRAINING_BYTES_A_PARAMETER = 16  # weights, gradients and AdamW's two moments, fp32
 
 
 def run_with_ray(driver: Driver, evaluator: Evaluator, how: How) -> None:
@@ -101,21 +102,23 @@ def _tune(
 def _ray(evaluator: Evaluator, how: How) -> Iterator[tuple[int, dict[str, float], int, Path]]:
     """A running Ray: workers, resources of each, its threads, and a private scratch folder that goes at the end."""
     os.environ.update(_ENVIRONMENT)
-    umask = os.umask(0o077)
     _remove_orphans()
     scratch = Path(tempfile.mkdtemp(prefix=f"{SCRATCH}{os.getpid()}-", dir=_short_folder()))
     try:
         import ray
 
         logging.getLogger("ray").setLevel(logging.ERROR)
-        workers, gpus = _plan(evaluator, how)
-        cores = os.cpu_count() or 1
-        threads = max(1, cores // workers)
-        os.environ["OMP_NUM_THREADS"] = str(threads)
-        _start(ray, how.ray_address, workers, gpus, scratch)
+        here = how.ray_address == "local"
+        if not here:
+            _join(ray, how.ray_address)
+        cores, gpus = _hardware(evaluator.device) if here else _cluster_hardware(ray, evaluator.device)
+        workers = how.workers or gpus or min(cores, _that_fit(evaluator) if here else cores)
+        threads = max(1, cores // workers) if here else 1
+        if here:
+            os.environ["OMP_NUM_THREADS"] = str(threads)
+            _start(ray, workers, gpus, scratch)
         yield workers, _resources(workers, gpus), threads, scratch
     finally:
-        os.umask(umask)
         _stop()
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -128,26 +131,35 @@ def _resources(workers: int, gpus: int) -> dict[str, float]:
     return {"cpu": 1.0, "gpu": 1.0 if a_card == 1 else math.floor(10_000 / a_card) / 10_000}
 
 
-def _start(ray: Any, address: str, workers: int, gpus: int, scratch: Path) -> None:
-    """`ray.init` without an address would join whatever cluster the machine knows of (FACTS.md B18)."""
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
+_QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
+
+
+def _start(ray: Any, workers: int, gpus: int, scratch: Path) -> None:
+    """A Ray of our own: without an address `ray.init` joins whatever cluster the machine knows of (FACTS.md B18)."""
     try:
-        if address == "local":
-            ray.init(
-                address="local",
-                num_cpus=workers,
-                num_gpus=gpus,
-                include_dashboard=False,
-                _temp_dir=str(scratch),
-                **quiet,
-            )
-        else:
-            ray.init(address=address, **quiet)
+        ray.init(
+            address="local",
+            num_cpus=workers,
+            num_gpus=gpus,
+            include_dashboard=False,
+            _temp_dir=str(scratch),
+            **_QUIET,
+        )
     except (ConnectionError, RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise LayersearchError(
-            f"Ray cannot be started at {address!r}: {reason}; use --workers 0 to run without Ray"
-        ) from error
+        raise _no_ray("local", error) from error
+
+
+def _join(ray: Any, address: str) -> None:
+    """Somebody's running cluster."""
+    try:
+        ray.init(address=address, **_QUIET)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise _no_ray(address, error) from error
+
+
+def _no_ray(address: str, error: Exception) -> LayersearchError:
+    reason = str(error).strip().splitlines()[0]
+    return LayersearchError(f"Ray cannot be started at {address!r}: {reason}; use --workers 0 to run without Ray")
 
 
 def _stop() -> None:
@@ -157,16 +169,26 @@ def _stop() -> None:
         ray.shutdown()
 
 
-def _plan(evaluator: Evaluator, how: How) -> tuple[int, int]:
-    """Workers and GPUs: one worker a GPU, or one a core as far as memory goes; more workers than GPUs share them."""
-    gpus = 0
-    if evaluator.device == "cuda":
-        import torch
+def _hardware(device: str) -> tuple[int, int]:
+    """Cores that this process may use (its affinity and its container's share count) and GPUs, if `device` is cuda."""
+    if device != "cuda":
+        return int(joblib.cpu_count()), 0
+    import torch
 
-        gpus = torch.cuda.device_count()
+    return int(joblib.cpu_count()), torch.cuda.device_count()
+
+
+def _cluster_hardware(ray: Any, device: str) -> tuple[int, int]:
+    """Cores and GPUs of the cluster that was joined."""
+    has = ray.cluster_resources()
+    return max(1, int(has.get("CPU", 1))), int(has.get("GPU", 0)) if device == "cuda" else 0
+
+
+def _that_fit(evaluator: Evaluator) -> int:
+    """Workers on the processor that this machine has memory for."""
     parameters = sum(p.numel() for p in evaluator.base.model.parameters())
     room = psutil.virtual_memory().available // (WORKER_BYTES + TRAINING_BYTES_A_PARAMETER * parameters)
-    return how.workers or gpus or max(1, min(os.cpu_count() or 1, room)), gpus
+    return max(1, int(room))
 
 
 def _short_folder() -> str:

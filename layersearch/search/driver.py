@@ -28,6 +28,12 @@ class Watcher(Protocol):
         """`study` is worked on until it holds `wanted` complete trials."""
 
     def started(self, job: Job) -> None: ...
+    def progressed(self, number: int, share: float) -> None:
+        """Trial `number` has done `share` (0 to 1) of its training; only told where it runs in this process."""
+
+    def reused(self, count: int) -> None:
+        """`count` trials were settled at once, their evaluations known from other studies of the database."""
+
     def finished(self, outcome: Outcome) -> None: ...
     def say(self, line: str) -> None:
         """A line that the user must see."""
@@ -50,6 +56,7 @@ class Driver:
     _failures: list[str] = field(default_factory=list)
     _exhausted: bool = False
     _succeeded: int = 0
+    _reused: int = 0
 
     def __post_init__(self) -> None:
         self._wanted = self.trials
@@ -75,6 +82,7 @@ class Driver:
         if self._complete() or self.study.finished() + len(self._running) >= self._wanted:
             return None
         job = self.study.ask(self._wanted)
+        self._tell_reused()
         if job is None:
             self._exhausted = True
             return None
@@ -82,6 +90,11 @@ class Driver:
         self._running[job.number] = job
         self.watcher.started(job)
         return job
+
+    def _tell_reused(self) -> None:
+        if self.study.reused > self._reused:
+            self.watcher.reused(self.study.reused - self._reused)
+            self._reused = self.study.reused
 
     def finish(self, outcome: Outcome) -> None:
         """Take an outcome: tell the study, keep the checkpoints of the front, show it."""
@@ -111,6 +124,7 @@ class Driver:
         self._exhausted = False
         self._failures.clear()
         self._succeeded = 0
+        self._reused = 0
         self._wanted = len({(row.pattern, row.seed) for row in self.study.rows()})
         self.watcher.phase(self.study, self._wanted)
 

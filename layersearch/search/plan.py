@@ -14,10 +14,9 @@ from typing import Literal
 
 from layersearch.pattern import Pattern
 from layersearch.search.question import Prepared
+from layersearch.training.recipe import TRAINING_BYTES_A_PARAMETER
 
 BYTES_A_PARAMETER = 4  # checkpoints are fp32
-MOVED_BYTES_A_PARAMETER = 16  # weights, gradients and AdamW's two moments, fp32
-
 SAMPLED = 500  # patterns of a large space that stand for all
 
 ExportForm = Literal["plain folder", "not yet"]
@@ -104,5 +103,5 @@ def cost(prepared: Prepared, trials: int, confirm: int) -> Cost:
         fine_tunings=sum(first) + mean * (trials - len(first)),
         confirmation=confirm * (1 + mean * min(prepared.num_layers, trials)),
         checkpoint_bytes=BYTES_A_PARAMETER * counts.total,
-        training_bytes=MOVED_BYTES_A_PARAMETER * counts.total,
+        training_bytes=TRAINING_BYTES_A_PARAMETER * counts.total,
     )

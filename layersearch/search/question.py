@@ -5,26 +5,22 @@ Knows: names of models, tasks, spaces, recipes, and how to look them up. Does no
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from layersearch import hub
 from layersearch.errors import LayersearchError
-from layersearch.models.base import load_config
-from layersearch.models.costs import count_parts
 from layersearch.models.families import family_of
-from layersearch.pattern import PartCounts, Pattern
-from layersearch.search.purpose import Purpose
-from layersearch.search.samplers import make_sampler
-from layersearch.search_space import SearchSpace
-from layersearch.search_space import load as load_space
-from layersearch.tasks import load_task
-from layersearch.tasks.task import Splits, Task
+from layersearch.pattern import PartCounts
 from layersearch.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
+
+    from layersearch.search.purpose import Purpose
+    from layersearch.search_space import SearchSpace
+    from layersearch.tasks.task import Splits, Task
 
 HOLDOUT = 0.15
 
@@ -52,7 +48,11 @@ class What:
 
 @dataclass(frozen=True)
 class How:
-    """Everything that decides only speed and place. `workers` 0 runs in this process; None is one a core or GPU."""
+    """Everything that decides only speed and place.
+
+    `workers` 0 runs in this process, without a watchdog (`stall_seconds`), which would end the process; None is one a
+    core or GPU of the machine, or of the cluster at `ray_address`, whose machines must all see `files`.
+    """
 
     name: str
     storage: str = "layersearch.db"
@@ -66,6 +66,28 @@ class How:
     def folder(self) -> Path:
         """The study's own folder for checkpoints, the outbox and traces."""
         return (self.files / self.name).absolute()
+
+
+class Question(Protocol):
+    """What a study needs to know of a question: `Prepared` is one, and so is `replay.Replay`."""
+
+    @property
+    def purpose(self) -> Purpose: ...
+    @property
+    def space(self) -> SearchSpace: ...
+    @property
+    def num_layers(self) -> int:
+        """Layers of the base model."""
+        ...
+
+    @property
+    def sampler(self) -> str: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What reports and exports need and the purpose does not hold, `num_layers` and `parameters` among them."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -86,9 +108,25 @@ class Prepared:
         return self.counts.num_layers
 
     @property
-    def unchanged(self) -> str:
-        """The pattern of the unchanged model."""
-        return str(Pattern.full(self.num_layers))
+    def sampler(self) -> str:
+        """The sampler's name."""
+        return self.what.sampler
+
+    @property
+    def seed(self) -> int:
+        """The seed of the split, the sampler and the search's fine-tuning."""
+        return self.what.recipe.seed
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Where the parts lie now and what they count."""
+        return {
+            "model_folder": str(self.folder.absolute()),
+            "data_folder": None if self.what.data is None else str(self.what.data.absolute()),
+            "num_layers": self.num_layers,
+            "parameters": self.counts.total,
+            "space_name": self.what.space,
+        }
 
 
 def prepare(what: What, space: SearchSpace | None = None) -> Prepared:
@@ -96,6 +134,14 @@ def prepare(what: What, space: SearchSpace | None = None) -> Prepared:
 
     `space` stands in for the one that `what` names, for those who have it already.
     """
+    from layersearch import hub
+    from layersearch.models.base import load_config
+    from layersearch.models.costs import count_parts
+    from layersearch.search.purpose import Purpose
+    from layersearch.search.samplers import make_sampler
+    from layersearch.search_space import load as load_space
+    from layersearch.tasks import load_task
+
     space = space or load_space(what.space)
     make_sampler(what.sampler, what.recipe.seed)
     task = load_task(what.task, what.data)

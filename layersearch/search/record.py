@@ -5,28 +5,46 @@ Knows: how to find a study and its confirmation in a database. Does not know: wr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
+
+from optuna.trial import FrozenTrial
 
 from layersearch.errors import StudyError
 from layersearch.pattern import Pattern
 from layersearch.search.purpose import Purpose
-from layersearch.search.storage import PatientStorage, Say, open_storage, parse_url, shown
-from layersearch.search.trials import Confirmed, Row, as_record, baseline_of, confirmed_of, front_of, rows_of
+from layersearch.search.storage import Say, open_storage, parse_url, shown
+from layersearch.search.trials import (
+    IN_WORDS,
+    Confirmed,
+    Row,
+    as_record,
+    baseline_of,
+    confirmed_of,
+    front_of,
+    in_words,
+    rows_of,
+)
 
 CONFIRMATION = ".confirm"  # the study NAME.confirm holds the confirmation of the study NAME
 
 
 @dataclass(frozen=True)
 class Record:
-    """What a study holds. `facts` are its notes (where model and data lie, counts), `confirmed` is by pattern."""
+    """What a study holds. `facts` are its notes (where model and data lie, counts), `confirmed` is by pattern.
+
+    A row names its checkpoint only while the folder is there. `spelled_none` are the states, by number, of the trials
+    that have no pattern and so no row: most of them wait.
+    """
 
     name: str
     purpose: Purpose
     facts: Mapping[str, Any]
     rows: tuple[Row, ...]
     confirmed: Mapping[str, Confirmed]
+    spelled_none: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def unchanged(self) -> str:
@@ -48,24 +66,37 @@ class Record:
         """The front, largest candidate first."""
         return front_of(self.rows, self.purpose.direction)
 
+    def shown(self, *, everything: bool = False) -> list[Row]:
+        """What reports list: the front, after the unchanged model where that is beaten; or every complete trial."""
+        if everything:
+            return [row for row in self.rows if row.done]
+        front, baseline = self.front, self.baseline
+        return front if baseline is None or baseline in front else [baseline, *front]
+
     def trial(self, number: int) -> Row:
         """The row of trial `number`; raises StudyError for a number that is not there or not complete."""
         row = next((r for r in self.rows if r.number == number), None)
-        if row is None:
+        if row is not None and row.done:
+            return row
+        if row is None and number not in self.spelled_none:
             raise StudyError(
                 f"study {self.name!r} has no trial {number}; `layersearch front` lists the trials worth it"
             )
-        if not row.done:
-            raise StudyError(
-                f"trial {number} of {self.name!r} is {row.state} ({row.reason or 'no score'}); take another"
-            )
-        return row
+        found = in_words(row) if row else IN_WORDS[self.spelled_none[number]]
+        raise StudyError(f"trial {number} of {self.name!r} {found}; take {self._instead_of(row)}")
+
+    def _instead_of(self, row: Row | None) -> str:
+        """The trial whose score stands for the pattern of `row`, if there is one."""
+        alike = [r.number for r in self.rows if row and r.done and (r.pattern, r.seed) == (row.pattern, row.seed)]
+        return f"trial {alike[0]}, which has its pattern" if alike else "another"
 
     def records(self, *, everything: bool = False) -> list[dict[str, Any]]:
-        """The front, or every complete trial, as plain values for CSV and JSON."""
-        rows = [row for row in self.rows if row.done] if everything else self.front
-        baseline = self.baseline
-        return [as_record(row, baseline, self.confirmed.get(row.pattern), self.parameters) for row in rows]
+        """What `shown` lists as plain values for CSV and JSON."""
+        front, baseline = self.front, self.baseline
+        return [
+            as_record(row, baseline, self.confirmed.get(row.pattern), self.parameters, on_front=row in front)
+            for row in self.shown(everything=everything)
+        ]
 
 
 def read_study(storage_text: str, name: str | None, say: Say) -> Record:
@@ -77,19 +108,25 @@ def read_study(storage_text: str, name: str | None, say: Say) -> Record:
         name = _chosen(name, [n for n in studies if not n.endswith(CONFIRMATION)], shown(url))
         study = studies[name]
         confirmation = studies.get(name + CONFIRMATION)
+        trials = storage.get_all_trials(study._study_id)
         return Record(
             name=name,
             purpose=Purpose.from_dict(study.user_attrs["purpose"]),
             facts=study.user_attrs,
-            rows=tuple(_rows(storage, study._study_id)),
-            confirmed=confirmed_of(_rows(storage, confirmation._study_id)) if confirmation else {},
+            rows=tuple(_rows(trials)),
+            confirmed=confirmed_of(_rows(storage.get_all_trials(confirmation._study_id))) if confirmation else {},
+            spelled_none={t.number: t.state.name for t in trials if "pattern" not in t.user_attrs},
         )
     finally:
         storage.engine.dispose()
 
 
-def _rows(storage: PatientStorage, study_id: int) -> list[Row]:
-    return rows_of(storage.get_all_trials(study_id))
+def _rows(trials: Iterable[FrozenTrial]) -> list[Row]:
+    """The driver drops checkpoints that the front leaves behind, and a finished trial cannot be told so."""
+    return [
+        replace(row, checkpoint=None) if row.checkpoint and not Path(row.checkpoint).is_dir() else row
+        for row in rows_of(trials)
+    ]
 
 
 def _chosen(name: str | None, names: list[str], where: str) -> str:

@@ -11,23 +11,27 @@ import shutil
 import signal
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 from layersearch.errors import LayersearchError, StoppedError
-from layersearch.models.base import load_base
-from layersearch.pattern import PartCounts
+from layersearch.pattern import PartCounts, Pattern
 from layersearch.search.driver import Driver, Watcher, front_to_confirm
 from layersearch.search.found import holder_of
 from layersearch.search.purpose import Purpose
-from layersearch.search.question import How, Prepared, What, prepare, resolve_device
+from layersearch.search.question import How, Prepared, Question, What, prepare, resolve_device
 from layersearch.search.record import CONFIRMATION
+from layersearch.search.replay import Replay
 from layersearch.search.storage import Lease, PatientStorage, open_storage, parse_url, take_lease
 from layersearch.search.study import Study
 from layersearch.tasks.task import Encoded
-from layersearch.training.evaluator import Evaluator
+from layersearch.training.evaluator import Evaluator, Job, Outcome
+from layersearch.training.finetune import Heartbeat
+
+Evaluate = Callable[[Job, Heartbeat], Outcome]
+Executor = Callable[[Driver], None]  # works a driver off
 
 
 def run(what: What, how: How, *, trials: int, confirm: int, watcher: Watcher, command: str = "") -> Study:
@@ -41,7 +45,39 @@ def run(what: What, how: How, *, trials: int, confirm: int, watcher: Watcher, co
     for warning in prepared.splits.warnings:
         watcher.say(f"warning: {warning}")
     _require_disk(how, prepared.counts)
-    with opened(prepared, how, watcher) as studies:
+
+    def make() -> Executor:
+        evaluator = make_evaluator(prepared, how)
+        if how.workers == 0:
+            return partial(run_inline, evaluate=evaluator)
+        from layersearch.search.cluster import run_with_ray
+
+        return partial(run_with_ray, evaluator=evaluator, how=how)
+
+    return _search(prepared, how, make, trials=trials, confirm=confirm, watcher=watcher, command=command)
+
+
+def run_replay(replay: Replay, how: How, *, trials: int, watcher: Watcher, command: str = "") -> Study:
+    """Search like `run`, with the scores of a table: no model, no data, no workers, and nothing to confirm."""
+
+    def make() -> Executor:
+        return partial(run_inline, evaluate=replay.evaluate)
+
+    return _search(replay, how, make, trials=trials, confirm=0, watcher=watcher, command=command)
+
+
+def _search(
+    question: Question,
+    how: How,
+    make: Callable[[], Executor],
+    *,
+    trials: int,
+    confirm: int,
+    watcher: Watcher,
+    command: str,
+) -> Study:
+    """Open the study and work it off with what `make` makes, unless nothing is left to do."""
+    with opened(question, how, watcher) as studies:
         studies.search.note(**({"command": command} if command else {}))
         driver = Driver(
             study=studies.search,
@@ -52,32 +88,28 @@ def run(what: What, how: How, *, trials: int, confirm: int, watcher: Watcher, co
         searched = studies.search.finished() >= trials
         if driver.done or (searched and not studies.confirmation(confirm).waiting()):
             return studies.search
-        evaluator = make_evaluator(prepared, how)
+        execute = make()
         with stopped_by_signals(driver):
-            if how.workers == 0:
-                run_inline(driver, evaluator)
-            else:
-                from layersearch.search.cluster import run_with_ray
-
-                run_with_ray(driver, evaluator, how)
+            execute(driver)
         if driver.stopping:
             raise StoppedError("stopped; every finished trial is in the study. The same command goes on from here")
         return studies.search
 
 
-def run_inline(driver: Driver, evaluator: Evaluator) -> None:
+def run_inline(driver: Driver, evaluate: Evaluate) -> None:
     """The search as a for-loop in this process: what Ray's workers do, one after another."""
 
-    def heartbeat(_share: float) -> None:
+    def heartbeat(number: int, share: float) -> None:
         if driver.stopping:
             raise StoppedError("stopped")
+        driver.watcher.progressed(number, share)
 
     while not driver.done:
         job = driver.next_job()
         if job is None:
             continue
         try:
-            driver.finish(evaluator(job, heartbeat))
+            driver.finish(evaluate(job, partial(heartbeat, job.number)))
         except StoppedError:
             driver.abandon("stopped before it was finished")
 
@@ -86,7 +118,7 @@ def run_inline(driver: Driver, evaluator: Evaluator) -> None:
 class Studies:
     """The search's study, and the way to open its confirmation."""
 
-    prepared: Prepared
+    question: Question
     how: How
     storage: PatientStorage
     lease: Lease
@@ -94,27 +126,28 @@ class Studies:
 
     def confirmation(self, seeds: int) -> Study:
         """The study NAME.confirm with the front and the unchanged model queued, `seeds` fresh seeds each."""
-        purpose = self.prepared.purpose
+        purpose = self.question.purpose
         study = Study(
             self.storage,
             self.how.name + CONFIRMATION,
             Purpose(purpose.values, purpose.metric, purpose.direction, scored_on="validation"),
             self.lease,
             self.how.folder / "confirm",
-            num_layers=self.prepared.num_layers,
+            num_layers=self.question.num_layers,
             space=None,
             sampler="RandomSampler",
         )
         study.heal()
-        first = self.prepared.what.recipe.seed + 1
+        first = self.question.seed + 1
+        unchanged = str(Pattern.full(self.question.num_layers))
         for seed in range(first, first + seeds):
-            for pattern in front_to_confirm(self.search.front(), self.prepared.unchanged):
+            for pattern in front_to_confirm(self.search.front(), unchanged):
                 study.enqueue(pattern, seed)
         return study
 
 
 @contextmanager
-def opened(prepared: Prepared, how: How, watcher: Watcher) -> Iterator[Studies]:
+def opened(question: Question, how: How, watcher: Watcher) -> Iterator[Studies]:
     """Open (or make) the study under a lease, heal it, queue its start points; gives the lease back at the end."""
     url = parse_url(how.storage)
     storage = open_storage(url, watcher.say, create=True)
@@ -123,40 +156,30 @@ def opened(prepared: Prepared, how: How, watcher: Watcher) -> Iterator[Studies]:
         study = Study(
             storage,
             how.name,
-            prepared.purpose,
+            question.purpose,
             lease,
             how.folder,
-            num_layers=prepared.num_layers,
-            space=prepared.space,
-            sampler=prepared.what.sampler,
-            seed=prepared.what.recipe.seed,
+            num_layers=question.num_layers,
+            space=question.space,
+            sampler=question.sampler,
+            seed=question.seed,
         )
-        study.note(driver=f"{socket.gethostname()} pid {os.getpid()}", **_whereabouts(prepared))
+        study.note(driver=f"{socket.gethostname()} pid {os.getpid()}", **question.facts)
         healed = study.heal()
         if healed:
             watcher.say(f"{healed} trial{'s' * (healed > 1)} left running by a driver that died: queued again")
         study.enqueue_start_points()
-        yield Studies(prepared, how, storage, lease, study)
+        yield Studies(question, how, storage, lease, study)
     finally:
         lease.release()
         storage.engine.dispose()
 
 
-def _whereabouts(prepared: Prepared) -> dict[str, Any]:
-    """Where this study's parts lie now and what they count: not its purpose, but what reports and exports need."""
-    counts = prepared.counts
-    return {
-        "model_folder": str(prepared.folder.absolute()),
-        "data_folder": None if prepared.what.data is None else str(prepared.what.data.absolute()),
-        "num_layers": counts.num_layers,
-        "parameters": counts.total,
-        "space_name": prepared.what.space,
-    }
-
-
 def make_evaluator(prepared: Prepared, how: How) -> Evaluator:
     """Load the base model and tokenise the splits."""
     from transformers import AutoTokenizer
+
+    from layersearch.models.base import load_base
 
     task, recipe = prepared.task, prepared.what.recipe
     tokenizer = AutoTokenizer.from_pretrained(prepared.folder, local_files_only=True, trust_remote_code=False)

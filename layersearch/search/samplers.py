@@ -11,6 +11,7 @@ from typing import Any
 import optuna
 
 from layersearch.errors import StudyError
+from layersearch.names import unknown
 
 # These need arguments of their own, or (CMA-ES) unpickle what they find in the database and know no categories.
 _UNFIT = {"BaseSampler", "BaseGASampler", "GridSampler", "PartialFixedSampler", "CmaEsSampler"}
@@ -24,7 +25,7 @@ def make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
     """
     known = sorted(n for n in optuna.samplers.__all__ if n.endswith("Sampler") and n not in _UNFIT)
     if name not in known:
-        raise StudyError(f"unknown sampler {name!r}; there are {', '.join(known)}")
+        raise StudyError(unknown("sampler", name, known))
     kwargs: dict[str, Any] = {} if name == "BruteForceSampler" else {"seed": seed}
     if name in ("NSGAIISampler", "NSGAIIISampler"):
         kwargs["population_size"] = POPULATION

@@ -65,7 +65,7 @@ class LayerSearcher(Searcher):
         if job is None:
             return
         try:
-            self._driver.finish(self._outcome(job, result, error))
+            self._driver.finish(replace(self._outcome(job, result, error), ray_trial=trial_id))
         except Exception as problem:  # the boundary: Tune would log it where nobody looks
             self.fail(problem)
 

@@ -32,14 +32,19 @@ _LIBRARIES = ("layersearch", "torch", "transformers", "ray", "optuna", "datasets
 def ship(record: Record, number: int, to: Path, how: How, say: Say) -> Proof:
     """Export trial `number` to the folder `to`, proven; trains it again first if its weights were not kept.
 
-    Raises StudyError for a trial without a score, ExportError for a pattern with halves, a folder that holds something
-    or a failed proof.
+    Raises StudyError for a trial without a score, or whose model or data have changed since; ExportError for a study
+    without a model, a pattern with halves, a folder that holds something or a failed proof.
     """
+    if "replay" in record.facts:
+        raise ExportError(
+            f"study {record.name!r} took its scores from {record.facts['replay']} and trained no model; "
+            "search with `layersearch run` to have something to export"
+        )
     row = record.trial(number)
     check_exportable(Pattern.parse(row.pattern))
     require_free(to)
     prepared = prepare(question_of(record), SearchSpace.model_validate_json(record.purpose.values["space"]))
-    _require_same_data(record, prepared)
+    _require_same(record, row, prepared)
     if row.checkpoint is not None and _belongs_to(row, Path(row.checkpoint)):
         return _export(record, row, Path(row.checkpoint), to, prepared)
     say(f"the weights of trial {number} were not kept: it is trained again, about {row.train_seconds or 0:.0f} s")
@@ -77,11 +82,24 @@ def question_of(record: Record) -> What:
     )
 
 
-def _require_same_data(record: Record, prepared: Prepared) -> None:
-    for key in ("data", "revision"):
+def _require_same(record: Record, row: Row, prepared: Prepared) -> None:
+    """Raise StudyError where the model's folder or the data are not those that the study was made with."""
+    folder = prepared.what.data
+    lying = f"the data in {folder}" if folder else f"the data that task {prepared.task.name} gives"
+    for key, what in (("revision", f"the model in {prepared.folder}"), ("data", lying)):
         there, here = record.purpose.values[key], prepared.purpose.values[key]
         if there != here:
-            raise StudyError(f"{key} has changed since the study was made: {there} then, {here} now; put it back first")
+            files = ["put the old files back"] if folder or key == "revision" else []
+            versions = [_old_versions(row)] if key == "data" else []
+            raise StudyError(
+                f"{what} is not what study {record.name!r} was made with: {key} {there} there, {here} here; "
+                f"{', '.join(files + versions)}, or search again under a new --study"
+            )
+
+
+def _old_versions(row: Row) -> str:
+    made = row.versions or "which it does not tell"
+    return f"use the versions that made the study ({made}; here is layersearch {version('layersearch')})"
 
 
 def _train_again(row: Row, prepared: Prepared, how: How, folder: Path, say: Say) -> Row:
@@ -91,7 +109,13 @@ def _train_again(row: Row, prepared: Prepared, how: How, folder: Path, say: Say)
     if outcome.checkpoint is None:
         raise ExportError(f"training trial {row.number} again gave no weights: {outcome.reason or outcome.note}")
     say(f"trained again: {prepared.task.metric} {outcome.score:.4f}, the study has {row.score:.4f}")
-    return replace(row, score=outcome.score, interval=outcome.interval, metrics=dict(outcome.metrics))
+    return replace(
+        row,
+        score=outcome.score,
+        interval=outcome.interval,
+        metrics=dict(outcome.metrics),
+        versions=outcome.versions,
+    )
 
 
 def _export(record: Record, row: Row, source: Path, to: Path, prepared: Prepared) -> Proof:
@@ -100,22 +124,25 @@ def _export(record: Record, row: Row, source: Path, to: Path, prepared: Prepared
         (examples.text[i],) if examples.pair is None else (examples.text[i], examples.pair[i])
         for i in range(min(PROOF_EXAMPLES, len(examples)))
     ]
-    return export(source, to, prepared.folder, texts, _card(record, row), int(prepared.what.recipe.max_length))
+    card = _card(record, row, prepared.task.labels)
+    return export(source, to, prepared.folder, texts, card, int(prepared.what.recipe.max_length))
 
 
-def _card(record: Record, row: Row) -> ModelCard:
+def _card(record: Record, row: Row, labels: tuple[str, ...]) -> ModelCard:
     values = record.purpose.values
     recipe = {key.removeprefix("recipe."): value for key, value in values.items() if key.startswith("recipe.")}
     return ModelCard(
         base_model=str(values["model"]),
         revision=str(values["revision"]),
         task=str(values["task"]),
+        labels=labels,
         metric=record.purpose.metric,
         scores=_scores(record, row),
         baseline_parameters=record.parameters,
         recipe=recipe,
         seed=row.seed,
         versions={name: version(name) for name in _LIBRARIES},
+        trained_with=row.versions,
         command=str(record.facts.get("command", "(made from Python)")),
     )
 
@@ -130,5 +157,6 @@ def _scores(record: Record, row: Row) -> tuple[Score, ...]:
         scores.append(Score(where, baseline.score, row.score, row.interval))
     there, here = record.confirmed.get(record.unchanged), record.confirmed.get(row.pattern)
     if there is not None and here is not None:
-        scores.append(Score(f"validation set, mean of {len(here.seeds)} fresh seeds", there.mean, here.mean))
+        fresh = "one fresh seed" if len(here.seeds) == 1 else f"mean of {len(here.seeds)} fresh seeds"
+        scores.append(Score(f"validation set, {fresh}", there.mean, here.mean))
     return tuple(scores)

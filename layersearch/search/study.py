@@ -16,11 +16,12 @@ from typing import Any
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from layersearch.search.found import create_or_load, known_elsewhere
+from layersearch.search.ledger import Ledger
 from layersearch.search.outbox import Outbox
 from layersearch.search.purpose import Purpose
 from layersearch.search.samplers import make_sampler
 from layersearch.search.storage import Lease, PatientStorage
-from layersearch.search.trials import Row, attributes_of, counts_against, front_of, rows_of
+from layersearch.search.trials import Row, attributes_of, counts_against
 from layersearch.search_space import SearchSpace
 from layersearch.strategies import named_patterns
 from layersearch.training.evaluator import Job, Outcome
@@ -54,6 +55,8 @@ class Study:
         self.name = name
         self.purpose = purpose
         self.folder = folder
+        self.reused = 0  # trials that this driver settled with what other studies know
+        self._storage = storage
         self._lease = lease
         self._space = space
         self._num_layers = num_layers
@@ -61,6 +64,7 @@ class Study:
         self._strategies = named_patterns(num_layers)
         self._outbox = Outbox(folder / "outbox")
         self._study = create_or_load(storage, name, purpose)
+        self._ledger = Ledger(self._study, purpose.direction)
         # A continued study must not draw again what its first part drew, and the same course must be repeatable.
         stream = seed + len(self._study.get_trials(deepcopy=False)) + (0 if lease.alone else os.getpid())
         self._study.sampler = make_sampler(sampler, stream)
@@ -79,6 +83,8 @@ class Study:
         """
         self._lease.renew()
         with self._lease.turn(self.name):
+            if not self._lease.alone:
+                self._ledger.changed()
             return self._ask(wanted)
 
     def _ask(self, wanted: int | None) -> Job | None:
@@ -87,16 +93,19 @@ class Study:
             if repeats >= REPEATS and not self.waiting() and not self._enqueue_unseen():
                 return None
             trial = self._study.ask()
-            trial.set_user_attr("driver", self._lease.owner)
-            pattern = self._spell(trial)
+            self._ledger.changed()
+            with self._storage.together():
+                pattern = self._spell(trial)
+                seed = int(trial.user_attrs.get("seed", self._seed))
+                known = {"driver": self._lease.owner, "pattern": pattern, "seed": seed}
+                known |= {"strategy": self._strategies.get(pattern or "")}
+                for name, value in known.items():
+                    if value is not None:
+                        trial.set_user_attr(name, value)
             if pattern is None:
+                self._close(trial.number, TrialState.PRUNED, {"reason": "spells no pattern of the space"})
                 repeats += 1
                 continue
-            seed = int(trial.user_attrs.get("seed", self._seed))
-            strategy = self._strategies.get(pattern)
-            for name, value in (("pattern", pattern), ("seed", seed), ("strategy", strategy)):
-                if value is not None:
-                    trial.set_user_attr(name, value)
             if self._settled(trial, pattern, seed):
                 repeats += 1
                 if wanted is not None and self.finished() >= wanted:
@@ -106,14 +115,11 @@ class Study:
         return None
 
     def _spell(self, trial: Trial) -> str | None:
-        """The pattern that the trial stands for; None, and the trial closed, if it stands for none."""
+        """The pattern that the trial stands for, None if it stands for none."""
         if "pattern" in trial.user_attrs and self._space is None:
             return str(trial.user_attrs["pattern"])
         pattern = None if self._space is None else self._space.suggest(trial, self._num_layers)
-        if pattern is None:
-            self._close(trial.number, TrialState.PRUNED, {"reason": "spells no pattern of the space"})
-            return None
-        return str(pattern)
+        return None if pattern is None else str(pattern)
 
     def _settled(self, trial: Trial, pattern: str, seed: int) -> bool:
         """Close the trial at once if its pattern and seed are known, here or in another study."""
@@ -130,6 +136,7 @@ class Study:
         assert row.score is not None
         assert row.parameters is not None
         self._close(trial.number, TrialState.COMPLETE, attrs, [row.score, float(row.parameters)])
+        self.reused += 1
         return True
 
     def _enqueue_unseen(self) -> bool:
@@ -144,7 +151,7 @@ class Study:
             pattern = next((p for p in draws if str(p) not in seen), None)
         if pattern is None:
             return False
-        self._study.enqueue_trial(self._space.params_of(pattern, self._num_layers) or {})
+        self._queue(self._space.params_of(pattern, self._num_layers) or {})
         return True
 
     def enqueue_start_points(self) -> None:
@@ -153,17 +160,21 @@ class Study:
         for pattern in self._space.start_points(self._num_layers):
             params = self._space.params_of(pattern, self._num_layers)
             if params is not None:
-                self._study.enqueue_trial(params, skip_if_exists=True)
+                self._queue(params, skip_if_exists=True)
 
     def enqueue(self, pattern: str, seed: int) -> None:
         """Queue `pattern` with `seed` unless a trial that counts has them (for studies without a space)."""
         alike = [r for r in self.rows() if (r.pattern, r.seed) == (pattern, seed)]
         if not any(r.state == "WAITING" or counts_against(r, number=-1) for r in alike):
-            self._study.enqueue_trial({}, user_attrs={"pattern": pattern, "seed": seed})
+            self._queue({}, user_attrs={"pattern": pattern, "seed": seed})
+
+    def _queue(self, params: dict[str, Any], **more: Any) -> None:
+        self._study.enqueue_trial(params, **more)
+        self._ledger.changed()
 
     def waiting(self) -> bool:
         """Whether queued trials wait to be asked."""
-        return bool(self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
+        return self._ledger.waiting()
 
     # -- telling ---------------------------------------------------------------------------------------------------
 
@@ -203,7 +214,7 @@ class Study:
         if self._space is None:
             attrs |= {"pattern": trial.user_attrs.get("pattern"), "seed": trial.user_attrs.get("seed")}
         if params or self._space is None:
-            self._study.enqueue_trial(params, user_attrs=attrs)
+            self._queue(params, user_attrs=attrs)
 
     def _add_late(self, trial: FrozenTrial, outcome: Outcome) -> None:
         """A finished result whose trial another driver took for dead: kept as a trial of its own."""
@@ -220,16 +231,20 @@ class Study:
                 user_attrs=attrs,
             )
         )
+        self._ledger.changed()
 
     def _close(
         self, number: int, state: TrialState, attrs: Mapping[str, Any], values: Sequence[float] | None = None
     ) -> None:
         """Write attributes, then the state: Optuna takes no attribute afterwards."""
-        trial_id = self._frozen(number)._trial_id
-        for name, value in attrs.items():
-            if value is not None:
-                self._study._storage.set_trial_user_attr(trial_id, name, value)
+        storage = self._study._storage
+        trial_id = storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number)
+        with self._storage.together():
+            for name, value in attrs.items():
+                if value is not None:
+                    storage.set_trial_user_attr(trial_id, name, value)
         self._study.tell(number, values, state=state, skip_if_finished=True)
+        self._ledger.changed()
 
     def _frozen(self, number: int) -> FrozenTrial:
         storage = self._study._storage
@@ -269,15 +284,15 @@ class Study:
 
     def rows(self) -> list[Row]:
         """All trials that have a pattern."""
-        return rows_of(self._study.get_trials(deepcopy=False))
+        return self._ledger.rows()
 
     def finished(self) -> int:
         """Complete trials: the number that `--trials` asks for."""
-        return sum(row.done for row in self.rows())
+        return self._ledger.finished()
 
     def front(self) -> list[Row]:
         """The front of score against parameters, largest candidate first."""
-        return front_of(self.rows(), self.purpose.direction)
+        return self._ledger.front()
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -36,6 +36,7 @@ class Row:
     strategy: str | None = None
     checkpoint: str | None = None
     reused: str | None = None
+    versions: str | None = None
     reason: str | None = None
     lost: bool = False
 
@@ -64,7 +65,7 @@ def _row(trial: FrozenTrial) -> Row:
         metrics=attrs.get("metrics"),
         parameters=round(trial.values[1]) if done else None,
         **{name: attrs.get(name) for name in ("seconds", "train_seconds", "score_seconds")},
-        **{name: attrs.get(name) for name in ("strategy", "checkpoint", "reused", "reason")},
+        **{name: attrs.get(name) for name in ("strategy", "checkpoint", "reused", "versions", "reason")},
         lost=bool(attrs.get("lost")),
     )
 
@@ -133,8 +134,10 @@ def kept_share(row: Row, baseline: Row | None) -> float | None:
     return row.score / baseline.score
 
 
-def as_record(row: Row, baseline: Row | None, confirmed: Confirmed | None, unchanged_parameters: int) -> dict[str, Any]:
-    """One front member as plain values for CSV and JSON."""
+def as_record(
+    row: Row, baseline: Row | None, confirmed: Confirmed | None, unchanged_parameters: int, *, on_front: bool
+) -> dict[str, Any]:
+    """One complete trial as plain values for CSV and JSON."""
     return {
         "trial": row.number,
         "pattern": row.pattern,
@@ -149,7 +152,27 @@ def as_record(row: Row, baseline: Row | None, confirmed: Confirmed | None, uncha
         "confirmed_spread": confirmed.spread if confirmed else None,
         "confirmed_seeds": len(confirmed.seeds) if confirmed else 0,
         "strategy": row.strategy,
+        "on_front": on_front,
+        "weights_kept": row.checkpoint is not None,
     }
+
+
+IN_WORDS = {  # Optuna's states, as the end of a sentence that begins with a trial that has no pattern
+    "WAITING": "waits for its turn",
+    "RUNNING": "is running",
+    "COMPLETE": "has no pattern",
+    "PRUNED": "spells no pattern of the space",
+    "FAIL": "failed before it had a pattern",
+}
+
+
+def in_words(row: Row) -> str:
+    """What became of a trial that has no score, as the end of a sentence that begins with the trial."""
+    if row.state == "PRUNED":
+        return f"is a {row.reason or 'repeat'}"
+    if row.state == "FAIL":
+        return f"{'was stopped and queued again' if row.lost else 'failed'} ({row.reason or 'no reason is known'})"
+    return IN_WORDS[row.state]
 
 
 def counts_against(row: Row, number: int) -> bool:
@@ -170,6 +193,8 @@ def attributes_of(outcome: Outcome) -> dict[str, Any]:
         "score_seconds": round(outcome.score_seconds, 3),
         "examples": outcome.examples,
         "precision": outcome.precision,
+        "versions": outcome.versions,
+        "ray_trial": outcome.ray_trial,
         "checkpoint": outcome.checkpoint,
         "note": outcome.note,
         "reason": outcome.reason,

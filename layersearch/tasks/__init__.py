@@ -6,11 +6,11 @@ Knows: the names and who makes each task. Does not know: data, models. Loads not
 from __future__ import annotations
 
 from collections.abc import Callable
-from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 
 from layersearch.errors import DataError
+from layersearch.names import unknown
 from layersearch.tasks.demo import demo_task
 from layersearch.tasks.glue import GLUE, glue_task
 from layersearch.tasks.task import Task
@@ -27,6 +27,5 @@ def load_task(name: str, data: Path | None = None) -> Task:
     Raises DataError for an unknown name, offering the nearest, and for a folder given to a task that takes none.
     """
     if name not in TASKS:
-        near = get_close_matches(name.lower().replace("-", "").replace("_", ""), TASKS, n=1, cutoff=0.0)[0]
-        raise DataError(f"unknown task {name!r}; did you mean {near!r}? There are {', '.join(TASKS)}")
+        raise DataError(unknown("task", name, TASKS))
     return TASKS[name](data)

@@ -70,7 +70,7 @@ def demo_task(data: Path | None = None) -> TextTask:
             f"task demo makes its own data and takes no folder ({data}): leave out --data, or name its task"
         )
     read = partial(demo_corpus, TRAIN_PAIRS, VALIDATION_PAIRS, 0)
-    return TextTask(name="demo", kind="classification", num_labels=2, metrics=("accuracy", "f1"), read=read)
+    return TextTask("demo", "classification", ("different", "same_meaning"), metrics=("accuracy", "f1"), read=read)
 
 
 def demo_corpus(train: int, validation: int, seed: int) -> Corpus:

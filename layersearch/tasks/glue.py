@@ -29,11 +29,11 @@ _COLA_COLUMNS = ("source", "label", "mark", "sentence")
 class Layout:
     """One row of GLUE's table.
 
-    `texts` and `label` are columns of the TSV header, `hub_texts` the same on the hub. `classes` are the label words
-    of the TSV in the hub's order; none means a score from 0 to 5. `rows` are the official counts of the training and
-    the validation set. `header` stands in for a file's first line where GLUE gives it none. `torn_rows` says that
-    GLUE's own file has rows broken by line ends inside a text (nyu-mll/GLUE-baselines#5): those are left out, with a
-    warning.
+    `texts` and `label` are columns of the TSV header, `hub_texts` the same on the hub. `classes` are the label words of
+    the TSV in the hub's order; none means a score from 0 to 5. `names` are the hub's words for classes that the TSV has
+    as bare numbers. `rows` are the official counts of the training and the validation set. `header` stands in for a
+    file's first line where GLUE gives it none. `torn_rows` says that GLUE's own file has rows broken by line ends
+    inside a text (nyu-mll/GLUE-baselines#5): those are left out, with a warning.
     """
 
     folder: str
@@ -41,6 +41,7 @@ class Layout:
     hub_texts: tuple[str, ...]
     rows: tuple[int, int]
     classes: tuple[str, ...] = ("0", "1")
+    names: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ("accuracy",)
     label: str = "label"
     files: tuple[str, str] = ("train.tsv", "dev.tsv")
@@ -55,10 +56,24 @@ _SENTENCES = ("sentence1", "sentence2")
 # Metrics: gluebenchmark.com/tasks. Of two, the objective comes first: accuracy for MRPC as in Sajjad et al. (2020).
 GLUE: Mapping[str, Layout] = MappingProxyType(
     {
-        "cola": Layout("CoLA", ("sentence",), ("sentence",), (8551, 1043), metrics=("matthews",), header=_COLA_COLUMNS),
-        "sst2": Layout("SST-2", ("sentence",), ("sentence",), (67349, 872)),
+        "cola": Layout(
+            "CoLA",
+            ("sentence",),
+            ("sentence",),
+            (8551, 1043),
+            names=("unacceptable", "acceptable"),
+            metrics=("matthews",),
+            header=_COLA_COLUMNS,
+        ),
+        "sst2": Layout("SST-2", ("sentence",), ("sentence",), (67349, 872), names=("negative", "positive")),
         "mrpc": Layout(
-            "MRPC", ("#1 String", "#2 String"), _SENTENCES, (3668, 408), metrics=("accuracy", "f1"), label="Quality"
+            "MRPC",
+            ("#1 String", "#2 String"),
+            _SENTENCES,
+            (3668, 408),
+            names=("not_equivalent", "equivalent"),
+            metrics=("accuracy", "f1"),
+            label="Quality",
         ),
         "stsb": Layout(
             "STS-B", _SENTENCES, _SENTENCES, (5749, 1500), classes=(), metrics=("spearman", "pearson"), label="score"
@@ -68,6 +83,7 @@ GLUE: Mapping[str, Layout] = MappingProxyType(
             ("question1", "question2"),
             ("question1", "question2"),
             (363846, 40430),
+            names=("not_duplicate", "duplicate"),
             metrics=("accuracy", "f1"),
             label="is_duplicate",
             torn_rows=True,
@@ -84,7 +100,7 @@ GLUE: Mapping[str, Layout] = MappingProxyType(
         ),
         "qnli": Layout("QNLI", ("question", "sentence"), ("question", "sentence"), (104743, 5463), classes=_ENTAILMENT),
         "rte": Layout("RTE", _SENTENCES, _SENTENCES, (2490, 277), classes=_ENTAILMENT),
-        "wnli": Layout("WNLI", _SENTENCES, _SENTENCES, (635, 71)),
+        "wnli": Layout("WNLI", _SENTENCES, _SENTENCES, (635, 71), names=("not_entailment", "entailment")),
     }
 )
 
@@ -95,7 +111,7 @@ def glue_task(name: str, data: Path | None = None) -> TextTask:
     return TextTask(
         name=name,
         kind="classification" if layout.classes else "regression",
-        num_labels=len(layout.classes) or 1,
+        labels=layout.names or layout.classes,
         metrics=layout.metrics,
         read=partial(_from_hub, name) if data is None else partial(_from_folder, name, data),
     )

@@ -91,6 +91,11 @@ class Task(Protocol):
         ...
 
     @property
+    def labels(self) -> tuple[str, ...]:
+        """What the classes are called, in the order of the head's outputs; none for regression."""
+        ...
+
+    @property
     def num_labels(self) -> int:
         """Outputs of the head: the number of classes, or 1 for regression."""
         ...

@@ -38,10 +38,14 @@ class TextTask:
 
     name: str
     kind: Literal["classification", "regression"]
-    num_labels: int
+    labels: tuple[str, ...]
     metrics: tuple[str, ...]
     read: Callable[[], Corpus]
     direction: Literal["maximize"] = "maximize"
+
+    @property
+    def num_labels(self) -> int:
+        return len(self.labels) or 1
 
     @property
     def metric(self) -> str:

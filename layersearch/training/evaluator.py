@@ -12,6 +12,8 @@ import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -51,7 +53,8 @@ class Outcome:
     """What became of a job: `score` and all that belongs to it, or the `reason` (one line) why there is none.
 
     `lost` says that the candidate itself is not to blame (a stop was asked for, or its process died: `died`) and may be
-    tried again; `note` is a remark that the user should see.
+    tried again; `note` is a remark that the user should see. `versions` names the libraries that trained and scored,
+    `ray_trial` the trial of Ray Tune that it was.
     Times are wall-clock seconds; `seconds` is all of the trial, from the job's start in the worker to its outcome.
     """
 
@@ -68,6 +71,8 @@ class Outcome:
     seconds: float = 0.0
     examples: int = 0
     precision: str | None = None
+    versions: str | None = None
+    ray_trial: str | None = None
     checkpoint: str | None = None
     note: str | None = None
     reason: str | None = None
@@ -146,6 +151,7 @@ class Evaluator:
             seed=job.seed,
             score=scores.metrics[self.task.metric],
             parameters=sum(p.numel() for p in model.parameters()),
+            versions=_versions(),
             **vars(scores),
         )
         outcome = self._keep(job, outcome, model, pattern)
@@ -167,6 +173,12 @@ class Evaluator:
         except (LayersearchError, OSError) as error:  # a full disk must not cost a score that is paid for
             return replace(outcome, note=f"weights not kept: {error}".splitlines()[0])
         return replace(outcome, checkpoint=job.checkpoint)
+
+
+@cache
+def _versions() -> str:
+    """The libraries that decide a score, as one line."""
+    return ", ".join(f"{name} {version(name)}" for name in ("layersearch", "torch", "transformers", "numpy"))
 
 
 def _failed(job: Job, reason: str, began: float, trace: str | None = None) -> Outcome:

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 SCORING_BATCH = 64
+TEMPERATURE = 2.0  # softens a teacher's distribution
 CHECK_EVERY = 16  # steps between two looks at the loss: a look makes a GPU wait
+Kind = Literal["classification", "regression"]
 Heartbeat = Callable[[float], None]  # called with the share of the work that is done, at every step
 
 
@@ -73,15 +75,16 @@ def evaluate(
     train: Encoded,
     held_out: Encoded,
     heartbeat: Heartbeat = lambda _: None,
+    teacher: Teacher | None = None,
 ) -> Scores:
-    """Fine-tune `model` in place on `train` and score it on `held_out`.
+    """Fine-tune `model` in place on `train`, led by a `teacher` if there is one, and score it on `held_out`.
 
     Raises TrainingError as soon as a loss, a logit or a metric is not finite.
     """
     device = model.device
     precision = resolve_precision(recipe, device)
     began = time.perf_counter()
-    loss = finetune(model, task.kind, recipe, train, heartbeat)
+    loss = finetune(model, task.kind, recipe, train, heartbeat, teacher)
     trained = time.perf_counter()
     logits = predict(model, held_out, precision, heartbeat)
     metrics = task.score(logits, held_out.labels)
@@ -101,22 +104,68 @@ def evaluate(
 
 def finetune(
     model: PreTrainedModel,
-    kind: Literal["classification", "regression"],
+    kind: Kind,
     recipe: Recipe,
     train: Encoded,
     heartbeat: Heartbeat = lambda _: None,
+    teacher: Teacher | None = None,
 ) -> float:
     """Fine-tune `model` in place; returns the mean loss of the last `CHECK_EVERY` steps or fewer.
 
-    Cross-entropy for classification, mean squared error for regression. The order of the examples and the dropout
-    follow `recipe.seed`, so one machine gives one answer. Raises TrainingError when the loss is not finite.
+    Cross-entropy for classification, mean squared error for regression; with a `teacher` its part of the loss is the
+    distance to the teacher's answers. The order of the examples and the dropout follow `recipe.seed`, so one machine
+    gives one answer. Raises TrainingError when the loss is not finite.
+    """
+    import torch
+
+    told = None if teacher is None else torch.from_numpy(teacher.logits).to(model.device)
+
+    def loss_of(batch: Batch) -> torch.Tensor:
+        logits = model(**batch.inputs).logits
+        loss = label_loss(logits, batch.labels, kind)
+        if teacher is None or told is None:
+            loss.backward()  # type: ignore[no-untyped-call]
+            return loss.detach()
+        loss = (1 - teacher.weight) * loss + teacher.weight * distance(logits, told[batch.indices], kind)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    return optimise(model, recipe, train, loss_of, heartbeat)
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """Answers of a larger model on the training examples, float32 [n, num_labels], and their `weight` in the loss."""
+
+    logits: NDArray[np.float32]
+    weight: float
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Padded examples: model inputs int64 [batch, longest], labels [batch], and their places in the training data."""
+
+    inputs: dict[str, torch.Tensor]
+    labels: torch.Tensor
+    indices: NDArray[np.int64]
+
+
+def optimise(
+    model: PreTrainedModel,
+    recipe: Recipe,
+    train: Encoded,
+    backward: Callable[[Batch], torch.Tensor],
+    heartbeat: Heartbeat = lambda _: None,
+) -> float:
+    """Run the recipe's steps: `backward` leaves gradients in `model` and returns the batch's loss, detached.
+
+    Returns the mean loss of the last `CHECK_EVERY` steps or fewer; raises TrainingError when it is not finite.
     """
     import torch
 
     torch.manual_seed(recipe.seed)
     rng = np.random.default_rng(recipe.seed)
-    steps_an_epoch = math.ceil(len(train) / recipe.batch_size)
-    steps = max(1, math.ceil(recipe.epochs * steps_an_epoch))
+    steps = max(1, math.ceil(recipe.epochs * math.ceil(len(train) / recipe.batch_size)))
     optimizer, schedule = _optimizer(model, recipe, steps)
     autocast = resolve_precision(recipe, model.device) == "bf16"
     labels = torch.from_numpy(np.ascontiguousarray(train.labels)).to(model.device)
@@ -126,17 +175,15 @@ def finetune(
     mean = math.nan
     for step in range(steps):
         order = order or training_order(train.lengths, recipe.batch_size, rng)
-        batch = order.pop()
+        indices = order.pop()
+        batch = Batch(collate(train, indices, model.device, pad_of(model)), labels[indices], indices)
         with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=autocast):
-            logits = model(**collate(train, batch, model.device, _pad(model))).logits
-        loss = _loss(logits.float(), labels[batch], kind)
-        loss.backward()  # type: ignore[no-untyped-call]
+            losses.append(backward(batch))
         if recipe.max_grad_norm:
             torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.max_grad_norm)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad(set_to_none=True)
-        losses.append(loss.detach())
         if len(losses) == CHECK_EVERY or step == steps - 1:
             mean = _finite_mean(losses, step)
             losses.clear()
@@ -157,7 +204,7 @@ def predict(
     logits = np.empty((len(encoded), int(model.config.num_labels or 1)), dtype=np.float32)
     with torch.inference_mode(), torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
         for indices in scoring_order(encoded.lengths, SCORING_BATCH):
-            answer = model(**collate(encoded, indices, model.device, _pad(model))).logits
+            answer = model(**collate(encoded, indices, model.device, pad_of(model))).logits
             logits[indices] = answer.float().cpu().numpy()
             heartbeat(1.0)
     bad = int((~np.isfinite(logits)).any(axis=1).sum())
@@ -183,12 +230,24 @@ def _optimizer(
     return optimizer, get_linear_schedule_with_warmup(optimizer, warmup, steps)  # type: ignore[no-untyped-call]
 
 
-def _loss(logits: torch.Tensor, labels: torch.Tensor, kind: str) -> torch.Tensor:
+def label_loss(logits: torch.Tensor, labels: torch.Tensor, kind: Kind) -> torch.Tensor:
+    """Cross-entropy for classification, mean squared error for regression, in fp32."""
     import torch.nn.functional as functional
 
     if kind == "regression":
-        return functional.mse_loss(logits.squeeze(-1), labels)
-    return functional.cross_entropy(logits, labels)
+        return functional.mse_loss(logits.float().squeeze(-1), labels)
+    return functional.cross_entropy(logits.float(), labels)
+
+
+def distance(logits: torch.Tensor, told: torch.Tensor, kind: Kind) -> torch.Tensor:
+    """How far `logits` are from those of a teacher: squared error, or for classification the divergence from its
+    softened distribution, times the square of the temperature (Hinton et al., arXiv 1503.02531)."""
+    import torch.nn.functional as functional
+
+    if kind == "regression":
+        return functional.mse_loss(logits.float(), told)
+    ours, theirs = (functional.log_softmax(x.float() / TEMPERATURE, dim=-1) for x in (logits, told))
+    return functional.kl_div(ours, theirs, log_target=True, reduction="batchmean") * TEMPERATURE**2
 
 
 def _finite_mean(losses: list[torch.Tensor], step: int) -> float:
@@ -200,6 +259,7 @@ def _finite_mean(losses: list[torch.Tensor], step: int) -> float:
     return mean
 
 
-def _pad(model: PreTrainedModel) -> int:
+def pad_of(model: PreTrainedModel) -> int:
+    """The token that fills short examples; 0 where the model names none."""
     pad = model.config.pad_token_id
     return 0 if pad is None else int(pad)

@@ -1,6 +1,7 @@
 """The hyper-parameters of fine-tuning, frozen: part of what a study is, so two studies with different recipes differ.
 
-Knows: numbers, their bounds, and named presets with their sources. Does not know: models, data, devices.
+Knows: numbers, their bounds, named presets with their sources, and what training holds in memory. Does not know:
+models, data, devices.
 """
 
 from __future__ import annotations
@@ -8,12 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from difflib import get_close_matches
 from typing import Literal
 
 from layersearch.errors import LayersearchError
+from layersearch.names import unknown
 
 Precision = Literal["auto", "bf16", "fp32"]
+
+TRAINING_BYTES_A_PARAMETER = 16  # weights, gradients and AdamW's two moments, fp32
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,6 @@ PRESETS: Mapping[str, Recipe] = {
 
 def preset(name: str) -> Recipe:
     """The preset called `name`; raises LayersearchError that offers the nearest name."""
-    if name in PRESETS:
-        return PRESETS[name]
-    near = get_close_matches(name, PRESETS, n=1, cutoff=0.0)[0]
-    raise LayersearchError(f"unknown recipe {name!r}; did you mean {near!r}? There are {', '.join(PRESETS)}")
+    if name not in PRESETS:
+        raise LayersearchError(unknown("recipe", name, PRESETS))
+    return PRESETS[name]

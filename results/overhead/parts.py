@@ -48,6 +48,12 @@ class Silent:
     def phase(self, *_: Any) -> None: ...
     def started(self, *_: Any) -> None: ...
     def finished(self, *_: Any) -> None: ...
+    def progressed(self, number: int, share: float) -> None:
+        """Not of interest here."""
+
+    def reused(self, count: int) -> None:
+        """Not of interest here."""
+
     def say(self, line: str) -> None:
         print(line)
 

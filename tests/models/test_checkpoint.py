@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -76,6 +77,18 @@ def test_a_second_save_replaces_the_first(bert: PreTrainedModel, tmp_path: Path)
     saved(bert, tmp_path / "it", "0 3", seed=2)
     assert checkpoint.load(tmp_path / "it")[1].extras == {"seed": 2}
     assert os.listdir(tmp_path) == ["it"]
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o027, 0o077])
+def test_every_file_is_as_open_as_the_umask_lets_it(bert: PreTrainedModel, tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        saved(bert, tmp_path / "it")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "it").stat().st_mode) == 0o777 & ~umask
+    for file in (tmp_path / "it").iterdir():
+        assert stat.S_IMODE(file.stat().st_mode) == 0o666 & ~umask, file
 
 
 def test_the_manifest_names_no_folder_of_this_machine(bert: PreTrainedModel, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from layersearch.models import checkpoint
 from layersearch.models import export as module
 from layersearch.models.base import load_base
 from layersearch.models.card import ModelCard, Score, write_card
-from layersearch.models.export import Case, export, prove, write_folder
+from layersearch.models.export import Case, export, name_labels, prove, write_folder
 from layersearch.models.proof import examine
 from layersearch.models.surgery import build
 from layersearch.pattern import Pattern
@@ -30,12 +30,14 @@ CARD = ModelCard(
     base_model="someone/base-model",
     revision="abc123",
     task="mrpc",
+    labels=("no", "perhaps", "yes"),
     metric="accuracy",
     scores=(Score("search split", 0.85, 0.84, (0.80, 0.88)), Score("validation, mean of 3 seeds", 0.86, 0.83)),
     baseline_parameters=20_000,
     recipe={"lr": 5e-5, "epochs": 3},
     seed=42,
     versions={"torch": "2.13.0"},
+    trained_with="torch 2.12.0",
     command="layersearch run --model someone/base-model --task mrpc",
 )
 
@@ -128,6 +130,9 @@ def test_a_proven_folder_opens_and_says_what_it_is(
     assert (record["pattern"], record["checkpoint"]) == ("0-1 1 3", {"trial": 7})
     assert record["weights_sha256"] == checkpoint.sha256_of(to / "model.safetensors")
     assert record["proof"]["max_difference"] == proof.max_difference
+    assert model.config.id2label == {0: "no", 1: "perhaps", 2: "yes"}
+    assert model.config.label2id == {"no": 0, "perhaps": 1, "yes": 2}
+    assert len({file.stat().st_mode for file in to.iterdir()}) == 1
     for file in to.glob("*.json"):
         assert str(tmp_path) not in file.read_text()
     assert "local_files_only" not in (to / "tokenizer_config.json").read_text()
@@ -137,7 +142,7 @@ def test_minilm_exports(minilm: Path, tmp_path: Path) -> None:
     base, pattern = load_base(minilm, num_labels=2, kind="classification"), Pattern.parse("0-2 5")
     candidate = build(base.model, pattern)
     checkpoint.save(candidate, pattern, tmp_path / "kept", source_layers=6, extras={})
-    proof = export(tmp_path / "kept", tmp_path / "mine", minilm, TEXTS, CARD)
+    proof = export(tmp_path / "kept", tmp_path / "mine", minilm, TEXTS, replace(CARD, labels=("no", "yes")))
     assert proof.parameters == 22_713_986 - 2 * 1_774_464
     assert proof.seconds < 60
 
@@ -278,10 +283,28 @@ def test_the_card_states_the_facts(source: Callable[[str], Path]) -> None:
         "| validation, mean of 3 seeds | 0.8600 | 0.8300 |  |",
         "(revision `abc123`)",
         "Seed 42. Recipe: lr 5e-05, epochs 3.",
-        "Versions: torch 2.13.0.",
+        "| outputs | 0 no, 1 perhaps, 2 yes |",
+        "Trained with torch 2.12.0.",
+        "Exported with torch 2.13.0.",
         "    layersearch run --model someone/base-model --task mrpc\n",
     ):
         assert fact in card
+
+
+def test_the_card_of_a_regression_and_of_unknown_versions(source: Callable[[str], Path]) -> None:
+    card = write_card(replace(CARD, labels=(), trained_with=None), checkpoint.read(source("0-3")))
+    assert "| outputs | one number |" in card
+    assert "Trained with versions that the study does not tell." in card
+
+
+def test_without_names_the_classes_keep_what_they_are_called(make_tiny: Callable[[str], PreTrainedModel]) -> None:
+    model = make_tiny("bert")
+    before = dict(model.config.id2label or {})
+    name_labels(model, ())
+    assert model.config.id2label == before
+    name_labels(model, ("a", "b", "c"))
+    assert model.config.id2label == {0: "a", 1: "b", 2: "c"}
+    assert model.config.num_labels == 3
 
 
 def test_a_folder_of_the_user_is_no_hub_name(source: Callable[[str], Path]) -> None:

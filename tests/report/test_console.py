@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from layersearch.report.console import Progress, front_table, print_front, print_next_commands
+from layersearch.report.console import Progress, print_front, print_next_commands
 from layersearch.search.record import Record
-from layersearch.search.trials import Row
+from layersearch.search.study import Study
+from layersearch.search.trials import Confirmed, Row
 from layersearch.training.evaluator import Job, Outcome
-from tests.report.conftest import COUNTS, LAYERS
-from tests.search.support import close_all, open_study
-
-
-def table(record: Record, width: int) -> str:
-    """The front as a terminal of `width` letters shows it."""
-    console = Console(width=width)
-    shown = front_table(record.front, record.baseline, LAYERS, COUNTS.total, dict(record.confirmed), "accuracy", width)
-    with console.capture() as captured:
-        console.print(shown)
-    return captured.get()
+from tests.report.conftest import COUNTS
+from tests.search.support import close_all, open_study, outcome_of
 
 
 @pytest.mark.parametrize("fixture", ["record", "halves"])
@@ -52,27 +45,37 @@ def test_the_baseline_is_shown_also_where_the_front_beats_it(
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[1:3]] == ["0", "99"]
     assert f"{0.99 / (first.score or 1):.1%}" in lines[2]
+    assert lines[3].endswith(
+        "trial 0 is the unchanged model and not on the front: a trial that is no larger scores at least as well"
+    )
+    print_front(replace(record, rows=(first, replace(smaller, score=0.1)), confirmed={}))
+    assert "not on the front" not in capsys.readouterr().out
 
 
-def test_scores_that_cannot_be_told_from_the_baselines_are_marked(record: Record) -> None:
-    baseline = record.baseline
-    assert baseline is not None
-    assert baseline.interval is not None
-    close = replace(baseline, number=1, pattern="0-10", score=0.8, interval=(0.7, baseline.interval[1]))
-    far = replace(close, number=2, pattern="0-9", interval=(0.1, 0.2))
-    shown = table(replace(record, rows=(baseline, replace(far, parameters=1, score=0.2), close), confirmed={}), 200)
-    assert "0.8000 =" in table(replace(record, rows=(baseline, replace(close, parameters=9)), confirmed={}), 200)
-    assert "0.2000 =" not in shown
+def test_all_complete_trials_are_shown_on_request_and_the_front_marked(
+    record: Record, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failed = Row(99, "FAIL", "0-4", 0, reason="the loss is nan")
+    print_front(replace(record, rows=(*record.rows, failed)), everything=True)
+    _, *lines, notes = capsys.readouterr().out.splitlines()
+    assert [int(line.split()[0]) for line in lines] == [row.number for row in record.rows]
+    assert sum(line.endswith("*") for line in lines) == len(record.front)
+    assert notes.endswith("; *: on the front")
 
 
-@pytest.mark.parametrize(("width", "gone"), [(200, []), (95, ["training s", "layers"]), (80, ["95 % interval"])])
-def test_a_narrow_terminal_loses_columns_and_no_letters(record: Record, width: int, gone: list[str]) -> None:
-    shown = table(record, width)
-    assert "…" not in shown
-    assert max(map(len, shown.splitlines())) <= width
-    assert all(title not in shown for title in gone)
-    for title in ("trial", "pattern", "parameters", "accuracy", "kept", "confirmed"):
-        assert title in shown
+@pytest.mark.parametrize(
+    ("seeds", "note"), [((1,), "one fresh seed"), ((1, 2), "mean ± standard deviation (fresh seeds)")]
+)
+def test_a_deviation_is_spoken_of_where_there_is_one(
+    record: Record, capsys: pytest.CaptureFixture[str], seeds: tuple[int, ...], note: str
+) -> None:
+    pattern = record.front[0].pattern
+    spread = 0.1 if len(seeds) > 1 else None
+    confirmed = {pattern: Confirmed(pattern, seeds, (0.5,) * len(seeds), 0.5, spread)}
+    print_front(replace(record, confirmed=confirmed))
+    shown = capsys.readouterr().out
+    assert f"confirmed: validation set, {note}" in shown
+    assert ("±" in shown) == (len(seeds) > 1)
 
 
 def test_a_study_without_a_finished_trial_says_so(record: Record, capsys: pytest.CaptureFixture[str]) -> None:
@@ -99,6 +102,13 @@ def test_no_export_is_offered_where_every_front_member_has_halves(
     assert "export" not in capsys.readouterr().out
 
 
+def test_no_export_is_offered_where_scores_came_from_a_table(
+    record: Record, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_next_commands(replace(record, facts={**record.facts, "replay": "scores.csv"}), "a", "a")
+    assert "export" not in capsys.readouterr().out
+
+
 def test_progress_is_one_line_a_trial_where_nobody_looks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     study = open_study(f"{tmp_path}/db", tmp_path)
     try:
@@ -121,3 +131,65 @@ def test_progress_is_one_line_a_trial_where_nobody_looks(tmp_path: Path, capsys:
     assert lines[2] == "trial 1 (0-2): the loss is nan at step 3"
     assert lines[3] == "trial 2: weights not kept: full"
     assert "(2/3 done, 1 failed, " in lines[4]
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Iterator[Study]:
+    """A study of three complete trials."""
+    study = open_study(f"{tmp_path}/db", tmp_path)
+    study.note(num_layers=4, parameters=1400)
+    for _ in range(3):
+        job = study.ask()
+        assert job is not None
+        study.tell(outcome_of(job))
+    yield study
+    close_all()
+
+
+def view(progress: Progress) -> str:
+    """What the live table shows."""
+    console = Console(width=120)
+    with console.capture() as captured:
+        console.print(progress._view())
+    return captured.get()
+
+
+def test_before_the_study_is_open_no_trials_are_counted() -> None:
+    assert view(Progress()) == "preparing the model, the data and the study\n"
+
+
+def test_a_running_trial_shows_how_far_it_is(study: Study, capsys: pytest.CaptureFixture[str]) -> None:
+    progress = Progress()
+    progress.phase(study, 9)
+    progress.started(Job(3, "0-2", 0))
+    progress.started(Job(4, "0 3", 0))
+    assert view(progress) == "3/9 done, 2 running   running  3: 0-2  4: 0 3\n"
+    progress.progressed(3, 0.452)
+    assert view(progress) == "3/9 done, 2 running   running  3: 0-2 45 %  4: 0 3\n"
+    progress.progressed(3, 1.0)
+    assert "3: 0-2 scoring  4: 0 3" in view(progress)
+    progress.finished(Outcome(3, "0-2", 0, score=0.5, parameters=1300))
+    assert view(progress).startswith("4/9 done, 1 running, ")
+    assert "scoring" not in view(progress)
+    assert "%" not in "".join(capsys.readouterr().err.splitlines()[1:])
+
+
+def test_reused_trials_are_told_and_do_not_count_for_the_time_left(
+    study: Study, capsys: pytest.CaptureFixture[str]
+) -> None:
+    progress = Progress()
+    progress.phase(study, 9)
+    progress.reused(1)
+    progress.reused(4)
+    lines = capsys.readouterr().err.splitlines()[1:]
+    assert lines == [
+        "1 trial is known from other studies of this database and not trained again (4/9 done)",
+        "4 trials are known from other studies of this database and not trained again (8/9 done)",
+    ]
+
+
+def test_a_study_that_holds_more_than_asked_for_says_so(study: Study, capsys: pytest.CaptureFixture[str]) -> None:
+    progress = Progress()
+    progress.phase(study, 2)
+    assert capsys.readouterr().err == "searching: study s, 2 trials asked for, 3 finished\n"
+    assert view(progress).startswith("3 done\n")

@@ -9,6 +9,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from wsgiref.simple_server import WSGIServer, make_server
@@ -145,6 +146,20 @@ def test_each_trial_has_a_note_that_names_its_pattern_and_values(
         assert waiting == ""
         assert study["best_trials"][0]["note"]["body"] == done
         assert ask("GET", "/api/studies/99")[0] == 404
+
+
+def test_a_checkpoint_is_named_as_long_as_it_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "kept").mkdir()
+    study = open_study(f"{tmp_path}/db", tmp_path)
+    for folder in ("kept", "gone"):
+        job = study.ask()
+        assert job is not None
+        study.tell(replace(outcome_of(job), checkpoint=f"{tmp_path}/{folder}"))
+    close_all()
+    with served(f"{tmp_path}/db", monkeypatch) as ask:
+        trials = json.loads(ask("GET", "/api/studies/1")[1])["trials"]
+    named = [attr["value"] for trial in trials for attr in trial["user_attrs"] if attr["key"] == "checkpoint"]
+    assert named == [f"{tmp_path}/kept"]
 
 
 def test_a_taken_port_is_said(database: str) -> None:

@@ -13,6 +13,7 @@ from layersearch.errors import LayersearchError
 from layersearch.report import figures
 from layersearch.report.figures import draw_front
 from layersearch.search.record import Record
+from layersearch.search.trials import Confirmed
 
 
 def size_of(png: Path) -> tuple[int, int]:
@@ -48,7 +49,66 @@ def test_names_lie_inside_the_figure_and_not_over_each_other(
 
 
 def test_a_figure_that_cannot_be_written_is_an_error(record: Record, tmp_path: Path) -> None:
-    with pytest.raises(LayersearchError, match=r"cannot be written to .*No such file"):
-        draw_front(record, tmp_path / "absent" / "front.png")
-    with pytest.raises(LayersearchError, match=r"cannot be written to .*name a \.png file"):
-        draw_front(record, tmp_path / "front.xyz")
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file" / "front.png", tmp_path / "file" / "deep" / "front.png", tmp_path / "folder.png"):
+        (tmp_path / "folder.png").mkdir(exist_ok=True)
+        with pytest.raises(
+            LayersearchError, match=rf"^the figure cannot be written to {place}: \w.*; name another place$"
+        ):
+            draw_front(record, place)
+
+
+@pytest.mark.parametrize("name", ["front.xyz", "front", "front.jpg"])
+def test_another_kind_of_file_is_refused_with_what_is_allowed(record: Record, tmp_path: Path, name: str) -> None:
+    with pytest.raises(LayersearchError) as caught:
+        draw_front(record, tmp_path / name)
+    assert str(caught.value) == f"no figure can be drawn as '{tmp_path / name}': end its name in .png, .pdf or .svg"
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "start"), [("front.pdf", b"%PDF"), ("front.SVG", b"<?xml"), ("a/b/front.png", b"\x89PNG")]
+)
+def test_every_allowed_kind_is_drawn_and_folders_are_made(
+    record: Record, tmp_path: Path, name: str, start: bytes
+) -> None:
+    draw_front(record, tmp_path / name)
+    assert (tmp_path / name).read_bytes().startswith(start)
+
+
+@pytest.fixture
+def legend(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The legend's lines of the figure that a test draws."""
+    from matplotlib.figure import Figure
+
+    lines: list[str] = []
+    real = Figure.savefig
+
+    def watched(figure: Any, *args: Any, **kwargs: Any) -> None:
+        lines.extend(text.get_text() for text in figure.axes[0].get_legend().get_texts())
+        real(figure, *args, **kwargs)
+
+    monkeypatch.setattr(Figure, "savefig", watched)
+    return lines
+
+
+def test_the_unchanged_model_has_a_name_and_a_point_of_its_own_where_it_is_beaten(
+    record: Record, tmp_path: Path, legend: list[str]
+) -> None:
+    baseline = record.baseline
+    assert baseline is not None
+    assert baseline not in record.front
+    draw_front(record, tmp_path / "front.png")
+    assert legend[0] == "unchanged model (0-11), 95 % interval"
+    others = len(record.rows) - len(record.front) - 1
+    assert f"other trials ({others})" in legend
+
+
+@pytest.mark.parametrize(("seeds", "said"), [(1, "one fresh seed"), (3, "mean ± sd over 3 fresh seeds")])
+def test_the_legend_says_what_a_confirmed_point_is(
+    record: Record, tmp_path: Path, legend: list[str], seeds: int, said: str
+) -> None:
+    spread = None if seeds == 1 else 0.01
+    found = {r.pattern: Confirmed(r.pattern, tuple(range(seeds)), (0.5,) * seeds, 0.5, spread) for r in record.front}
+    draw_front(replace(record, confirmed=found), tmp_path / "front.png")
+    assert legend[-1] == f"confirmed on the validation set, {said}"

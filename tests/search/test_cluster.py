@@ -13,9 +13,10 @@ from pathlib import Path
 import optuna
 import psutil
 import pytest
+import torch
 from optuna.trial import TrialState
 
-from layersearch.search.cluster import _resources
+from layersearch.search.cluster import _cluster_hardware, _hardware, _resources
 from layersearch.search.worker import Watchdog
 
 TRIALS = 8
@@ -103,6 +104,8 @@ def test_ray_works_a_study_off_with_warm_workers_and_confirms_it(
     first = trials(tmp_path)[0]
     assert first.user_attrs["pattern"] == "0-3"
     assert first.state == TrialState.COMPLETE
+    assert first.user_attrs["ray_trial"]
+    assert f"torch {torch.__version__}" in first.user_attrs["versions"]
     confirmed = trials(tmp_path, "s.confirm")
     assert {t.state for t in confirmed} == {TrialState.COMPLETE}
     assert "0-3" in {t.user_attrs["pattern"] for t in confirmed}
@@ -198,6 +201,25 @@ def test_the_watchdog_leaves_nothing_after_a_good_end(tmp_path: Path) -> None:
 def test_workers_share_gpus_in_parts_that_fit(workers: int, gpus: int, share: float) -> None:
     assert _resources(workers, gpus)["gpu"] == share
     assert workers <= gpus * int(1 / share)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no processor affinity")
+def test_cores_that_the_process_may_not_use_do_not_count() -> None:
+    script = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+    script += "from layersearch.search.cluster import _hardware; print(_hardware('cpu'))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=50)
+    assert done.stdout == "(1, 0)\n"
+    assert _hardware("cpu")[0] <= (os.cpu_count() or 1)
+
+
+def test_a_joined_cluster_counts_its_own_hardware() -> None:
+    class Cluster:
+        @staticmethod
+        def cluster_resources() -> dict[str, float]:
+            return {"CPU": 96.0, "GPU": 8.0, "memory": 1e12}
+
+    assert _cluster_hardware(Cluster, "cuda") == (96, 8)
+    assert _cluster_hardware(Cluster, "cpu") == (96, 0)
 
 
 def test_without_a_gpu_a_worker_takes_a_core() -> None:

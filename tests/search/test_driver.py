@@ -21,6 +21,7 @@ class Witness:
     lines: list[str] = field(default_factory=list)
     phases: list[tuple[str, int]] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
+    known: list[int] = field(default_factory=list)
 
     def phase(self, study: Study, wanted: int) -> None:
         self.phases.append((study.name, wanted))
@@ -30,6 +31,12 @@ class Witness:
 
     def finished(self, outcome: Outcome) -> None:
         self.outcomes.append(outcome)
+
+    def progressed(self, number: int, share: float) -> None:
+        self.lines.append(f"{number}: {share:.0%}")
+
+    def reused(self, count: int) -> None:
+        self.known.append(count)
 
     def say(self, line: str) -> None:
         self.lines.append(line)
@@ -48,6 +55,14 @@ def work(driver: Driver) -> list[Job]:
 
 def failed(job: Job, reason: str, *, died: bool = False) -> Outcome:
     return Outcome(job.number, job.pattern, job.seed, reason=reason, lost=died, died=died)
+
+
+def test_what_another_study_knows_is_told_and_not_handed_out(tmp_path: Path) -> None:
+    work(Driver(open_study(f"{tmp_path}/db", tmp_path, "first"), 5, Witness()))
+    witness = Witness()
+    driver = Driver(open_study(f"{tmp_path}/db", tmp_path, "second"), 5, witness)
+    jobs = work(driver)
+    assert sum(witness.known) == driver.study.reused == 5 - len(jobs) > 0
 
 
 def fail(driver: Driver, times: int, reason: str, *, died: bool = False) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, replace
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -71,8 +73,12 @@ def test_a_kept_checkpoint_is_exported_without_training(
     assert proof.max_difference <= proof.tolerance
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
     assert sum(p.numel() for p in model.parameters()) == row.parameters
+    assert model.config.id2label == {0: "negative", 1: "positive"}
     card = (tmp_path / "out" / "README.md").read_text()
     assert f"{row.score:.4f}"[:5] in card
+    assert "| validation set, one fresh seed | " in card
+    assert f"Trained with {row.versions}." in card
+    assert f"torch {version('torch')}" in (row.versions or "")
 
 
 def test_lost_weights_are_trained_again_and_that_is_said_first(
@@ -108,6 +114,14 @@ def test_a_training_that_fails_again_leaves_nothing_behind(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_study_that_trained_nothing_has_nothing_to_export(record: Record, how: How, tmp_path: Path) -> None:
+    replayed = replace(record, facts={**record.facts, "replay": "scores.csv"})
+    with pytest.raises(
+        ExportError, match=r"^study 'tiny' took its scores from scores\.csv and trained no model; search "
+    ):
+        ship(replayed, record.front[0].number, tmp_path / "out", how, print)
+
+
 def test_a_half_pattern_and_a_full_folder_are_refused_before_anything_is_read(
     record: Record, how: How, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,21 +135,43 @@ def test_a_half_pattern_and_a_full_folder_are_refused_before_anything_is_read(
         ship(record, row.number, tmp_path / "full", how, print)
 
 
-@pytest.mark.parametrize("key", ["data", "revision"])
-def test_data_or_a_model_that_changed_since_is_refused_with_both_values(
-    record: Record, how: How, tmp_path: Path, key: str
+def made_for(record: Record, **values: object) -> Record:
+    """The record with another purpose."""
+    purpose = Purpose({**record.purpose.values, **values}, record.purpose.metric, record.purpose.direction)
+    return replace(record, purpose=purpose)
+
+
+@pytest.mark.parametrize(
+    ("key", "what", "fact"), [("data", "data", "data_folder"), ("revision", "model", "model_folder")]
+)
+def test_files_that_changed_since_are_refused_with_their_place_and_both_values(
+    record: Record, how: How, tmp_path: Path, key: str, what: str, fact: str
 ) -> None:
-    here = record.purpose.values[key]
-    then = Purpose({**record.purpose.values, key: "local-0123"}, record.purpose.metric, record.purpose.direction)
-    message = f"{key} has changed since the study was made: local-0123 then, {here} now; put it back first"
-    with pytest.raises(StudyError, match=message):
-        ship(replace(record, purpose=then), record.front[0].number, tmp_path / "out", how, print)
+    row = record.front[0]
+    with pytest.raises(StudyError) as caught:
+        ship(made_for(record, **{key: "local-0123"}), row.number, tmp_path / "out", how, print)
+    made = f"use the versions that made the study ({row.versions}; here is layersearch {version('layersearch')}), "
+    assert str(caught.value) == (
+        f"the {what} in {record.facts[fact]} is not what study 'tiny' was made with: {key} local-0123 there, "
+        f"{record.purpose.values[key]} here; put the old files back, "
+        f"{made if key == 'data' else ''}or search again under a new --study"
+    )
 
 
-def test_a_trial_without_a_score_is_refused(record: Record, how: How, tmp_path: Path) -> None:
-    failed = replace(record.rows[0], number=77, state="FAIL", score=None, parameters=None, reason="the loss is nan")
-    with pytest.raises(StudyError, match=r"trial 77 of 'tiny' is FAIL \(the loss is nan\); take another"):
-        ship(replace(record, rows=(*record.rows, failed)), 77, tmp_path / "out", how, print)
+def test_a_generated_task_that_changed_since_asks_for_the_version_that_made_it(
+    record: Record, how: How, tmp_path: Path
+) -> None:
+    facts = {**record.facts, "data_folder": None}
+    demo = made_for(replace(record, facts=facts), task="demo", data="0123")
+    row, here = record.front[0], re.escape(version("layersearch"))
+    for versions, said in (("layersearch 0.0.7", "layersearch 0.0.7"), (None, "which it does not tell")):
+        message = (
+            r"^the data that task demo gives is not what study 'tiny' was made with: data 0123 there, \w{16} here; "
+            rf"use the versions that made the study \({said}; here is layersearch {here}\), "
+            "or search again under a new --study$"
+        )
+        with pytest.raises(StudyError, match=message):
+            ship(changed(demo, row, versions=versions), row.number, tmp_path / "out", how, print)
 
 
 def test_a_study_of_a_hub_model_asks_for_the_same_revision_of_the_same_name(record: Record) -> None:

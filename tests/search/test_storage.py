@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import exc
 
 from layersearch.errors import StudyError
 from layersearch.search import storage as module
@@ -38,7 +39,7 @@ def test_sqlite_runs_in_wal_mode_and_waits_for_a_minute(tmp_path: Path) -> None:
         }
         synchronous = connection.exec_driver_sql("PRAGMA synchronous").scalar()
     assert read == {"journal_mode": "wal", "busy_timeout": 60_000}
-    assert synchronous == 1  # NORMAL
+    assert synchronous == 2  # FULL: what is told survives a power cut
 
 
 @pytest.mark.parametrize(
@@ -94,7 +95,24 @@ def test_a_locked_database_is_waited_out_and_said_in_a_line(tmp_path: Path, monk
     assert time.monotonic() - began > 2
     assert study.finished() == 1
     assert len(said) == 1
-    assert "waiting for the database" in said[0]
+    assert "waiting for the database, locked or away" in said[0]
+
+
+def test_a_full_disk_is_said_as_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SAY_AFTER", 0.3)
+    said: list[str] = []
+    study = open_study(f"{tmp_path}/db", tmp_path, say=said.append)
+    storage = study._study._storage._backend  # type: ignore[attr-defined]
+    failures = iter(range(4))
+
+    def full(_self: object) -> str:
+        if next(failures, None) is not None:
+            raise exc.OperationalError("INSERT", {}, sqlite3.OperationalError("database or disk is full"))
+        return "done"
+
+    assert module._patient(full)(storage) == "done"
+    assert len(said) == 1
+    assert "waiting for the database (database or disk is full)" in said[0]
 
 
 def test_patience_outlasts_sqlites_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

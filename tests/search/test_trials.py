@@ -12,12 +12,14 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from layersearch.search.trials import (
+    IN_WORDS,
     Direction,
     Row,
     as_record,
     baseline_of,
     confirmed_of,
     front_of,
+    in_words,
     kept_share,
     rows_of,
     tied,
@@ -143,14 +145,35 @@ def test_rows_are_read_from_trials_and_those_without_a_pattern_left_out() -> Non
 
 def test_a_record_has_plain_values_and_empty_ones_where_nothing_is_known() -> None:
     confirmed = confirmed_of([Row(i, "COMPLETE", "0-3", i, score=0.7 + i / 10, parameters=1) for i in range(2)])
-    full = as_record(BASE, BASE, confirmed["0-3"], 200)
+    full = as_record(replace(BASE, checkpoint="files/0"), BASE, confirmed["0-3"], 200, on_front=True)
     assert (full["parameters_share"], full["score_kept"], full["interval_low"]) == (0.5, 1.0, 0.75)
     assert (full["confirmed_mean"], full["confirmed_seeds"]) == (pytest.approx(0.75), 2)
-    bare = as_record(row(1, 0.6), None, None, 200)
+    assert (full["on_front"], full["weights_kept"]) == (True, True)
+    bare = as_record(row(1, 0.6), None, None, 200, on_front=False)
     assert list(bare) == list(full)
+    assert (bare["on_front"], bare["weights_kept"]) == (False, False)
     assert [bare[key] for key in ("interval_low", "score_kept", "confirmed_mean", "confirmed_seeds")] == [
         None,
         None,
         None,
         0,
     ]
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "lost", "words"),
+    [
+        ("FAIL", "the loss is nan", False, "failed (the loss is nan)"),
+        ("FAIL", None, False, "failed (no reason is known)"),
+        ("FAIL", "the driver died while it ran", True, "was stopped and queued again (the driver died while it ran)"),
+        ("PRUNED", "repeat of trial 4", False, "is a repeat of trial 4"),
+        ("RUNNING", None, False, "is running"),
+        ("WAITING", None, False, "waits for its turn"),
+    ],
+)
+def test_the_state_of_a_trial_is_told_in_words(state: str, reason: str | None, lost: bool, words: str) -> None:
+    assert in_words(Row(3, state, "0-2", 0, reason=reason, lost=lost)) == words
+
+
+def test_every_state_of_optuna_has_words() -> None:
+    assert set(IN_WORDS) == {state.name for state in TrialState}

@@ -37,7 +37,7 @@ def _corpus(n: int, regression: bool = False) -> Corpus:
 
 def _task(corpus: Corpus | None = None) -> TextTask:
     read = partial(_corpus, 80) if corpus is None else lambda: corpus
-    return TextTask("toy", "classification", 2, ("accuracy", "f1"), read)
+    return TextTask("toy", "classification", ("no", "yes"), ("accuracy", "f1"), read)
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +172,7 @@ def test_classes_are_scored_by_their_largest_logit() -> None:
 
 
 def test_values_are_scored_as_they_are() -> None:
-    task = TextTask("toy", "regression", 1, ("spearman", "pearson"), partial(_corpus, 80, True))
+    task = TextTask("toy", "regression", (), ("spearman", "pearson"), partial(_corpus, 80, True))
     logits = np.array([[0.0], [1.0], [10.0]], dtype=np.float32)
     assert task.score(logits, np.array([1, 2, 3], dtype=np.float32)) == {
         "spearman": pytest.approx(1.0),

@@ -53,7 +53,7 @@ def test_the_two_recipes_of_sajjad_et_al_are_as_their_code_has_them(name: str, r
 
 
 def test_an_unknown_preset_offers_the_nearest() -> None:
-    message = f"unknown recipe 'glue-readm'; did you mean 'glue-readme'? There are {', '.join(PRESETS)}"
+    message = f"unknown recipe 'glue-readm' (did you mean 'glue-readme'?); allowed: {', '.join(PRESETS)}"
     with pytest.raises(LayersearchError, match=re.escape(message)):
         preset("glue-readm")
 

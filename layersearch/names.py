@@ -1,0 +1,30 @@
+"""A name that nobody knows, as one line: what was given, what comes nearest, what is allowed.
+
+Knows: how alike names are. Does not know: which names there are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+def unknown(kind: str, given: str, allowed: Iterable[str]) -> str:
+    """The text of an error, such as `unknown task 'STS-B' (did you mean 'stsb'?); allowed: cola, sst2, ...`."""
+    names = list(allowed)
+    return f"unknown {kind} {given!r}{nearest(given, names)}; allowed: {', '.join(names)}"
+
+
+def nearest(given: str, allowed: Iterable[str]) -> str:
+    """The ` (did you mean 'stsb'?)` of an error, or nothing where no allowed name comes near.
+
+    Case, hyphens and underscores do not count.
+    """
+    plain = {_plain(name): name for name in allowed}
+    close = get_close_matches(_plain(given), plain, n=1, cutoff=0.5)
+    return f" (did you mean {plain[close[0]]!r}?)" if close else ""
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_]", "", name.lower())

@@ -1,0 +1,85 @@
+"""Trials as a table: one line each, as many columns as the terminal has room for.
+
+Knows: rich's tables, the rows of a study. Does not know: where rows come from, what is printed around the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from rich.table import Table
+
+from layersearch.pattern import Pattern
+from layersearch.search.trials import Confirmed, Row, kept_share, tied
+
+WIDE = 200  # letters a line where no terminal cuts it
+DISPENSABLE = ("training s", "layers", "95 % interval", "share")  # columns a narrow terminal does without, in order
+
+
+def front_table(
+    front: Sequence[Row],
+    baseline: Row | None,
+    num_layers: int,
+    unchanged_parameters: int,
+    confirmed: dict[str, Confirmed],
+    metric: str = "score",
+    width: int = WIDE,
+    marked: Collection[int] = (),
+) -> Table:
+    """The front, largest first, with its scores relative to `baseline` and its confirmation where there is one.
+
+    `marked` are the numbers of the front where `front` holds other trials too. On a terminal of fewer letters than
+    `width` needs, the columns of `DISPENSABLE` go first.
+    """
+    rows = [_cells(row, baseline, num_layers, unchanged_parameters, confirmed, metric) for row in front]
+    if marked:
+        rows = [{**cells, "front": "*" if row.number in marked else ""} for row, cells in zip(front, rows, strict=True)]
+    titles = _fitting(rows, width)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in titles:
+        text = title in ("trial", "layers", "pattern")
+        table.add_column(title, justify="left" if text else "right", no_wrap=title != "pattern")
+    for row in rows:
+        table.add_row(*(row[title] for title in titles))
+    return table
+
+
+def _fitting(rows: list[dict[str, str]], width: int) -> list[str]:
+    """The columns of `rows` that stand side by side in `width` letters, two between them."""
+    titles = list(rows[0]) if rows else []
+    for title in DISPENSABLE:
+        needed = sum(max(len(t), *(len(row[t]) for row in rows)) + 2 for t in titles) - 2
+        if needed > width:
+            titles.remove(title)
+    return titles
+
+
+def _cells(
+    row: Row,
+    baseline: Row | None,
+    num_layers: int,
+    unchanged_parameters: int,
+    confirmed: dict[str, Confirmed],
+    metric: str,
+) -> dict[str, str]:
+    kept = kept_share(row, baseline)
+    mark = " =" if baseline is not None and row.number != baseline.number and tied(row, baseline) else ""
+    cells = {
+        "trial": str(row.number),
+        "layers": Pattern.parse(row.pattern).diagram(num_layers),
+        "pattern": row.pattern,
+        "parameters": f"{row.parameters:,}",
+        "share": f"{(row.parameters or 0) / unchanged_parameters:.1%}",
+        metric: f"{row.score:.4f}{mark}",
+        "95 % interval": f"{row.interval[0]:.4f}-{row.interval[1]:.4f}" if row.interval else "",
+        "kept": "" if kept is None else f"{kept:.1%}",
+        "training s": "" if row.train_seconds is None else f"{row.train_seconds:.0f}",
+    }
+    return {**cells, "confirmed": _confirmed_cell(confirmed.get(row.pattern))} if confirmed else cells
+
+
+def _confirmed_cell(found: Confirmed | None) -> str:
+    if found is None:
+        return ""
+    spread = "" if found.spread is None else f" ± {found.spread:.4f}"
+    return f"{found.mean:.4f}{spread} ({len(found.seeds)})"

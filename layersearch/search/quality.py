@@ -1,0 +1,106 @@
+"""How good a set of candidates is: hypervolume over error and size, its course, its regret, and when it stands still.
+
+Knows: points (error, share of layer parameters kept), both better when smaller. Does not know: where scores come from,
+what was spent on them, samplers, studies.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from statistics import median
+
+from layersearch.pattern import Block, Pattern
+from layersearch.search.trials import Direction, Row
+
+Point = tuple[float, float]
+
+WINDOW = 16  # trials without growth after which a search stands still
+_THIRDS = {"both": 3, "attention": 1, "ffn": 2}
+_HALF_WIDTH = 1.96  # standard errors on either side in a 95 % interval
+
+
+def thirds(blocks: Iterable[Block]) -> int:
+    """Layer parameters in thirds of a layer: one for an attention half, two for an FFN half.
+
+    So it is wherever the FFN is four times as wide as the model (4 h² weights against 8 h²): in every BERT, RoBERTa,
+    DistilBERT and ELECTRA of the usual make, biases and norms apart. For whole layers it is exact.
+    """
+    return sum(_THIRDS[block.halves] for block in blocks)
+
+
+def layer_share(pattern: Pattern, num_layers: int) -> float:
+    """The share of the unchanged model's layer parameters that `pattern` keeps; above 1 if it repeats layers."""
+    return thirds(pattern.blocks) / (3 * num_layers)
+
+
+def error_of(score: float, direction: Direction) -> float:
+    """1 - score where more is better, else the score itself."""
+    return 1.0 - score if direction == "maximize" else score
+
+
+def point_of(row: Row, direction: Direction, num_layers: int) -> Point:
+    """(error, share) of a complete row."""
+    assert row.score is not None
+    return error_of(row.score, direction), layer_share(Pattern.parse(row.pattern), num_layers)
+
+
+def hypervolume(points: Iterable[Point], reference: Point) -> float:
+    """The area between `points` and `reference` that at least one point beats in both coordinates.
+
+    `reference` is the error of a constant answer and the share 1 (Klein et al. 2024, arXiv 2405.02267, compare searches
+    of sub-networks so). Points that do not beat it in both add nothing.
+    """
+    area, lowest = 0.0, reference[0]
+    for share, error in sorted((share, error) for error, share in points):
+        if share >= reference[1]:
+            break
+        if error < lowest:
+            area += (reference[1] - share) * (lowest - error)
+            lowest = error
+    return area
+
+
+def growth(points: Sequence[Point], reference: Point) -> list[float]:
+    """The hypervolume after the first point, the first two, ..., all."""
+    return [hypervolume(points[: number + 1], reference) for number in range(len(points))]
+
+
+def regret(volumes: Iterable[float], best: float) -> list[float]:
+    """The part of the hypervolume `best` that each of `volumes` leaves out: 0 is nothing, 1 all of it."""
+    return [1.0 - volume / best for volume in volumes]
+
+
+def at_costs(costs: Sequence[float], values: Sequence[float], wanted: Iterable[float]) -> list[float]:
+    """What had been reached when each of `wanted` was spent: `values[i]` is there from `costs[i]` (rising) on, 0 before.
+
+    So a result counts only when it is paid for in full.
+    """
+    return [values[index - 1] if (index := bisect_right(costs, spent)) else 0.0 for spent in wanted]
+
+
+def noise_of(rows: Iterable[Row]) -> float:
+    """The standard error of a score on its split: the median over the rows' intervals, 0 where none has any."""
+    widths = [row.interval[1] - row.interval[0] for row in rows if row.interval is not None and row.done]
+    return median(widths) / (2 * _HALF_WIDTH) if widths else 0.0
+
+
+def stands_still(points: Sequence[Point], noise: float, window: int = WINDOW) -> bool:
+    """Whether the last `window` points added no more hypervolume than noise could.
+
+    Noise of one standard error on every score moves the front by `noise` over the shares that it spans: growth up to
+    that area is luck. The reference is the worst point, so that the answer needs no constant's error. False until there
+    are `window` points more than the first.
+    """
+    if len(points) <= window:
+        return False
+    reference = (max(error for error, _ in points), max(1.0, *(share for _, share in points)))
+    grown = hypervolume(points, reference) - hypervolume(points[:-window], reference)
+    span = reference[1] - min(share for _, share in points)
+    return grown <= noise * span
+
+
+def plateau(rows: Iterable[Row], direction: Direction, num_layers: int, window: int = WINDOW) -> bool:
+    """Whether the front of a study, given as its rows by trial number, stands still (`--until-plateau`)."""
+    done = [row for row in rows if row.done]
+    return stands_still([point_of(row, direction, num_layers) for row in done], noise_of(done), window)

@@ -1,0 +1,99 @@
+"""Train a super-network, so that every pattern of a space owns good weights, and score patterns by forward passes.
+
+Knows: the super-network, how patterns are drawn for it, losses. Does not know: which patterns are worth it, studies.
+Warm: it goes on from the fine-tuned unchanged model; each step trains the full model on the labels and drawn patterns
+on the labels and the full model's own answers (the sandwich rule with in-place distillation: Yu and Huang, arXiv
+1903.05134; Klein et al., arXiv 2405.02267). Cold, from the pre-trained model, it collapsed (DESIGN.md section 6).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from layersearch.models.supernet import SuperNetwork
+from layersearch.pattern import Pattern
+from layersearch.tasks.task import Encoded
+from layersearch.training.batches import collate, scoring_order
+from layersearch.training.finetune import (
+    SCORING_BATCH,
+    Batch,
+    Heartbeat,
+    Kind,
+    distance,
+    label_loss,
+    optimise,
+    pad_of,
+)
+from layersearch.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+TAUGHT = 0.7  # weight of the full model's answers in a drawn pattern's loss; the rest is the labels
+
+Draw = Callable[[random.Random], Pattern]
+
+
+def train_super(
+    model: PreTrainedModel,
+    kind: Kind,
+    recipe: Recipe,
+    train: Encoded,
+    draw: Draw,
+    heartbeat: Heartbeat = lambda _: None,
+    *,
+    drawn_a_step: int = 1,
+) -> float:
+    """Train the fine-tuned `model` in place as a super-network whose sub-networks are what `draw` gives.
+
+    Returns the mean loss of the last steps (full model and drawn patterns together); raises TrainingError when it is
+    not finite.
+    """
+    net = SuperNetwork(model)
+    chosen = random.Random(recipe.seed)
+
+    def backward(batch: Batch) -> torch.Tensor:
+        full = model(**batch.inputs).logits
+        loss = label_loss(full, batch.labels, kind)
+        loss.backward()  # type: ignore[no-untyped-call]
+        told, total = full.detach().float(), loss.detach()
+        for _ in range(drawn_a_step):
+            with net.running(draw(chosen)) as part:
+                logits = part(**batch.inputs).logits
+            loss = (1 - TAUGHT) * label_loss(logits, batch.labels, kind) + TAUGHT * distance(logits, told, kind)
+            loss.backward()  # type: ignore[no-untyped-call]
+            total = total + loss.detach()
+        return total
+
+    return optimise(model, recipe, train, backward, heartbeat)
+
+
+def predict_many(
+    model: PreTrainedModel,
+    patterns: Iterable[Pattern],
+    encoded: Encoded,
+    precision: Literal["bf16", "fp32"],
+    heartbeat: Heartbeat = lambda _: None,
+) -> dict[Pattern, NDArray[np.float32]]:
+    """Logits float32 [n, num_labels] of every pattern over shared weights, in the order of `encoded`."""
+    import torch
+
+    model.eval()  # type: ignore[no-untyped-call]
+    net = SuperNetwork(model)
+    wanted = list(dict.fromkeys(patterns))
+    shape = (len(encoded), int(model.config.num_labels or 1))
+    logits = {pattern: np.empty(shape, dtype=np.float32) for pattern in wanted}
+    order = scoring_order(encoded.lengths, SCORING_BATCH)
+    with torch.inference_mode(), torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+        for done, indices in enumerate(order, 1):
+            inputs = collate(encoded, indices, model.device, pad_of(model))
+            for pattern, answer in net.logits(wanted, inputs):
+                logits[pattern][indices] = answer.cpu().numpy()
+            heartbeat(done / len(order))
+    return logits

@@ -1,0 +1,31 @@
+"""The line about an unknown name: what was given, what comes nearest, what is allowed.
+
+Knows: spellings. Does not know: which names the program has.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from layersearch.names import unknown
+
+ALLOWED = ("stsb", "run-glue-defaults", "NSGAIISampler")
+
+
+@pytest.mark.parametrize(
+    ("given", "near"),
+    [
+        ("stbs", "stsb"),
+        ("STS-B", "stsb"),
+        ("RUN_GLUE_DEFAULT", "run-glue-defaults"),
+        ("nsgaisampler", "NSGAIISampler"),
+    ],
+)
+def test_the_nearest_name_is_offered_whatever_its_case_and_hyphens(given: str, near: str) -> None:
+    line = unknown("thing", given, ALLOWED)
+    assert line == f"unknown thing {given!r} (did you mean {near!r}?); allowed: {', '.join(ALLOWED)}"
+
+
+@pytest.mark.parametrize("given", ["", "xyz", "tokens"])
+def test_where_none_comes_near_none_is_offered(given: str) -> None:
+    assert unknown("thing", given, ALLOWED) == f"unknown thing {given!r}; allowed: {', '.join(ALLOWED)}"

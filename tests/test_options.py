@@ -1,0 +1,97 @@
+"""The shared options: each default stands once, a command gets what it asks for, wrong words are one line.
+
+Knows: signatures, the values they make, and what is said about a word. Does not know: what the commands do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from inspect import Parameter, signature
+from pathlib import Path
+
+import pytest
+
+from layersearch import cli
+from layersearch.errors import LayersearchError
+from layersearch.options import Seed, asked, placed, spelled_out
+from layersearch.search.question import How, What
+from layersearch.tasks import TASKS
+from layersearch.training.recipe import PRESETS, Recipe, preset
+from tests.conftest import Said, call
+
+
+def test_without_options_the_answers_are_those_of_the_values_themselves() -> None:
+    what = asked("m", "sst2")
+    assert what == What("m", "sst2")
+    assert placed(what) == How("m-sst2-layers")
+    assert placed(what, study="mine") == How("mine")
+
+
+def test_each_option_arrives_in_its_own_field() -> None:
+    recipe = Recipe(0.5, 3, 2.0, 0.25, 0.125, Recipe.max_grad_norm, 9, 7, "bf16")
+    expected = What("m", "t", Path("d"), "s", recipe, "R", 0.5, "v")
+    assert asked("m", "t", Path("d"), "s", "default", 0.5, 3, 2.0, 0.25, 0.125, 9, "bf16", 7, "R", 0.5, "v") == expected
+    assert placed(expected, "n", "db", Path("f"), 2, "cpu", "ray", 5.0) == How("n", "db", Path("f"), 2, "cpu", "ray", 5)
+
+
+def test_every_field_of_how_has_an_option() -> None:
+    assert len(signature(placed).parameters) - 1 == len(fields(How))
+
+
+def test_a_recipe_is_taken_by_name_and_changed_by_what_is_given() -> None:
+    assert asked("m", "t", recipe="demo", epochs=7.0).recipe == preset("demo").with_(epochs=7.0)
+    with pytest.raises(LayersearchError, match="unknown recipe 'dmo'"):
+        asked("m", "t", recipe="dmo")
+
+
+def test_a_command_gets_the_values_it_asks_for_in_place_of_their_options() -> None:
+    got: list[tuple[What, How, int]] = []
+
+    @spelled_out
+    def command(*, what: What, extra: Seed = 5, how: How) -> None:
+        """Says something."""
+        got.append((what, how, extra))
+
+    options = signature(command).parameters
+    own = list(signature(asked).parameters)
+    assert list(options) == [*own, "extra", *[name for name in signature(placed).parameters if name != "what"]]
+    assert [name for name, option in options.items() if option.default is Parameter.empty] == ["model", "task"]
+    assert command.__doc__ == "Says something."
+    given = {name: option.default for name, option in options.items()} | {"model": "m", "task": "t", "workers": 2}
+    command(**given)
+    assert got == [(What("m", "t"), How("m-t-layers", workers=2), 5)]
+
+
+def test_the_help_names_every_task_and_recipe() -> None:
+    text = call("run", "--help").out
+    for name in (*TASKS, *PRESETS):
+        assert name in text.split("--sampler")[0], name
+
+
+def test_plan_takes_every_word_of_run() -> None:
+    run, plan = (set(signature(command).parameters) for command in (cli.run, cli.plan))
+    assert plan - run == {"limit", "as_json", "as_csv"}
+    assert run < plan
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ("run", "missing option '--model'. See `layersearch run --help`"),
+        ("plan --model m", "missing option '--task'. See `layersearch plan --help`"),
+        ("frnt", "no such command 'frnt'. Did you mean 'front'? See `layersearch --help`"),
+        ("fly", "no such command 'fly'. See `layersearch --help`"),
+        ("--frob", "unknown option '--frob'. See `layersearch --help`"),
+        ("run --trails 3", "unknown option '--trails' (did you mean '--trials'?). See `layersearch run --help`"),
+        ("front --frob", "unknown option '--frob'. See `layersearch front --help`"),
+        ("front a b", "got unexpected extra argument(s) (b). See `layersearch front --help`"),
+        ("run --model", "option '--model' requires an argument"),
+        ("run --model m --task t --trials 0", "--trials 0 is not possible; allowed: greater than or equal to 1"),
+        ("plan --model m --task t --trials many", "--trials many is not possible; allowed: a valid integer"),
+        ("run --model m --task t --lr fast", "--lr fast is not possible; allowed: a valid number"),
+        ("run --model m --task t --workers -1", "--workers -1 is not possible; allowed: greater than or equal to 0"),
+        ("dashboard --port 70000", "--port 70000 is not possible; allowed: less than or equal to 65535"),
+    ],
+)
+def test_words_that_a_command_does_not_take_are_one_line_and_exit_2(words: str, line: str) -> None:
+    assert call(*words.split()) == Said(2, "", f"error: {line}\n")
