@@ -25,6 +25,7 @@ _TOKEN = re.compile(r"(?P<first>\d{1,9})(?:-(?P<last>\d{1,9})|(?P<half>[af]))?",
 _HALF_OF_LETTER: dict[str, Halves] = {"a": "attention", "f": "ffn"}
 _LETTER_OF_HALF: dict[Halves, str] = {"both": "", "attention": "a", "ffn": "f"}
 _GLYPH: dict[Halves, str] = {"both": "█", "attention": "▀", "ffn": "▄"}
+_THIRDS: dict[Halves, int] = {"both": 3, "attention": 1, "ffn": 2}
 
 
 @dataclass(frozen=True, order=True)
@@ -184,3 +185,12 @@ def _runs(blocks: tuple[Block, ...]) -> Iterator[list[Block]]:
 
 def _write(run: list[Block]) -> str:
     return str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}"
+
+
+def thirds(blocks: Iterable[Block]) -> int:
+    """Layer parameters in thirds of a layer: one for an attention half, two for an FFN half.
+
+    So it is wherever the FFN is four times as wide as the model (4 h² weights against 8 h²): in every BERT, RoBERTa,
+    DistilBERT and ELECTRA of the usual make, biases and norms apart. For whole layers it is exact.
+    """
+    return sum(_THIRDS[block.halves] for block in blocks)

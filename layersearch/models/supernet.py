@@ -136,6 +136,17 @@ class _Node:
     pattern: Pattern | None = None
 
 
+def blocks_run(patterns: Iterable[Pattern]) -> list[Block]:
+    """The blocks that `SuperNetwork.logits` runs for a batch: one a distinct beginning."""
+    waiting = [_trie(patterns)]
+    found: list[Block] = []
+    while waiting:
+        node = waiting.pop()
+        found += node.children
+        waiting += node.children.values()
+    return found
+
+
 def _trie(patterns: Iterable[Pattern]) -> _Node:
     root = _Node()
     for pattern in patterns:

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Protocol
 
 from layersearch.errors import TrainingError
+from layersearch.search.one_shot import OneShot
 from layersearch.search.study import Study
 from layersearch.search.trials import Row
 from layersearch.training.evaluator import Job, Outcome
 
 FAILURES_BEFORE_STOP = 5  # and more than half of the trials (the circuit breaker of Ax)
+MOST_CANDIDATES = 12  # fine-tuned after a super-network unless the user says how many
 SAME_FAILURES_AT_START = 3  # the first so many trials failed alike: the set-up is wrong, not the candidates
 
 
@@ -44,12 +46,15 @@ class Driver:
     """Hands out jobs and takes outcomes until the search holds `trials` complete trials and its front is confirmed.
 
     `open_confirmation` opens the study of the confirmation with the front and the unchanged model queued, or is None.
+    With `one_shot`, super-networks come first and say which candidates follow; `trials` may then be None: as many as
+    the front of the shared scores holds, and the unchanged model.
     """
 
     study: Study
-    trials: int
+    trials: int | None
     watcher: Watcher
     open_confirmation: Callable[[], Study] | None = None
+    one_shot: OneShot | None = None
     stopping: bool = False
     _wanted: int = 0
     _running: dict[int, Job] = field(default_factory=dict)
@@ -59,7 +64,7 @@ class Driver:
     _reused: int = 0
 
     def __post_init__(self) -> None:
-        self._wanted = self.trials
+        self._wanted = self._trials_to_do()
         self.watcher.phase(self.study, self._wanted)
 
     @property
@@ -79,14 +84,15 @@ class Driver:
         self._break_circuit()
         if self._complete() and not self._running and self.open_confirmation is not None:
             self._confirm()
-        if self._complete() or self.study.finished() + len(self._running) >= self._wanted:
+        if self._complete() or self.study.finished() + sum(number >= 0 for number in self._running) >= self._wanted:
             return None
-        job = self.study.ask(self._wanted)
+        job = self.one_shot.ask(self.study, self._wanted) if self.one_shot else self.study.ask(self._wanted)
         self._tell_reused()
         if job is None:
             self._exhausted = True
             return None
-        job = replace(job, checkpoint=str(self._checkpoint(job)) if self._keeps else None, front=self._points())
+        if job.checkpoint is None and self._keeps:
+            job = replace(job, checkpoint=str(self._checkpoint(job)), front=self._points())
         self._running[job.number] = job
         self.watcher.started(job)
         return job
@@ -99,15 +105,35 @@ class Driver:
     def finish(self, outcome: Outcome) -> None:
         """Take an outcome: tell the study, keep the checkpoints of the front, show it."""
         self._running.pop(outcome.number, None)
+        self._exhausted = False
+        if self.one_shot is not None and outcome.number < 0:
+            self._take_super_network(outcome, self.one_shot)
+            return
         self.study.tell(outcome)
         self._write_trace(outcome)
         if outcome.score is None and (outcome.died or not outcome.lost):
             self._failures.append(outcome.reason or "")
         self._succeeded += outcome.score is not None
-        self._exhausted = False
         if self._keeps:
             self._drop_beaten_checkpoints()
         self.watcher.finished(outcome)
+
+    def _take_super_network(self, outcome: Outcome, one_shot: OneShot) -> None:
+        self._write_trace(outcome)
+        one_shot.tell(outcome)
+        if outcome.shared and self._keeps:
+            self.watcher.say(
+                f"the super-network is trained and scored {len(outcome.shared)} patterns, for the work of "
+                f"{outcome.work:.2f} fine-tunings of the unchanged model"
+            )
+            self._wanted = self._trials_to_do()
+            self.watcher.phase(self.study, self._wanted)
+
+    def _trials_to_do(self) -> int:
+        if self.trials is not None:
+            return self.trials
+        assert self.one_shot is not None
+        return 1 + min(len(self.one_shot.front()), MOST_CANDIDATES)
 
     def abandon(self, reason: str) -> None:
         """Every job that is out comes to nothing and is queued again."""

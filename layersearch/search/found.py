@@ -9,6 +9,7 @@ import warnings
 from typing import Literal
 
 import optuna
+from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
 from layersearch.errors import StudyError
@@ -23,7 +24,7 @@ def holder_of(storage: PatientStorage, name: str) -> str:
     return str(attrs.get("driver", "unknown"))
 
 
-def create_or_load(storage: PatientStorage, name: str, purpose: Purpose) -> optuna.Study:
+def create_or_load(storage: BaseStorage, name: str, purpose: Purpose) -> optuna.Study:
     """The study called `name`, made if new; raises StudyError naming every key in which the stored purpose differs."""
     directions: list[Literal["maximize", "minimize"]] = [purpose.direction, "minimize"]
     names = [found.study_name for found in storage.get_all_studies()]

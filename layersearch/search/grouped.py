@@ -25,7 +25,8 @@ class GroupedStorage(RDBStorage):
     leaves no trial with half of its parameters.
     """
 
-    _held: dict[int, tuple[list[Values], dict[str, Values]]] | None = None  # trial id: rows of parameters, of attributes
+    # by trial id: rows of parameters, and rows of attributes by name
+    _held: dict[int, tuple[list[Values], dict[str, Values]]] | None = None
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -42,10 +43,8 @@ class GroupedStorage(RDBStorage):
     def write_trial(self, trial_id: int, params: list[Values], attrs: dict[str, Values]) -> None:
         """Insert rows of parameters and replace attributes by name, all or nothing. The trial must be unfinished."""
         with self.engine.begin() as connection:
-            state = connection.scalar(
-                sqlalchemy.select(models.TrialModel.state).where(models.TrialModel.trial_id == trial_id)
-            )
-            self.check_trial_is_updatable(trial_id, state)
+            its_state = sqlalchemy.select(models.TrialModel.state).where(models.TrialModel.trial_id == trial_id)
+            self.check_trial_is_updatable(trial_id, connection.execute(its_state).scalar_one())
             if params:
                 connection.execute(sqlalchemy.insert(models.TrialParamModel), params)
             if attrs:

@@ -20,7 +20,7 @@ class Ledger:
     def __init__(self, study: optuna.Study, direction: Direction) -> None:
         self._study = study
         self._direction = direction
-        self._settled: dict[int, Row] = {}
+        self._settled: dict[int, list[Row]] = {}
         self.changed()
 
     def changed(self) -> None:
@@ -52,10 +52,14 @@ class Ledger:
     def _read(self) -> list[FrozenTrial]:
         if self._trials is None:
             self._trials = self._study.get_trials(deepcopy=False)
-            fresh = [trial for trial in self._trials if trial.number not in self._settled]
-            rows = dict(self._settled)
-            for row in rows_of(fresh):
-                rows[row.number] = row
-            self._settled |= {t.number: rows[t.number] for t in fresh if t.state.is_finished() and t.number in rows}
-            self._rows = [rows[number] for number in sorted(rows)]
+            self._rows = [row for trial in self._trials for row in self._row_of(trial)]
         return self._trials
+
+    def _row_of(self, trial: FrozenTrial) -> list[Row]:
+        """The trial's row, none if it has no pattern."""
+        if trial.number not in self._settled:
+            rows = rows_of([trial])
+            if not trial.state.is_finished():
+                return rows
+            self._settled[trial.number] = rows
+        return self._settled[trial.number]

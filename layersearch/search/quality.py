@@ -10,23 +10,13 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from statistics import median
 
-from layersearch.pattern import Block, Pattern
+from layersearch.pattern import Pattern, thirds
 from layersearch.search.trials import Direction, Row
 
 Point = tuple[float, float]
 
 WINDOW = 16  # trials without growth after which a search stands still
-_THIRDS = {"both": 3, "attention": 1, "ffn": 2}
 _HALF_WIDTH = 1.96  # standard errors on either side in a 95 % interval
-
-
-def thirds(blocks: Iterable[Block]) -> int:
-    """Layer parameters in thirds of a layer: one for an attention half, two for an FFN half.
-
-    So it is wherever the FFN is four times as wide as the model (4 h² weights against 8 h²): in every BERT, RoBERTa,
-    DistilBERT and ELECTRA of the usual make, biases and norms apart. For whole layers it is exact.
-    """
-    return sum(_THIRDS[block.halves] for block in blocks)
 
 
 def layer_share(pattern: Pattern, num_layers: int) -> float:
@@ -72,7 +62,7 @@ def regret(volumes: Iterable[float], best: float) -> list[float]:
 
 
 def at_costs(costs: Sequence[float], values: Sequence[float], wanted: Iterable[float]) -> list[float]:
-    """What had been reached when each of `wanted` was spent: `values[i]` is there from `costs[i]` (rising) on, 0 before.
+    """What had been reached when each of `wanted` was spent: `values[i]` from `costs[i]` (rising) on, 0 before.
 
     So a result counts only when it is paid for in full.
     """

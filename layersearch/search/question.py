@@ -138,12 +138,12 @@ def prepare(what: What, space: SearchSpace | None = None) -> Prepared:
     from layersearch.models.base import load_config
     from layersearch.models.costs import count_parts
     from layersearch.search.purpose import Purpose
-    from layersearch.search.samplers import make_sampler
+    from layersearch.search.samplers import check_sampler
     from layersearch.search_space import load as load_space
     from layersearch.tasks import load_task
 
     space = space or load_space(what.space)
-    make_sampler(what.sampler, what.recipe.seed)
+    check_sampler(what.sampler)
     task = load_task(what.task, what.data)
     if not 0 < what.holdout < 1:
         raise LayersearchError(f"--holdout {what.holdout} is not a share between 0 and 1; 0.15 is usual")

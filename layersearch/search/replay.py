@@ -13,7 +13,7 @@ from typing import Any
 from layersearch.errors import SpaceError
 from layersearch.pattern import Pattern
 from layersearch.search.purpose import Purpose
-from layersearch.search.samplers import make_sampler
+from layersearch.search.samplers import check_sampler
 from layersearch.search.scores import Table
 from layersearch.search_space import SearchSpace
 from layersearch.search_space import load as load_space
@@ -64,7 +64,7 @@ class Replay:
 
 
 def replay_of(table: Table, space_name: str, sampler: str, seed: int) -> Replay:
-    """The search of a space (a shipped name or a TOML file) as far as `table` reaches. Raises SpaceError, StudyError."""
+    """The search of a space (a shipped name or a TOML file) as far as `table` reaches. Raises SpaceError."""
     layers = table.num_layers
     space = load_space(space_name)
     within = space.within(map(Pattern.parse, table.known), layers)
@@ -73,6 +73,6 @@ def replay_of(table: Table, space_name: str, sampler: str, seed: int) -> Replay:
             f"{table.name} has {within.size(layers)} patterns of the space {space_name} and {len(table.known)} in all; "
             "name a space that holds more of them"
         )
-    make_sampler(sampler, seed)
+    check_sampler(sampler)
     values = {"replay": table.fingerprint, "space": space.canonical(), "sampler": sampler, "seed": seed}
     return Replay(table, within, space_name, sampler, seed, Purpose(values, table.metric, table.direction))

@@ -1,6 +1,6 @@
-"""Optuna's samplers by name, seeded.
+"""Samplers by name, seeded: Optuna's own, and the one that knows patterns.
 
-Knows: which of them fit a search over categories with two objectives. Does not know: spaces, studies.
+Knows: which of them fit a search over categories with two objectives. Does not know: studies, what a pattern is.
 """
 
 from __future__ import annotations
@@ -12,20 +12,30 @@ import optuna
 
 from layersearch.errors import StudyError
 from layersearch.names import unknown
+from layersearch.search.sampler_pattern import PatternSampler
+from layersearch.search_space import SearchSpace
 
 # These need arguments of their own, or (CMA-ES) unpickle what they find in the database and know no categories.
 _UNFIT = {"BaseSampler", "BaseGASampler", "GridSampler", "PartialFixedSampler", "CmaEsSampler"}
 POPULATION = 10  # of NSGA-II and NSGA-III
+OURS = "PatternSampler"
 
 
-def make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
-    """Any sampler of `optuna.samplers` by its class name, seeded; raises StudyError for another name.
-
-    NSGA-II gets a population of 10 (Klein et al.): with Optuna's 50 a search of 50 trials is a random one.
-    """
+def check_sampler(name: str) -> None:
+    """Raise StudyError unless `name` is PatternSampler or a sampler of `optuna.samplers` that fits."""
     known = sorted(n for n in optuna.samplers.__all__ if n.endswith("Sampler") and n not in _UNFIT)
-    if name not in known:
-        raise StudyError(unknown("sampler", name, known))
+    if name not in (OURS, *known):
+        raise StudyError(unknown("sampler", name, (OURS, *known)))
+
+
+def make_sampler(name: str, seed: int, space: SearchSpace | None, num_layers: int) -> optuna.samplers.BaseSampler:
+    """The sampler called `name`, seeded; raises StudyError like `check_sampler`.
+
+    NSGA-II and NSGA-III get a population of 10 (Klein et al.): with Optuna's 50 a search of 50 trials is a random one.
+    """
+    check_sampler(name)
+    if name == OURS and space is not None:
+        return PatternSampler(space, num_layers, seed)
     kwargs: dict[str, Any] = {} if name == "BruteForceSampler" else {"seed": seed}
     if name in ("NSGAIISampler", "NSGAIIISampler"):
         kwargs["population_size"] = POPULATION

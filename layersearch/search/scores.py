@@ -16,8 +16,7 @@ from statistics import fmean
 
 from layersearch.errors import DataError, PatternError
 from layersearch.names import unknown
-from layersearch.pattern import Pattern
-from layersearch.search.quality import thirds
+from layersearch.pattern import Pattern, thirds
 from layersearch.search.trials import Direction
 
 PATTERN_COLUMNS = ("pattern", "kept_layers", "dropped_layers")
@@ -35,7 +34,7 @@ class Known:
 class Table:
     """Known scores by pattern text, of a model with `num_layers` layers; `unchanged` are that model's parameters.
 
-    Where the file has no column `parameters`, both are counted in thirds of a layer (see `quality.thirds`). `metric` is
+    Where the file has no column `parameters`, both are counted in thirds of a layer (see `pattern.thirds`). `metric` is
     the score's column; `fingerprint` tells the file, the column and the chosen rows from others.
     """
 

@@ -19,6 +19,7 @@ from layersearch.search.found import create_or_load, known_elsewhere
 from layersearch.search.ledger import Ledger
 from layersearch.search.outbox import Outbox
 from layersearch.search.purpose import Purpose
+from layersearch.search.remembered import Remembered
 from layersearch.search.samplers import make_sampler
 from layersearch.search.storage import Lease, PatientStorage
 from layersearch.search.trials import Row, attributes_of, counts_against
@@ -63,11 +64,11 @@ class Study:
         self._seed = seed
         self._strategies = named_patterns(num_layers)
         self._outbox = Outbox(folder / "outbox")
-        self._study = create_or_load(storage, name, purpose)
+        self._study = create_or_load(Remembered(storage) if lease.alone else storage, name, purpose)
         self._ledger = Ledger(self._study, purpose.direction)
         # A continued study must not draw again what its first part drew, and the same course must be repeatable.
         stream = seed + len(self._study.get_trials(deepcopy=False)) + (0 if lease.alone else os.getpid())
-        self._study.sampler = make_sampler(sampler, stream)
+        self._study.sampler = make_sampler(sampler, stream, space, num_layers)
         self._random = random.Random(stream)
         self._elsewhere = known_elsewhere(storage, name, purpose)
 

@@ -8,20 +8,23 @@ and all that needs it is imported by the evaluation only.
 from __future__ import annotations
 
 import json
+import random
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
 from layersearch.errors import LayersearchError, StoppedError
-from layersearch.pattern import Pattern
+from layersearch.pattern import Pattern, thirds
 from layersearch.tasks.task import Encoded, Task
-from layersearch.training.finetune import Heartbeat, evaluate
-from layersearch.training.recipe import Recipe
+from layersearch.training.finetune import Heartbeat, Teacher, evaluate, predict, resolve_precision
+from layersearch.training.recipe import OneShot, Recipe
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -38,6 +41,10 @@ class Job:
     `number` is the Optuna trial's, `scored_on` the split that scores it. `checkpoint` is the folder for its weights
     (None keeps none); they are written only if no point of `front` (score as a number to maximise, parameters) is
     at least as good in both.
+
+    `start` is the folder of a super-network: the candidate takes its weights from there and is taught by its answers.
+    A job with `patterns` is no candidate: it trains the super-network into `checkpoint`, unless it is there, out of the
+    fine-tuned unchanged model in `start`, and scores the patterns over its weights.
     """
 
     number: int
@@ -46,6 +53,8 @@ class Job:
     scored_on: Split = "search"
     checkpoint: str | None = None
     front: tuple[tuple[float, int], ...] = ()
+    start: str | None = None
+    patterns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -53,8 +62,9 @@ class Outcome:
     """What became of a job: `score` and all that belongs to it, or the `reason` (one line) why there is none.
 
     `lost` says that the candidate itself is not to blame (a stop was asked for, or its process died: `died`) and may be
-    tried again; `note` is a remark that the user should see. `versions` names the libraries that trained and scored,
-    `ray_trial` the trial of Ray Tune that it was.
+    tried again; `shared` holds the scores by pattern of a job that had `patterns`; `work` is what was run for the job
+    in fine-tunings of the unchanged model (layers x examples, a backward pass counted twice); `note` is a remark that
+    the user should see; `versions` names the libraries, `ray_trial` the trial of Ray Tune.
     Times are wall-clock seconds; `seconds` is all of the trial, from the job's start in the worker to its outcome.
     """
 
@@ -70,6 +80,8 @@ class Outcome:
     score_seconds: float = 0.0
     seconds: float = 0.0
     examples: int = 0
+    work: float = 0.0
+    shared: Mapping[str, float] = field(default_factory=dict)
     precision: str | None = None
     versions: str | None = None
     ray_trial: str | None = None
@@ -94,13 +106,17 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Evaluator:
-    """Everything a worker needs to turn jobs into outcomes; `data` holds "train" and the splits that may score."""
+    """Everything a worker needs to turn jobs into outcomes; `data` holds "train" and the splits that may score.
+
+    `one_shot` says how jobs with `start` or `patterns` are done.
+    """
 
     base: BaseModel
     task: Task
     recipe: Recipe
     data: Mapping[str, Encoded]
     device: str = "cpu"
+    one_shot: OneShot = field(default_factory=OneShot)
 
     def __call__(self, job: Job, heartbeat: Heartbeat = lambda _: None) -> Outcome:
         """Evaluate `job`. A candidate's failure comes back as the outcome's reason; StoppedError passes through."""
@@ -131,31 +147,113 @@ class Evaluator:
             torch.cuda.empty_cache()
 
     def _evaluate(self, job: Job, heartbeat: Heartbeat, began: float) -> Outcome:
-        import torch
-
-        from layersearch.models.base import reset_head, start_output_at
-        from layersearch.models.surgery import build
-
+        if job.patterns:
+            return self._share(job, heartbeat, began)
         pattern = Pattern.parse(job.pattern)
-        model = build(self.base.model, pattern)
-        reset_head(model, self.base, job.seed)
-        if self.task.kind == "regression":
-            start_output_at(model, self.base, float(self.data["train"].labels.mean()))
-        model.to(torch.device(self.device))  # type: ignore[arg-type]
-        scores = evaluate(
-            model, self.task, self.recipe.with_(seed=job.seed), self.data["train"], self.data[job.scored_on], heartbeat
-        )
+        model, recipe, teacher = self._fresh(job, pattern) if job.start is None else self._taught(job, pattern)
+        scored = self.data[job.scored_on]
+        scores = evaluate(model, self.task, recipe, self.data["train"], scored, heartbeat, teacher)
         outcome = Outcome(
             number=job.number,
             pattern=job.pattern,
             seed=job.seed,
             score=scores.metrics[self.task.metric],
             parameters=sum(p.numel() for p in model.parameters()),
+            work=self._work(
+                trained=thirds(pattern.blocks) / 3 * len(self.data["train"]) * recipe.epochs,
+                passed=thirds(pattern.blocks) / 3 * len(scored),
+            ),
             versions=_versions(),
             **vars(scores),
         )
         outcome = self._keep(job, outcome, model, pattern)
         return replace(outcome, seconds=time.perf_counter() - began)
+
+    def _fresh(self, job: Job, pattern: Pattern) -> tuple[PreTrainedModel, Recipe, None]:
+        """The candidate over pre-trained weights, with a new head."""
+        import torch
+
+        from layersearch.models.base import reset_head, start_output_at
+        from layersearch.models.surgery import build
+
+        model = build(self.base.model, pattern)
+        reset_head(model, self.base, job.seed)
+        if self.task.kind == "regression":
+            start_output_at(model, self.base, float(self.data["train"].labels.mean()))
+        model.to(torch.device(self.device))  # type: ignore[arg-type]
+        return model, self.recipe.with_(seed=job.seed), None
+
+    def _taught(self, job: Job, pattern: Pattern) -> tuple[PreTrainedModel, Recipe, Teacher]:
+        """The candidate over a super-network's weights, with that network's full model as its teacher."""
+        import torch
+
+        from layersearch.models import checkpoint
+        from layersearch.models.surgery import build
+
+        assert job.start is not None
+        shared, _ = checkpoint.load(Path(job.start))
+        model = build(shared, pattern).to(torch.device(self.device))  # type: ignore[arg-type]
+        epochs = self.recipe.epochs * self.one_shot.tuning * 3 * self.base.num_layers / thirds(pattern.blocks)
+        teacher = Teacher(np.load(answers_of(Path(job.start))), self.one_shot.taught)
+        return model, self.recipe.with_(seed=job.seed, epochs=epochs), teacher
+
+    def _share(self, job: Job, heartbeat: Heartbeat, began: float) -> Outcome:
+        """The super-network of `job.seed` in its folder, and the scores of the job's patterns over its weights."""
+        from layersearch.models.supernet import blocks_run
+        from layersearch.training.supernet import predict_many
+
+        patterns = [Pattern.parse(text) for text in job.patterns]
+        model, work = self._super(job, patterns, heartbeat)
+        scored = self.data[job.scored_on]
+        logits = predict_many(model, patterns, scored, resolve_precision(self.recipe, model.device), heartbeat)
+        scores = {str(p): self.task.score(answer, scored.labels)[self.task.metric] for p, answer in logits.items()}
+        return Outcome(
+            number=job.number,
+            pattern=job.pattern,
+            seed=job.seed,
+            shared=scores,
+            work=work + self._work(passed=thirds(blocks_run(patterns)) / 3 * len(scored)),
+            checkpoint=job.checkpoint,
+            seconds=time.perf_counter() - began,
+            versions=_versions(),
+        )
+
+    def _super(self, job: Job, patterns: Sequence[Pattern], heartbeat: Heartbeat) -> tuple[PreTrainedModel, float]:
+        """The super-network, from its folder if it is there, else trained; and the work that it took here."""
+        import torch
+
+        from layersearch.models import checkpoint
+        from layersearch.training.supernet import by_size, train_super
+
+        assert job.checkpoint is not None
+        assert job.start is not None
+        folder, train, layers = Path(job.checkpoint), self.data["train"], self.base.num_layers
+        made = checkpoint.is_complete(folder)
+        model = checkpoint.load(folder if made else Path(job.start))[0]
+        model.to(torch.device(self.device))  # type: ignore[arg-type]
+        if made:
+            return model, 0.0
+        recipe = self.recipe.with_(seed=job.seed, epochs=self.recipe.epochs * self.one_shot.epochs)
+        drawn: list[Pattern] = []
+        draw = by_size(patterns, layers)
+
+        def noted(rng: random.Random) -> Pattern:
+            drawn.append(draw(rng))
+            return drawn[-1]
+
+        train_super(model, self.task.kind, recipe, train, noted, heartbeat, taught=self.one_shot.taught)
+        answers = predict(model, train, resolve_precision(recipe, model.device), heartbeat)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        np.save(answers_of(folder), answers)
+        checkpoint.save(model, Pattern.full(layers), folder, source_layers=layers, extras={"seed": job.seed})
+        mean = sum(thirds(pattern.blocks) for pattern in drawn) / 3 / len(drawn)
+        seen = len(train) * recipe.epochs
+        return model, self._work(trained=(layers + mean) * seen, passed=layers * len(train))
+
+    def _work(self, trained: float = 0.0, passed: float = 0.0) -> float:
+        """Fine-tunings of the unchanged model for so many layers x examples trained and passed forward only."""
+        whole = self.base.num_layers * len(self.data["train"]) * self.recipe.epochs
+        return trained / whole + passed / (3 * whole)
 
     def _keep(self, job: Job, outcome: Outcome, model: PreTrainedModel, pattern: Pattern) -> Outcome:
         """Write the weights if the job has a place for them and the front has nothing as good."""
@@ -173,6 +271,11 @@ class Evaluator:
         except (LayersearchError, OSError) as error:  # a full disk must not cost a score that is paid for
             return replace(outcome, note=f"weights not kept: {error}".splitlines()[0])
         return replace(outcome, checkpoint=job.checkpoint)
+
+
+def answers_of(folder: Path) -> Path:
+    """Where the answers of a super-network's full model on the training examples lie, beside its folder."""
+    return folder.with_name(f"{folder.name}-answers.npy")
 
 
 @cache

@@ -66,6 +66,21 @@ class Recipe:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class OneShot:
+    """How a super-network is trained and its best sub-networks after it (results/search-cost says why so).
+
+    `epochs` train the super-network, after the recipe's for the unchanged model. A chosen candidate is fine-tuned from
+    the shared weights for `tuning` times the work of fine-tuning the unchanged model once, however small it is, so a
+    small one sees the data more often. `taught` is the weight of the full model's answers in the loss of a drawn or
+    chosen pattern, the rest is the labels'. Learning rates and all else are the recipe's.
+    """
+
+    epochs: float = 2.0
+    tuning: float = 0.3
+    taught: float = 0.7
+
+
 # Sajjad et al. state "3 epochs, standard settings" and not which: the tree they forked offers these two
 # (hsajjad/transformers @ a832254, examples/README.md and the defaults of examples/run_glue.py).
 PRESETS: Mapping[str, Recipe] = {

@@ -9,7 +9,7 @@ on the labels and the full model's own answers (the sandwich rule with in-place 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -29,15 +29,26 @@ from layersearch.training.finetune import (
     optimise,
     pad_of,
 )
-from layersearch.training.recipe import Recipe
+from layersearch.training.recipe import OneShot, Recipe
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-TAUGHT = 0.7  # weight of the full model's answers in a drawn pattern's loss; the rest is the labels
-
 Draw = Callable[[random.Random], Pattern]
+
+
+def by_size(patterns: Sequence[Pattern], num_layers: int) -> Draw:
+    """Draw a size first, then a pattern of it, so that the few small and large patterns get their share.
+
+    A size is the number of halves, the patterns' layers counted in whole.
+    """
+    sizes: dict[int, list[Pattern]] = {}
+    for pattern in patterns:
+        if pattern != Pattern.full(num_layers):
+            halves = sum(2 if block.halves == "both" else 1 for block in pattern.blocks)
+            sizes.setdefault((halves + 1) // 2, []).append(pattern)
+    return lambda rng: rng.choice(sizes[rng.choice(sorted(sizes))])
 
 
 def train_super(
@@ -48,7 +59,7 @@ def train_super(
     draw: Draw,
     heartbeat: Heartbeat = lambda _: None,
     *,
-    drawn_a_step: int = 1,
+    taught: float = OneShot.taught,
 ) -> float:
     """Train the fine-tuned `model` in place as a super-network whose sub-networks are what `draw` gives.
 
@@ -63,13 +74,11 @@ def train_super(
         loss = label_loss(full, batch.labels, kind)
         loss.backward()  # type: ignore[no-untyped-call]
         told, total = full.detach().float(), loss.detach()
-        for _ in range(drawn_a_step):
-            with net.running(draw(chosen)) as part:
-                logits = part(**batch.inputs).logits
-            loss = (1 - TAUGHT) * label_loss(logits, batch.labels, kind) + TAUGHT * distance(logits, told, kind)
-            loss.backward()  # type: ignore[no-untyped-call]
-            total = total + loss.detach()
-        return total
+        with net.running(draw(chosen)) as part:
+            logits = part(**batch.inputs).logits
+        loss = (1 - taught) * label_loss(logits, batch.labels, kind) + taught * distance(logits, told, kind)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return total + loss.detach()
 
     return optimise(model, recipe, train, backward, heartbeat)
 

@@ -1,0 +1,131 @@
+"""One-shot search: one super-network a seed, scores of many patterns from it, fine-tuning for the best of them only.
+
+Knows: the order of the work, and which job needs what of an earlier one. Does not know: how a super-network is trained,
+Ray, SQL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from layersearch.errors import TrainingError
+from layersearch.pattern import PartCounts, Pattern
+from layersearch.search.study import Study
+from layersearch.search.trials import Direction
+from layersearch.training.evaluator import Job, Outcome
+
+TRIES = 3  # for a super-network whose worker died
+
+
+@dataclass
+class OneShot:
+    """What a one-shot search does next, for the search and for its confirmation alike.
+
+    For each seed the unchanged model is fine-tuned first, a trial like any other; out of it the super-network is
+    trained (no trial) and scores `patterns`; then the candidates of that seed start from its weights. `known` are the
+    scores of the search's own `seed` so far, `keep` stores new ones; `planned` are the confirmation's candidates and
+    seeds. `folder` holds the networks.
+    """
+
+    patterns: Sequence[Pattern]
+    counts: PartCounts
+    direction: Direction
+    folder: Path
+    seed: int
+    known: Mapping[str, float]
+    keep: Callable[[Outcome], None]
+    planned: Sequence[tuple[str, int]] = ()
+    _out: set[int] = field(default_factory=set)
+    _made: set[int] = field(default_factory=set)
+    _deaths: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def unchanged(self) -> str:
+        """The pattern of the unchanged model."""
+        return str(Pattern.full(self.counts.num_layers))
+
+    def ask(self, study: Study, wanted: int) -> Job | None:
+        """The next job, or None while all that can be done is out."""
+        if study.waiting():
+            return self._prepared(study.ask(wanted))
+        for seed in sorted(row.seed for row in study.rows() if row.pattern == self.unchanged and row.done):
+            if seed in self._out:
+                continue
+            if seed not in self._made:
+                self._out.add(seed)
+                return self._super_job(seed)
+            if self._release(study, seed):
+                return self._prepared(study.ask(wanted))
+        return None
+
+    def tell(self, outcome: Outcome) -> None:
+        """Take what became of a super-network. Raises TrainingError where it cannot be made."""
+        self._out.discard(outcome.seed)
+        if outcome.shared:
+            self._made.add(outcome.seed)
+            if outcome.seed == self.seed:
+                self.known = outcome.shared
+                self.keep(outcome)
+            return
+        self._deaths[outcome.seed] = self._deaths.get(outcome.seed, 0) + outcome.died
+        if not outcome.lost or self._deaths[outcome.seed] >= TRIES:
+            raise TrainingError(f"the super-network of seed {outcome.seed} cannot be trained: {outcome.reason}")
+
+    def front(self) -> list[str]:
+        """The scored patterns that no other beats, without the unchanged model, largest first."""
+        return self._fronts()[0] if self.known else []
+
+    def ranked(self) -> list[str]:
+        """The scored patterns: their front, largest first, then the front of the rest, and so on."""
+        return [text for front in self._fronts() for text in front]
+
+    def _fronts(self) -> list[list[str]]:
+        sign = 1.0 if self.direction == "maximize" else -1.0
+        sizes = {text: Pattern.parse(text).parameters(self.counts) for text in self.known if text != self.unchanged}
+        left = sorted(sizes, key=lambda text: (sizes[text], -sign * self.known[text]))
+        fronts: list[list[str]] = []
+        while left:
+            front: list[str] = []
+            for text in left:
+                if not front or sign * self.known[text] > sign * self.known[front[-1]]:
+                    front.append(text)
+            fronts.append(front[::-1])
+            left = [text for text in left if text not in set(front)]
+        return fronts
+
+    def _release(self, study: Study, seed: int) -> bool:
+        """Queue what comes next for `seed`; False if nothing does."""
+        asked = {(row.pattern, row.seed) for row in study.rows()}
+        if study.purpose.scored_on == "search":
+            following = ((text, seed) for text in self.ranked())
+        else:
+            following = (pair for pair in self.planned if pair[1] == seed)
+        pair = next((pair for pair in following if pair not in asked), None)
+        if pair is not None:
+            study.enqueue(*pair)
+        return pair is not None
+
+    def _super_job(self, seed: int) -> Job:
+        """The job that makes the super-network of `seed`; it is no trial, so its number is none of a trial's."""
+        scored = tuple(str(pattern) for pattern in self.patterns)
+        return Job(
+            number=-1 - seed,
+            pattern=self.unchanged,
+            seed=seed,
+            checkpoint=str(self._folder("super", seed)),
+            start=str(self._folder("unchanged", seed)),
+            patterns=scored,
+        )
+
+    def _prepared(self, job: Job | None) -> Job | None:
+        """A trial's job with what this method adds: the unchanged model is kept, all others start from its network."""
+        if job is None:
+            return None
+        if job.pattern == self.unchanged:
+            return replace(job, checkpoint=str(self._folder("unchanged", job.seed)))
+        return replace(job, start=str(self._folder("super", job.seed)))
+
+    def _folder(self, what: str, seed: int) -> Path:
+        return self.folder / f"{what}-{seed}"

@@ -1,0 +1,171 @@
+"""The sampler that knows patterns: it learns from finished trials which layers matter, and tries what may add most.
+
+Knows: a search space, Optuna's trials and the pattern that each stands for. Does not know: SQL, training, the
+mathematics (`surrogate.py`).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from layersearch.pattern import Pattern
+from layersearch.search.quality import error_of
+from layersearch.search.surrogate import coded, differing, expected_growth, fitted, one_thread
+from layersearch.search.trials import Direction
+from layersearch.search_space import SearchSpace
+
+LISTED = 4096  # spaces up to this size are candidates as a whole
+POOL = 2048  # patterns drawn from a larger space at the start, beside the neighbours of its front
+FRESH = 32  # and with each proposal
+WEIGHED = 512  # candidates a proposal
+LEARNT_FROM = 128  # finished trials: the front, and others at random
+NEAR = 2  # halves in which a pattern differs from a member of the front
+
+
+class PatternSampler(BaseSampler):
+    """Proposes the unseen pattern of `space` that may be expected to add most hypervolume to the front.
+
+    A Gaussian process over kept halves is fitted to the finished trials; running ones count with the errors that it
+    expects of them, so that several workers do not try the same. Only the first objective is learnt; the second is
+    known from the pattern.
+    """
+
+    def __init__(self, space: SearchSpace, num_layers: int, seed: int) -> None:
+        self._space = space
+        self._num_layers = num_layers
+        self._random = random.Random(seed)
+        self._numbers = np.random.default_rng(seed)
+        self._independent = RandomSampler(seed=seed)
+        self._distributions = _distributions(space, num_layers)
+        self._pool: list[Pattern] = []
+        self._place: dict[str, int] = {}  # in the pool
+        self._coded = coded([], num_layers)
+        self._expanded: set[str] = set()  # members of the front whose neighbours are in the pool
+
+    def infer_relative_search_space(
+        self,
+        study: optuna.Study,  # noqa: ARG002
+        trial: FrozenTrial,  # noqa: ARG002
+    ) -> dict[str, BaseDistribution]:
+        """All parameters of the space: a pattern is chosen as a whole."""
+        return dict(self._distributions)
+
+    def sample_relative(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        search_space: dict[str, BaseDistribution],  # noqa: ARG002
+    ) -> dict[str, Any]:
+        """The parameters of the most promising unseen pattern; none if all are seen."""
+        direction: Direction = "maximize" if study.directions[0] == StudyDirection.MAXIMIZE else "minimize"
+        others = [t for t in study.get_trials(deepcopy=False) if t.number != trial.number]
+        seen = {t.user_attrs["pattern"]: t for t in others if "pattern" in t.user_attrs}
+        known = {text: error_of(t.values[0], direction) for text, t in seen.items() if t.state == TrialState.COMPLETE}
+        running = [text for text, t in seen.items() if t.state == TrialState.RUNNING]
+        with one_thread():
+            chosen = self._choose(known, running, seen)
+        return {} if chosen is None else self._space.params_of(chosen, self._num_layers) or {}
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """At random: asked only when every pattern has been seen."""
+        return self._independent.sample_independent(study, trial, param_name, param_distribution)
+
+    def _choose(self, known: Mapping[str, float], running: Sequence[str], seen: Collection[str]) -> Pattern | None:
+        self._gather(Pattern.parse(text) for text in seen if text not in self._place)
+        front = self._front(known)
+        self._fill(front)
+        unseen = [place for text, place in self._place.items() if text not in seen]
+        if not unseen or len(known) < 2:
+            return self._pool[self._random.choice(unseen)] if unseen else None
+        places = self._candidates(unseen, front)
+        texts = self._learnt_from(known, front)
+        process = fitted(self._coded.take([self._place[t] for t in texts]), np.array([known[t] for t in texts]))
+        if running:
+            process = process.believing(self._coded.take([self._place[text] for text in running]))
+        candidates = self._coded.take(places)
+        largest = max(1.0, float(candidates.share.max()), float(process.known.share.max()))
+        reference = (float(process.errors.max()), largest + 1 / self._num_layers)
+        points = zip(process.errors, process.known.share, strict=True)
+        growth = expected_growth(*process.predict(candidates), candidates.share, points, reference)
+        return self._pool[places[int(growth.argmax())]]
+
+    def _gather(self, patterns: Iterable[Pattern]) -> None:
+        """Put patterns into the pool that are not there yet."""
+        new = {text: pattern for pattern in patterns if (text := str(pattern)) not in self._place}
+        if new:
+            self._place |= {text: len(self._pool) + number for number, text in enumerate(new)}
+            self._pool += new.values()
+            self._coded += coded(new.values(), self._num_layers)
+
+    def _fill(self, front: Sequence[str]) -> None:
+        """Make candidates: the whole space once, or draws from it and the neighbours of the front."""
+        layers = self._num_layers
+        if self._space.size(layers) <= LISTED:
+            if not self._expanded:
+                self._gather(self._space.patterns(layers))
+        else:
+            draws = FRESH if self._expanded else POOL
+            self._gather(self._space.sample(layers, self._random) for _ in range(draws))
+            new = [text for text in front if text not in self._expanded]
+            self._gather(other for text in new for other in self._neighbours(Pattern.parse(text)))
+        self._expanded |= {"", *front}
+
+    def _neighbours(self, pattern: Pattern) -> Iterator[Pattern]:
+        """The patterns of the space that differ in one layer."""
+        params = self._space.params_of(pattern, self._num_layers) or {}
+        for name in params:
+            for choice in self._distributions[name].choices:
+                found = self._space.suggest(_Answers({**params, name: str(choice)}), self._num_layers)
+                if found is not None:
+                    yield found
+
+    def _front(self, known: Mapping[str, float]) -> list[str]:
+        """The known patterns that no other beats."""
+        front: list[str] = []
+        by_share = sorted(known, key=lambda text: (self._coded.share[self._place[text]], known[text]))
+        for text in by_share:
+            if not front or known[text] < known[front[-1]]:
+                front.append(text)
+        return front
+
+    def _candidates(self, unseen: Sequence[int], front: Sequence[str]) -> list[int]:
+        """Places of what is weighed, in random order: what is near the front first, and others to fill."""
+        bits = self._coded.bits
+        near = differing(bits[unseen], bits[[self._place[text] for text in front]]).min(axis=1) <= NEAR
+        order = np.lexsort((self._numbers.random(len(unseen)), ~near))
+        return [unseen[i] for i in order[:WEIGHED]]
+
+    def _learnt_from(self, known: Mapping[str, float], front: Sequence[str]) -> list[str]:
+        rest = [text for text in known if text not in front]
+        return [*front, *self._random.sample(rest, max(0, min(len(rest), LEARNT_FROM - len(front))))]
+
+
+class _Answers:
+    """A trial that answers with what it is given, or with the first choice, and remembers what it was asked."""
+
+    def __init__(self, answers: Mapping[str, str]) -> None:
+        self.answers = answers
+        self.asked: dict[str, CategoricalDistribution] = {}
+
+    def suggest_categorical(self, name: str, choices: Sequence[str]) -> str:
+        """The answer to `name`."""
+        self.asked[name] = CategoricalDistribution(choices)
+        return self.answers.get(name, choices[0])
+
+
+def _distributions(space: SearchSpace, num_layers: int) -> dict[str, CategoricalDistribution]:
+    """What `space` asks of a trial."""
+    trial = _Answers({})
+    space.suggest(trial, num_layers)
+    return trial.asked

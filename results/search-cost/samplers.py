@@ -1,0 +1,211 @@
+"""Which sampler finds a front with the fewest fine-tunings? Answered by replay: tables of known scores, no training.
+
+Every sampler drives the program's own `Study` (start points, no pattern twice) with Optuna's storage in memory. The
+curves, the two summary tables and the figure are made from one file of runs, which grows while this works and is taken
+up where it was left. Run from the root of the repository; `TABLES` is the folder that holds `measured/` and
+`published/`:
+
+    python -m results.search-cost.samplers TABLES --runs FILE.csv [--seeds 100] [--slow-seeds 20]
+
+Knows: the tables, the methods, what is reported. Does not know: how a sampler works.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from statistics import median, quantiles
+
+import optuna
+from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, NSGAIIISampler, RandomSampler, TPESampler
+
+from layersearch.pattern import Pattern
+from layersearch.search.quality import Point, error_of, growth, layer_share, regret
+from layersearch.search.replay import Replay, replay_of
+from layersearch.search.sampler_pattern import PatternSampler
+from layersearch.search.scores import Table, read_table
+from layersearch.search.storage import Lease
+from layersearch.search.study import Study
+from results.machine import as_table, environment, write_csv
+
+HERE = Path(__file__).parent
+AT = (4, 8, 12, 16, 24, 32)  # evaluations at which curves are read
+MOST = AT[-1]
+
+# Error of a constant answer in the published scores: none correlates, the others answer the commonest class.
+CONSTANT = {"cola": 1.0, "stsb": 1.0, "mrpc": 0.188, "rte": 0.473, "sst2": 0.491, "qnli": 0.495, "mnli": 0.646}
+
+
+class Memory(optuna.storages.InMemoryStorage):
+    """Optuna's storage in memory, with what `Study` asks of ours."""
+
+    def together(self) -> AbstractContextManager[None]:
+        """Nothing is slow here."""
+        return nullcontext()
+
+
+class Unheld(Lease):
+    """A lease on a study that nobody else can see."""
+
+    alone = False  # so that the storage is used as it is
+
+    def turn(self, study: str) -> AbstractContextManager[None]:  # noqa: ARG002
+        """At once."""
+        return nullcontext()
+
+    def renew(self) -> None:
+        """Never lost."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A table to search in; `points` (error, share of layer parameters) are by pattern."""
+
+    name: str
+    table: Table
+    points: dict[str, Point]
+    references: dict[str, Point]
+
+
+def problem_of(name: str, table: Table, constant: float) -> Problem:
+    """Two references: `constant`, the error of a constant answer, and the worst pattern's, which every other has."""
+    points = {
+        text: (error_of(known.score, table.direction), layer_share(Pattern.parse(text), table.num_layers))
+        for text, known in table.known.items()
+    }
+    worst = max(error for error, _ in points.values())
+    return Problem(name, table, points, {"constant": (constant, 1.0), "worst": (worst, 1.0)})
+
+
+def problems(folder: Path) -> list[Problem]:
+    """MiniLM on STS-B, every subset of six layers, after two epochs and after one; BERT-base on seven tasks."""
+    measured = folder / "measured" / "minilm_l6_stsb_subsets.csv"
+    published = folder / "published" / "layer_subsets_bert.csv"
+    found = [problem_of(f"minilm-stsb-{n}", read_table(measured, f"spearman_epoch{n}"), 1.0) for n in (2, 1)]
+    for task, constant in CONSTANT.items():
+        table = read_table(published, "score", {"task": task, "scored_on": "validation"})
+        found.append(problem_of(f"bert-{task}", table, constant))
+    return found
+
+
+Make = Callable[[Replay, int], BaseSampler]
+
+
+def optunas(kind: type[BaseSampler], **options: object) -> Make:
+    """One of Optuna's samplers."""
+
+    def make(_: Replay, seed: int) -> BaseSampler:
+        return kind(seed=seed, **options)
+
+    return make
+
+
+SAMPLERS: dict[str, Make] = {
+    "random": optunas(RandomSampler),
+    "TPE, multivariate": optunas(TPESampler, multivariate=True),
+    "NSGA-II, population 50": optunas(NSGAIISampler),
+    "NSGA-II, population 10": optunas(NSGAIISampler, population_size=10),
+    "NSGA-III, population 10": optunas(NSGAIIISampler, population_size=10),
+    "PatternSampler": lambda replay, seed: PatternSampler(replay.space, replay.num_layers, seed),
+    "GP": optunas(GPSampler),
+}
+SLOW = ("GP",)
+STARTS = (8, None)  # start points: the first so many, or all
+MORE_STARTS = (1, 4, 6, 12)  # for the sampler that wins
+
+
+def course(problem: Problem, make: Make, starts: int | None, seed: int, folder: Path) -> list[str]:
+    """The first patterns that a study evaluates, in order."""
+    replay = replay_of(problem.table, "layers", "RandomSampler", seed)
+    layers = replay.num_layers
+    lease = Unheld("replay")
+    study = Study(Memory(), "s", replay.purpose, lease, folder, num_layers=layers, space=replay.space, seed=seed)
+    study._study.sampler = make(replay, seed)
+    for pattern in replay.space.start_points(layers, starts):
+        study._queue(replay.space.params_of(pattern, layers) or {})
+    chosen: list[str] = []
+    while len(chosen) < MOST and (job := study.ask()) is not None:
+        study.tell(replay.evaluate(job))
+        chosen.append(job.pattern)
+    return chosen
+
+
+def greedy(problem: Problem) -> list[str]:
+    """Greedy-layer pruning (Peer et al., arXiv 2105.14839): from the best of a size, each layer dropped in turn."""
+    known, layers = problem.table.known, problem.table.num_layers
+    kept, chosen = tuple(range(layers)), [str(Pattern.full(layers))]
+    while len(kept) > 1:
+        smaller = [tuple(layer for layer in kept if layer != gone) for gone in kept]
+        texts = {str(Pattern.of_layers(layers_kept)): layers_kept for layers_kept in smaller}
+        there = [text for text in texts if text in known]
+        if not there:
+            break
+        chosen += there
+        kept = texts[max(there, key=lambda text: known[text].score)]
+    return [text for text in chosen if text in known][:MOST]
+
+
+def runs(found: list[Problem], seeds: int, slow_seeds: int) -> Iterator[tuple[Problem, str, str, int, Make | None]]:
+    """Every run there is to make: problem, sampler, start points, seed; a round of seeds before the next."""
+    for seed in range(max(seeds, slow_seeds)):
+        for problem in found:
+            if seed == 0:
+                yield problem, "greedy", "", 0, None
+            for name, make in SAMPLERS.items():
+                if seed >= (slow_seeds if name in SLOW else seeds):
+                    continue
+                for starts in (*STARTS, *(MORE_STARTS if name == "PatternSampler" else ())):
+                    yield problem, name, str(starts or "all"), seed, make
+
+
+def read_at(problem: Problem, chosen: list[str]) -> dict[str, float]:
+    """The share of the whole table's hypervolume after so many evaluations, by either reference."""
+    values: dict[str, float] = {}
+    for kind, reference in problem.references.items():
+        whole = growth(list(problem.points.values()), reference)[-1]
+        volumes = growth([problem.points[text] for text in chosen], reference)
+        left = regret(volumes, whole)
+        values |= {f"{kind}_{at}": round(1 - left[min(at, len(left)) - 1], 5) for at in AT}
+    return values
+
+
+def work(folder: Path, file: Path, seeds: int, slow_seeds: int) -> None:
+    """Make every run that `file` does not hold yet."""
+    done = set()
+    if file.exists():
+        with file.open() as source:
+            done = {tuple(row[key] for key in ("problem", "sampler", "starts", "seed")) for row in csv.DictReader(source)}
+    fast = Path("/dev/shm")
+    with file.open("a", newline="") as target, tempfile.TemporaryDirectory(dir=fast if fast.is_dir() else None) as temp:
+        writer = None
+        for problem, name, starts, seed, make in runs(problems(folder), seeds, slow_seeds):
+            if (problem.name, name, starts, str(seed)) in done:
+                continue
+            limit = None if starts == "all" else int(starts or 0)
+            chosen = greedy(problem) if make is None else course(problem, make, limit, seed, Path(temp))
+            row = {"problem": problem.name, "sampler": name, "starts": starts, "seed": seed, **read_at(problem, chosen)}
+            if writer is None:
+                writer = csv.DictWriter(target, fieldnames=list(row), lineterminator="\n")
+                if not done:
+                    writer.writeheader()
+            writer.writerow(row)
+            target.flush()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Compare samplers by replay.")
+    parser.add_argument("tables", type=Path, help="folder that holds measured/ and published/")
+    parser.add_argument("--runs", type=Path, required=True, help="CSV file of runs, made or continued")
+    parser.add_argument("--seeds", type=int, default=100)
+    parser.add_argument("--slow-seeds", type=int, default=20, help="seeds of Optuna's GP sampler")
+    words = parser.parse_args()
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    work(words.tables, words.runs, words.seeds, words.slow_seeds)

@@ -1,0 +1,77 @@
+"""The two kinds of jobs of a one-shot search: make a super-network and score patterns; fine-tune a candidate of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from layersearch.models import checkpoint
+from layersearch.models.supernet import blocks_run
+from layersearch.pattern import Pattern, thirds
+from layersearch.training.evaluator import Evaluator, Job, Outcome, answers_of
+from layersearch.training.finetune import predict
+
+PATTERNS = ("0-3", "0-2", "0 3", "1", "2a 3f")
+
+
+@pytest.fixture
+def network(evaluator: Evaluator, tmp_path: Path) -> tuple[Job, Outcome]:
+    """The job of a super-network and what came of it, the unchanged model fine-tuned before."""
+    whole, folder = str(tmp_path / "unchanged"), str(tmp_path / "super")
+    assert evaluator(Job(0, "0-3", 0, checkpoint=whole)).score is not None
+    job = Job(-1, "0-3", 0, checkpoint=folder, start=whole, patterns=PATTERNS)
+    return job, evaluator(job)
+
+
+def test_a_super_network_scores_its_patterns_and_keeps_itself(
+    evaluator: Evaluator, network: tuple[Job, Outcome], tmp_path: Path
+) -> None:
+    _, outcome = network
+    assert outcome.reason is None
+    assert set(outcome.shared) == set(PATTERNS)
+    model, manifest = checkpoint.load(tmp_path / "super")
+    assert str(manifest.pattern) == "0-3"
+    answers = np.load(answers_of(tmp_path / "super"))
+    np.testing.assert_allclose(answers, predict(model, evaluator.data["train"], "fp32"), rtol=1e-4, atol=1e-5)
+    assert Outcome.from_json(outcome.as_json()).shared == outcome.shared
+
+
+def test_a_super_network_that_is_there_is_scored_and_not_trained_again(
+    evaluator: Evaluator, network: tuple[Job, Outcome]
+) -> None:
+    job, first = network
+    again = evaluator(replace(job, start="not needed any more"))
+    assert again.shared == pytest.approx(first.shared)
+    scored = thirds(blocks_run(map(Pattern.parse, PATTERNS))) / 3 * len(evaluator.data["search"])
+    whole = 4 * len(evaluator.data["train"]) * evaluator.recipe.epochs
+    assert again.work == pytest.approx(scored / (3 * whole))
+    assert first.work > again.work + 1
+
+
+def test_a_candidate_starts_from_the_super_network_and_costs_the_same_whatever_its_size(
+    evaluator: Evaluator, network: tuple[Job, Outcome], tmp_path: Path
+) -> None:
+    assert network[1].reason is None
+    still = replace(evaluator, one_shot=replace(evaluator.one_shot, tuning=1e-6))
+    shared, _ = checkpoint.load(tmp_path / "super")
+    still(Job(1, "0 3", 0, start=str(tmp_path / "super"), checkpoint=str(tmp_path / "c")))
+    model, _ = checkpoint.load(tmp_path / "c")
+    kept = shared.get_parameter("bert.encoder.layer.3.output.dense.weight")
+    one_step = model.get_parameter("bert.encoder.layer.1.output.dense.weight")
+    assert torch.allclose(one_step, kept, atol=2 * evaluator.recipe.learning_rate)
+    works = [evaluator(Job(2, text, 0, start=str(tmp_path / "super"))).work for text in ("0-2", "1", "2a")]
+    assert works == pytest.approx([evaluator.one_shot.tuning] * 3, rel=0.1)
+
+
+def test_a_network_without_its_unchanged_model_is_a_reason_and_not_a_trace(
+    evaluator: Evaluator, tmp_path: Path
+) -> None:
+    job = Job(-1, "0-3", 0, checkpoint=str(tmp_path / "super"), start=str(tmp_path / "gone"), patterns=PATTERNS)
+    outcome = evaluator(job)
+    assert outcome.reason is not None
+    assert "is no whole checkpoint" in outcome.reason
+    assert outcome.trace is None
