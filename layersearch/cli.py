@@ -18,7 +18,6 @@ import typer
 from layersearch.errors import LayersearchError, StoppedError
 from layersearch.options import (
     CONFIRM,
-    TRIALS,
     AsCsv,
     AsJson,
     Confirm,
@@ -53,7 +52,7 @@ def layersearch(
 
 @app.command()
 @spelled_out
-def run(*, what: What, trials: Trials = TRIALS, confirm: Confirm = CONFIRM, how: How) -> None:
+def run(*, what: What, trials: Trials = None, confirm: Confirm = CONFIRM, how: How) -> None:
     """Search the front of score against parameters, confirm it, and say what to do next.
 
     The same command again continues the study.
@@ -79,7 +78,7 @@ def run(*, what: What, trials: Trials = TRIALS, confirm: Confirm = CONFIRM, how:
 def plan(
     *,
     what: What,
-    trials: Trials = TRIALS,
+    trials: Trials = None,
     confirm: Confirm = CONFIRM,
     limit: Annotated[int, typer.Option(min=0, help="Patterns to list; 0 lists all.")] = PLAN_LINES,
     as_json: AsJson = False,

@@ -15,10 +15,9 @@ from typing import Annotated, Any
 import typer
 
 from layersearch.names import nearest
-from layersearch.search.question import How, What
+from layersearch.search.question import How, Method, What
 from layersearch.training.recipe import PRESETS, Recipe, preset
 
-TRIALS = 40
 CONFIRM = 3
 
 Model = Annotated[
@@ -42,6 +41,10 @@ MaxLength = Annotated[int | None, typer.Option(help="Tokens an example, instead 
 Precision = Annotated[str | None, typer.Option(help="auto (bf16 where the hardware has it), bf16 or fp32.")]
 Seed = Annotated[int, typer.Option(help="Seed of the split, the sampler and the fine-tuning.")]
 
+MethodName = Annotated[
+    Method, typer.Option(help="fine-tune: each candidate by itself; one-shot: the best ones of a super-network.")
+]
+
 StudyOption = Annotated[str | None, typer.Option("--study", help="Name of the study; default MODEL-TASK-SPACE.")]
 Storage = Annotated[
     str, typer.Option(help="SQLite file or SQLAlchemy URL of the database.", envvar="LAYERSEARCH_STORAGE")
@@ -54,7 +57,13 @@ Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 RayAddress = Annotated[str, typer.Option(help="local, or the address of a running Ray cluster.")]
 StallSeconds = Annotated[float, typer.Option(min=1, help="A worker without progress for so long is ended.")]
 
-Trials = Annotated[int, typer.Option(min=1, help="Finished trials that the study shall hold; a larger number goes on.")]
+Trials = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Finished trials that the study shall hold; a larger number goes on. Default 40; one-shot: its front.",
+    ),
+]
 Confirm = Annotated[int, typer.Option(min=0, help="Fresh seeds that confirm each front member; 0 leaves it out.")]
 StudyName = Annotated[
     str | None, typer.Argument(metavar="[STUDY]", help="Name of the study; may be left out if alone.")
@@ -80,6 +89,7 @@ def asked(
     sampler: Sampler = What.sampler,
     holdout: Holdout = What.holdout,
     revision: Revision = What.revision,
+    method: MethodName = What.method,
 ) -> What:
     """What is asked: everything that decides a result, and is stored in the study."""
     changed = preset(recipe).with_(
@@ -92,7 +102,7 @@ def asked(
         precision=precision,
         seed=seed,
     )
-    return What(model, task, data, space, changed, sampler, holdout, revision)
+    return What(model, task, data, space, changed, sampler, holdout, revision, method)
 
 
 def placed(

@@ -219,7 +219,7 @@ def test_a_hub_that_cannot_be_reached_is_said_within_two_seconds(
         ("epochs", "0", "recipe: epochs = 0.0; allowed is above 0"),
         ("precision", "fp8", "recipe: precision = 'fp8'; allowed is auto, bf16 or fp32"),
         ("holdout", "1.5", "--holdout 1.5 is not a share between 0 and 1"),
-        ("device", "tpu", "unknown device 'tpu'; allowed are auto, cpu and cuda"),
+        ("device", "tpu", "unknown device 'tpu'; allowed: auto, cpu, cuda"),
         ("storage", "nonsense://x/y", "the storage nonsense://x/y cannot be opened: "),
         ("storage", "postgresql://me:secret@", "cannot be opened: "),
         ("storage", "absent/s.db", "absent does not exist"),

@@ -68,6 +68,11 @@ class Driver:
         self.watcher.phase(self.study, self._wanted)
 
     @property
+    def searched(self) -> bool:
+        """Whether the search holds what it shall, its confirmation apart."""
+        return self.study.finished() >= self._wanted
+
+    @property
     def done(self) -> bool:
         """Whether nothing is left to hand out and nothing is out."""
         if self._running:
@@ -133,6 +138,8 @@ class Driver:
         if self.trials is not None:
             return self.trials
         assert self.one_shot is not None
+        if not self.one_shot.known:
+            return 2  # the unchanged model, and at least one more
         return 1 + min(len(self.one_shot.front()), MOST_CANDIDATES)
 
     def abandon(self, reason: str) -> None:
@@ -151,7 +158,8 @@ class Driver:
         self._failures.clear()
         self._succeeded = 0
         self._reused = 0
-        self._wanted = len({(row.pattern, row.seed) for row in self.study.rows()})
+        planned = self.one_shot.planned if self.one_shot else ()
+        self._wanted = len({*planned, *((row.pattern, row.seed) for row in self.study.rows())})
         self.watcher.phase(self.study, self._wanted)
 
     def _break_circuit(self) -> None:

@@ -6,17 +6,39 @@ Ray, SQL.
 
 from __future__ import annotations
 
+import random
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from pathlib import Path
 
 from layersearch.errors import TrainingError
-from layersearch.pattern import PartCounts, Pattern
+from layersearch.pattern import PartCounts, Pattern, thirds
 from layersearch.search.study import Study
 from layersearch.search.trials import Direction
+from layersearch.search_space import SearchSpace
 from layersearch.training.evaluator import Job, Outcome
 
 TRIES = 3  # for a super-network whose worker died
+MOST_SHARED = 512  # patterns of a large space that a super-network is trained for and scores
+
+
+def patterns_to_share(space: SearchSpace, num_layers: int, seed: int) -> tuple[Pattern, ...]:
+    """The patterns of a one-shot search: all of a small space, else its start points and an equal number a size."""
+    if space.size(num_layers) <= MOST_SHARED:
+        return tuple(space.patterns(num_layers))
+    found = dict.fromkeys(space.start_points(num_layers, most=None))
+    rng = random.Random(seed)
+    by_size: dict[int, list[Pattern]] = {}
+    for _ in range(20 * MOST_SHARED):
+        pattern = space.sample(num_layers, rng)
+        by_size.setdefault(thirds(pattern.blocks) // 3, []).append(pattern)
+    for alike in zip_longest(*(by_size[size] for size in sorted(by_size))):
+        found |= dict.fromkeys(pattern for pattern in alike if pattern is not None)
+        if len(found) >= MOST_SHARED:
+            break
+    return tuple(found)[:MOST_SHARED]
 
 
 @dataclass
@@ -25,8 +47,8 @@ class OneShot:
 
     For each seed the unchanged model is fine-tuned first, a trial like any other; out of it the super-network is
     trained (no trial) and scores `patterns`; then the candidates of that seed start from its weights. `known` are the
-    scores of the search's own `seed` so far, `keep` stores new ones; `planned` are the confirmation's candidates and
-    seeds. `folder` holds the networks.
+    scores of the search's own `seed` so far, `keep` stores new ones; `made` are the seeds whose network is there, in
+    `folder`; `planned` are the confirmation's candidates and seeds.
     """
 
     patterns: Sequence[Pattern]
@@ -36,9 +58,9 @@ class OneShot:
     seed: int
     known: Mapping[str, float]
     keep: Callable[[Outcome], None]
+    made: set[int] = field(default_factory=set)
     planned: Sequence[tuple[str, int]] = ()
     _out: set[int] = field(default_factory=set)
-    _made: set[int] = field(default_factory=set)
     _deaths: dict[int, int] = field(default_factory=dict)
 
     @property
@@ -53,7 +75,7 @@ class OneShot:
         for seed in sorted(row.seed for row in study.rows() if row.pattern == self.unchanged and row.done):
             if seed in self._out:
                 continue
-            if seed not in self._made:
+            if seed not in self.made:
                 self._out.add(seed)
                 return self._super_job(seed)
             if self._release(study, seed):
@@ -64,7 +86,7 @@ class OneShot:
         """Take what became of a super-network. Raises TrainingError where it cannot be made."""
         self._out.discard(outcome.seed)
         if outcome.shared:
-            self._made.add(outcome.seed)
+            self.made.add(outcome.seed)
             if outcome.seed == self.seed:
                 self.known = outcome.shared
                 self.keep(outcome)
@@ -126,6 +148,12 @@ class OneShot:
         if job.pattern == self.unchanged:
             return replace(job, checkpoint=str(self._folder("unchanged", job.seed)))
         return replace(job, start=str(self._folder("super", job.seed)))
+
+    def drop_networks_of_confirmation(self) -> None:
+        """Remove the super-networks of fresh seeds: their candidates are scored and nobody exports them."""
+        for entry in self.folder.glob("*-*"):
+            if entry.name.split("-")[1] != str(self.seed):
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
     def _folder(self, what: str, seed: int) -> Path:
         return self.folder / f"{what}-{seed}"

@@ -13,8 +13,8 @@ from statistics import fmean
 from typing import Literal
 
 from layersearch.pattern import Pattern
-from layersearch.search.question import Prepared
-from layersearch.training.recipe import TRAINING_BYTES_A_PARAMETER
+from layersearch.search.question import TRIALS, Prepared
+from layersearch.training.recipe import TRAINING_BYTES_A_PARAMETER, OneShot
 
 BYTES_A_PARAMETER = 4  # checkpoints are fp32
 SAMPLED = 500  # patterns of a large space that stand for all
@@ -89,11 +89,13 @@ def _work(prepared: Prepared, pattern: Pattern) -> float:
     return (pattern.parameters(counts) - counts.fixed) / (counts.total - counts.fixed)
 
 
-def cost(prepared: Prepared, trials: int, confirm: int) -> Cost:
-    """The cost of a run of `trials` trials whose front is confirmed with `confirm` seeds."""
+def cost(prepared: Prepared, trials: int | None, confirm: int) -> Cost:
+    """The cost of a run of `trials` trials (None: the method's own number) and `confirm` seeds for its front."""
+    if prepared.what.method == "one-shot":
+        return _cost_of_one_shot(prepared, trials, confirm)
     counts = prepared.counts
     size = prepared.space.size(prepared.num_layers)
-    trials = min(trials, size)
+    trials = min(trials or TRIALS, size)
     start = prepared.space.start_points(prepared.num_layers)
     first = [_work(prepared, pattern) for pattern in start[:trials]]
     mean = fmean([_work(prepared, pattern) for pattern in _later(prepared, start)] or first)
@@ -102,6 +104,21 @@ def cost(prepared: Prepared, trials: int, confirm: int) -> Cost:
         examples=round(len(prepared.splits.train) * prepared.what.recipe.epochs),
         fine_tunings=sum(first) + mean * (trials - len(first)),
         confirmation=confirm * (1 + mean * min(prepared.num_layers, trials)),
+        checkpoint_bytes=BYTES_A_PARAMETER * counts.total,
+        training_bytes=TRAINING_BYTES_A_PARAMETER * counts.total,
+    )
+
+
+def _cost_of_one_shot(prepared: Prepared, trials: int | None, confirm: int) -> Cost:
+    """Each seed: the unchanged model, the super-network (it, and drawn patterns of half its size), the candidates."""
+    counts, how = prepared.counts, OneShot()
+    trials = min(trials or prepared.num_layers, prepared.space.size(prepared.num_layers))
+    a_seed = 1 + 1.5 * how.epochs + how.tuning * (trials - 1)
+    return Cost(
+        trials=trials,
+        examples=round(len(prepared.splits.train) * prepared.what.recipe.epochs),
+        fine_tunings=a_seed,
+        confirmation=confirm * a_seed,
         checkpoint_bytes=BYTES_A_PARAMETER * counts.total,
         training_bytes=TRAINING_BYTES_A_PARAMETER * counts.total,
     )

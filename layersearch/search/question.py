@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 from layersearch.errors import LayersearchError
 from layersearch.models.families import family_of
+from layersearch.names import unknown
 from layersearch.pattern import PartCounts
-from layersearch.training.recipe import Recipe
+from layersearch.training.recipe import OneShot, Recipe
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from layersearch.tasks.task import Splits, Task
 
 HOLDOUT = 0.15
+TRIALS = 40  # fine-tuned candidates, unless the user says how many
+
+Method = Literal["fine-tune", "one-shot"]
+"""How candidates get their scores: each fine-tuned from the pre-trained weights, or from a super-network's."""
 
 
 @dataclass(frozen=True)
@@ -37,13 +42,15 @@ class What:
     sampler: str = "NSGAIISampler"
     holdout: float = HOLDOUT
     revision: str | None = None
+    method: Method = "fine-tune"
 
     @property
     def default_name(self) -> str:
         """The name of the study unless the user gives one."""
         model = self.model.rstrip("/").rsplit("/", 1)[-1]
         space = Path(self.space).stem
-        return "".join(c if c.isalnum() or c in "._-" else "-" for c in f"{model}-{self.task}-{space}")
+        method = "" if self.method == "fine-tune" else f"-{self.method}"
+        return "".join(c if c.isalnum() or c in "._-" else "-" for c in f"{model}-{self.task}-{space}{method}")
 
 
 @dataclass(frozen=True)
@@ -144,6 +151,8 @@ def prepare(what: What, space: SearchSpace | None = None) -> Prepared:
 
     space = space or load_space(what.space)
     check_sampler(what.sampler)
+    if what.method not in get_args(Method):
+        raise LayersearchError(unknown("method", what.method, get_args(Method)))
     task = load_task(what.task, what.data)
     if not 0 < what.holdout < 1:
         raise LayersearchError(f"--holdout {what.holdout} is not a share between 0 and 1; 0.15 is usual")
@@ -161,6 +170,8 @@ def prepare(what: What, space: SearchSpace | None = None) -> Prepared:
         "holdout": what.holdout,
         "space": space.canonical(),
         "sampler": what.sampler,
+        "method": what.method,
+        **({f"one_shot.{name}": value for name, value in vars(OneShot()).items()} if what.method == "one-shot" else {}),
         **{f"recipe.{name}": value for name, value in what.recipe.as_dict().items()},
     }
     purpose = Purpose(values, task.metric, task.direction)
@@ -180,7 +191,7 @@ def resolve_device(name: str) -> str:
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if name not in ("cpu", "cuda"):
-        raise LayersearchError(f"unknown device {name!r}; allowed are auto, cpu and cuda")
+        raise LayersearchError(unknown("device", name, ("auto", "cpu", "cuda")))
     if name == "cuda" and not torch.cuda.is_available():
         raise LayersearchError(
             "--device cuda, but torch sees no CUDA device; use --device cpu or install torch for CUDA"

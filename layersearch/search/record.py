@@ -29,6 +29,7 @@ from layersearch.search.trials import (
 )
 
 CONFIRMATION = ".confirm"  # the study NAME.confirm holds the confirmation of the study NAME
+SHARED = ".shared"  # the study NAME.shared holds the scores over its super-network
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def read_study(storage_text: str, name: str | None, say: Say) -> Record:
     storage = open_storage(url, say, create=False)
     try:
         studies = {s.study_name: s for s in storage.get_all_studies() if "purpose" in s.user_attrs}
-        name = _chosen(name, [n for n in studies if not n.endswith(CONFIRMATION)], shown(url))
+        name = _chosen(name, [n for n in studies if not n.endswith((CONFIRMATION, SHARED))], shown(url))
         study = studies[name]
         confirmation = studies.get(name + CONFIRMATION)
         trials = storage.get_all_trials(study._study_id)

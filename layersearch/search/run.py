@@ -20,25 +20,27 @@ from layersearch.errors import LayersearchError, StoppedError
 from layersearch.pattern import PartCounts, Pattern
 from layersearch.search.driver import Driver, Watcher, front_to_confirm
 from layersearch.search.found import holder_of
+from layersearch.search.one_shot import OneShot, patterns_to_share
 from layersearch.search.purpose import Purpose
-from layersearch.search.question import How, Prepared, Question, What, prepare, resolve_device
-from layersearch.search.record import CONFIRMATION
+from layersearch.search.question import TRIALS, How, Prepared, Question, What, prepare, resolve_device
+from layersearch.search.record import CONFIRMATION, SHARED
 from layersearch.search.replay import Replay
 from layersearch.search.storage import Lease, PatientStorage, open_storage, parse_url, take_lease
 from layersearch.search.study import Study
 from layersearch.tasks.task import Encoded
-from layersearch.training.evaluator import Evaluator, Job, Outcome
+from layersearch.training.evaluator import Evaluator, Job, Outcome, Split
 from layersearch.training.finetune import Heartbeat
 
 Evaluate = Callable[[Job, Heartbeat], Outcome]
 Executor = Callable[[Driver], None]  # works a driver off
 
 
-def run(what: What, how: How, *, trials: int, confirm: int, watcher: Watcher, command: str = "") -> Study:
+def run(what: What, how: How, *, trials: int | None, confirm: int, watcher: Watcher, command: str = "") -> Study:
     """Search until the study holds `trials` complete trials, then confirm its front with `confirm` fresh seeds each.
 
     The same call continues a study that is already there. Raises StoppedError after a clean stop (Ctrl-C, SIGTERM);
-    everything finished until then is in the study. `command` is written down as what made it.
+    everything finished until then is in the study. `command` is written down as what made it. Without `trials` it is
+    TRIALS for fine-tuning, and as many as the front of the shared scores for a one-shot search.
     """
     prepared = prepare(what)
     resolve_device(how.device)
@@ -54,7 +56,10 @@ def run(what: What, how: How, *, trials: int, confirm: int, watcher: Watcher, co
 
         return partial(run_with_ray, evaluator=evaluator, how=how)
 
-    return _search(prepared, how, make, trials=trials, confirm=confirm, watcher=watcher, command=command)
+    if trials is None and what.method == "fine-tune":
+        trials = TRIALS
+    one_shot = partial(_one_shot, prepared) if what.method == "one-shot" else None
+    return _search(prepared, how, make, one_shot, trials=trials, confirm=confirm, watcher=watcher, command=command)
 
 
 def run_replay(replay: Replay, how: How, *, trials: int, watcher: Watcher, command: str = "") -> Study:
@@ -63,36 +68,40 @@ def run_replay(replay: Replay, how: How, *, trials: int, watcher: Watcher, comma
     def make() -> Executor:
         return partial(run_inline, evaluate=replay.evaluate)
 
-    return _search(replay, how, make, trials=trials, confirm=0, watcher=watcher, command=command)
+    return _search(replay, how, make, None, trials=trials, confirm=0, watcher=watcher, command=command)
 
 
 def _search(
     question: Question,
     how: How,
     make: Callable[[], Executor],
+    one_shot: Callable[[Studies], OneShot] | None,
     *,
-    trials: int,
+    trials: int | None,
     confirm: int,
     watcher: Watcher,
     command: str,
 ) -> Study:
     """Open the study and work it off with what `make` makes, unless nothing is left to do."""
-    with opened(question, how, watcher) as studies:
+    with opened(question, how, watcher, proposes=one_shot is None) as studies:
         studies.search.note(**({"command": command} if command else {}))
+        method = one_shot(studies) if one_shot else None
         driver = Driver(
             study=studies.search,
             trials=trials,
             watcher=watcher,
-            open_confirmation=(lambda: studies.confirmation(confirm)) if confirm else None,
+            open_confirmation=(lambda: studies.confirmation(confirm, method)) if confirm else None,
+            one_shot=method,
         )
-        searched = studies.search.finished() >= trials
-        if driver.done or (searched and not studies.confirmation(confirm).waiting()):
+        if driver.done or (driver.searched and studies.confirmed(confirm)):
             return studies.search
         execute = make()
         with stopped_by_signals(driver):
             execute(driver)
         if driver.stopping:
             raise StoppedError("stopped; every finished trial is in the study. The same command goes on from here")
+        if method is not None:
+            method.drop_networks_of_confirmation()
         return studies.search
 
 
@@ -124,31 +133,81 @@ class Studies:
     lease: Lease
     search: Study
 
-    def confirmation(self, seeds: int) -> Study:
-        """The study NAME.confirm with the front and the unchanged model queued, `seeds` fresh seeds each."""
+    def confirmation(self, seeds: int, one_shot: OneShot | None = None) -> Study:
+        """The study NAME.confirm with the front and the unchanged model queued, `seeds` fresh seeds each.
+
+        With `one_shot` it plans the front, and only the unchanged models are queued.
+        """
+        study = self.sibling(CONFIRMATION, "validation")
+        study.heal()
+        pairs = self._to_confirm(seeds)
+        if one_shot is not None:
+            one_shot.planned = pairs
+            pairs = [pair for pair in pairs if pair[0] == one_shot.unchanged]
+        for pattern, seed in pairs:
+            study.enqueue(pattern, seed)
+        return study
+
+    def confirmed(self, seeds: int) -> bool:
+        """Whether nothing of the confirmation is left to do."""
+        rows = self.sibling(CONFIRMATION, "validation").rows()
+        done = {(row.pattern, row.seed) for row in rows if row.done or (row.state == "FAIL" and not row.lost)}
+        return done >= set(self._to_confirm(seeds))
+
+    def sibling(self, ending: str, scored_on: Split) -> Study:
+        """The study beside the search's whose name has `ending`; it proposes nothing by itself."""
         purpose = self.question.purpose
-        study = Study(
+        return Study(
             self.storage,
-            self.how.name + CONFIRMATION,
-            Purpose(purpose.values, purpose.metric, purpose.direction, scored_on="validation"),
+            self.how.name + ending,
+            Purpose(purpose.values, purpose.metric, purpose.direction, scored_on),
             self.lease,
-            self.how.folder / "confirm",
+            self.how.folder / ending.removeprefix("."),
             num_layers=self.question.num_layers,
             space=None,
             sampler="RandomSampler",
         )
-        study.heal()
+
+    def _to_confirm(self, seeds: int) -> list[tuple[str, int]]:
         first = self.question.seed + 1
         unchanged = str(Pattern.full(self.question.num_layers))
-        for seed in range(first, first + seeds):
-            for pattern in front_to_confirm(self.search.front(), unchanged):
-                study.enqueue(pattern, seed)
-        return study
+        front = front_to_confirm(self.search.front(), unchanged)
+        return [(pattern, seed) for seed in range(first, first + seeds) for pattern in front]
+
+
+def _one_shot(prepared: Prepared, studies: Studies) -> OneShot:
+    """The one-shot search of a study, with what is known of its super-networks."""
+    from layersearch.models.checkpoint import is_complete
+
+    shared = studies.sibling(SHARED, "shared")
+    counts, folder = prepared.counts, studies.how.folder / "networks"
+
+    def keep(outcome: Outcome) -> None:
+        for text, score in outcome.shared.items():
+            shared.add(text, outcome.seed, score, Pattern.parse(text).parameters(counts))
+        shared.note(work=outcome.work, seconds=outcome.seconds)
+
+    known = {row.pattern: row.score for row in shared.rows() if row.score is not None}
+    made = {int(made.name.removeprefix("super-")) for made in folder.glob("super-*") if is_complete(made)}
+    studies.search.note(networks=str(folder))
+    return OneShot(
+        patterns=patterns_to_share(prepared.space, counts.num_layers, prepared.seed),
+        counts=counts,
+        direction=prepared.purpose.direction,
+        folder=folder,
+        seed=prepared.seed,
+        known=known,
+        keep=keep,
+        made=made if known else made - {prepared.seed},
+    )
 
 
 @contextmanager
-def opened(question: Question, how: How, watcher: Watcher) -> Iterator[Studies]:
-    """Open (or make) the study under a lease, heal it, queue its start points; gives the lease back at the end."""
+def opened(question: Question, how: How, watcher: Watcher, *, proposes: bool = True) -> Iterator[Studies]:
+    """Open (or make) the study under a lease, heal it, queue its start points; gives the lease back at the end.
+
+    A study that does not propose patterns by itself starts with the unchanged model alone.
+    """
     url = parse_url(how.storage)
     storage = open_storage(url, watcher.say, create=True)
     lease = take_lease(storage, url, how.name, holder_of(storage, how.name))
@@ -160,7 +219,7 @@ def opened(question: Question, how: How, watcher: Watcher) -> Iterator[Studies]:
             lease,
             how.folder,
             num_layers=question.num_layers,
-            space=question.space,
+            space=question.space if proposes else None,
             sampler=question.sampler,
             seed=question.seed,
         )
@@ -168,7 +227,10 @@ def opened(question: Question, how: How, watcher: Watcher) -> Iterator[Studies]:
         healed = study.heal()
         if healed:
             watcher.say(f"{healed} trial{'s' * (healed > 1)} left running by a driver that died: queued again")
-        study.enqueue_start_points()
+        if proposes:
+            study.enqueue_start_points()
+        else:
+            study.enqueue(str(Pattern.full(question.num_layers)), question.seed)
         yield Studies(question, how, storage, lease, study)
     finally:
         lease.release()

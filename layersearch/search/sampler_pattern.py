@@ -27,7 +27,8 @@ LISTED = 4096  # spaces up to this size are candidates as a whole
 POOL = 2048  # patterns drawn from a larger space at the start, beside the neighbours of its front
 FRESH = 32  # and with each proposal
 WEIGHED = 512  # candidates a proposal
-LEARNT_FROM = 128  # finished trials: the front, and others at random
+LEARNT_FROM = 256  # finished trials: the front, and others at random
+DARING = 0.25  # of the standard deviations that the process gives: with all of them it tries too many tiny patterns
 NEAR = 2  # halves in which a pattern differs from a member of the front
 
 
@@ -97,7 +98,8 @@ class PatternSampler(BaseSampler):
         largest = max(1.0, float(candidates.share.max()), float(process.known.share.max()))
         reference = (float(process.errors.max()), largest + 1 / self._num_layers)
         points = zip(process.errors, process.known.share, strict=True)
-        growth = expected_growth(*process.predict(candidates), candidates.share, points, reference)
+        mean, deviation = process.predict(candidates)
+        growth = expected_growth(mean, DARING * deviation, candidates.share, points, reference)
         return self._pool[places[int(growth.argmax())]]
 
     def _gather(self, patterns: Iterable[Pattern]) -> None:

@@ -47,10 +47,13 @@ def ship(record: Record, number: int, to: Path, how: How, say: Say) -> Proof:
     _require_same(record, row, prepared)
     if row.checkpoint is not None and _belongs_to(row, Path(row.checkpoint)):
         return _export(record, row, Path(row.checkpoint), to, prepared)
+    network = _network_of(record, row)
     say(f"the weights of trial {number} were not kept: it is trained again, about {row.train_seconds or 0:.0f} s")
     with TemporaryDirectory(prefix="layersearch-") as scratch:
-        again = _train_again(row, prepared, how, Path(scratch) / "checkpoint", say)
-        return _export(record, again, Path(scratch) / "checkpoint", to, prepared)
+        kept = Path(scratch) / "checkpoint"
+        job = Job(row.number, row.pattern, row.seed, checkpoint=str(kept), start=network)
+        again = _train_again(row, job, prepared, how, say)
+        return _export(record, again, kept, to, prepared)
 
 
 def _belongs_to(row: Row, folder: Path) -> bool:
@@ -79,6 +82,7 @@ def question_of(record: Record) -> What:
         recipe=recipe,
         sampler=str(values["sampler"]),
         holdout=float(values["holdout"]),
+        method=values.get("method", "fine-tune"),
     )
 
 
@@ -102,9 +106,8 @@ def _old_versions(row: Row) -> str:
     return f"use the versions that made the study ({made}; here is layersearch {version('layersearch')})"
 
 
-def _train_again(row: Row, prepared: Prepared, how: How, folder: Path, say: Say) -> Row:
-    """Train the trial again into `folder`; the row with the score that these weights got."""
-    job = Job(row.number, row.pattern, row.seed, checkpoint=str(folder))
+def _train_again(row: Row, job: Job, prepared: Prepared, how: How, say: Say) -> Row:
+    """Train the trial again, as `job`; the row with the score that these weights got."""
     outcome = make_evaluator(prepared, how)(job)
     if outcome.checkpoint is None:
         raise ExportError(f"training trial {row.number} again gave no weights: {outcome.reason or outcome.note}")
@@ -116,6 +119,19 @@ def _train_again(row: Row, prepared: Prepared, how: How, folder: Path, say: Say)
         metrics=dict(outcome.metrics),
         versions=outcome.versions,
     )
+
+
+def _network_of(record: Record, row: Row) -> str | None:
+    """The super-network that a trial of a one-shot search started from, None where it started from the base model."""
+    if record.purpose.values.get("method") != "one-shot" or row.pattern == record.unchanged:
+        return None
+    folder = Path(record.facts["networks"]) / f"super-{row.seed}"
+    if not checkpoint.is_complete(folder):
+        raise ExportError(
+            f"the weights of trial {row.number} were not kept, and the super-network {folder} that it started from is "
+            "gone; choose a trial whose weights are kept"
+        )
+    return str(folder)
 
 
 def _export(record: Record, row: Row, source: Path, to: Path, prepared: Prepared) -> Proof:

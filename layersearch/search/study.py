@@ -173,6 +173,13 @@ class Study:
         self._study.enqueue_trial(params, **more)
         self._ledger.changed()
 
+    def add(self, pattern: str, seed: int, score: float, parameters: int) -> None:
+        """Write down a score that nobody was asked for, unless `pattern` with `seed` has one."""
+        if not any(row.done for row in self.rows() if (row.pattern, row.seed) == (pattern, seed)):
+            attrs = {"pattern": pattern, "seed": seed}
+            self._study.add_trial(create_trial(values=[score, float(parameters)], user_attrs=attrs))
+            self._ledger.changed()
+
     def waiting(self) -> bool:
         """Whether queued trials wait to be asked."""
         return self._ledger.waiting()

@@ -22,9 +22,11 @@ from layersearch.search.quality import Point, layer_share
 
 Floats = NDArray[np.float64]
 
-LENGTHS = (0.2, 0.6, 1.8)  # of the kernel over layers, as shares of the stack that differ
-NOISES = (0.01, 0.1)  # variance of a score, as a share of the errors' variance
-SHARE_LENGTH = 0.25  # of the kernel over the share of layer parameters
+# By replay of nine tables (results/search-cost); nearby values, and choosing them by likelihood, did no better.
+BY_SIZE = 0.7  # part of the kernel that is about size, the rest is about which halves are kept
+SHARE_LENGTH = 1 / 3  # over which sizes are alike, as a share of the layers' parameters
+STACK_LENGTH = 0.4  # over which kept halves are, as a share of the stack
+NOISE = 0.02  # variance of a score, as a share of the errors' variance
 TIMES = 2  # of a layer in a pattern; further ones look like two
 
 
@@ -72,77 +74,54 @@ def coded(patterns: Iterable[Pattern], num_layers: int) -> Coded:
 
 @dataclass(frozen=True)
 class Surrogate:
-    """Errors of known patterns as a Gaussian process.
+    """Errors of known patterns as a Gaussian process (Rasmussen and Williams 2006, chapter 2).
 
-    Two patterns are alike if they keep the same halves, and if they are of a size: the kernel is the mean of an
-    exponential one over the share of the stack that differs and a squared exponential one over the share of parameters.
+    Two patterns are alike if they are of a size (a squared exponential kernel), and if they keep the same halves (an
+    exponential one).
     """
 
     known: Coded
     errors: Floats  # [n]
-    length: float
-    noise: float
     half: Floats  # [n, n], lower Cholesky factor of the known patterns' covariance
     white: Floats  # [n], the errors without what makes them alike
-    centre: float
 
     @property
-    def scale(self) -> float:
-        """Of the errors around `centre`, at its likeliest value; the kernel is 1 at distance 0."""
-        return math.sqrt(max(float(self.white @ self.white) / len(self.errors), 1e-12))
-
-    @property
-    def likelihood(self) -> float:
-        """Logarithm, but for a constant, of the marginal likelihood with that scale."""
-        return -float(np.log(np.diag(self.half)).sum()) - len(self.errors) * math.log(self.scale)
+    def centre(self) -> float:
+        """Mean of the known errors."""
+        return float(self.errors.mean())
 
     def predict(self, candidates: Coded) -> tuple[Floats, Floats]:
         """Mean and standard deviation [n] of the candidates' errors."""
-        spread = _solved(self.half, _kernel(_apart(self.known, candidates), self.length))
-        variance = np.maximum(1.0 - np.square(spread).sum(axis=0), 1e-12)
-        return self.centre + self.white @ spread, self.scale * np.sqrt(variance)
+        spread = _solved(self.half, _kernel(self.known, candidates))
+        variance = np.maximum(1.0 - np.square(spread).sum(axis=0), 0.0)
+        return self.centre + self.white @ spread, self.errors.std() * np.sqrt(variance)
 
     def believing(self, others: Coded) -> Surrogate:
         """The process as if `others` had been scored as it expects."""
-        known = self.known + others
-        errors = np.concatenate([self.errors, self.predict(others)[0]])
-        return _process(known, errors, _apart(known, known), self.length, self.noise)
+        return fitted(self.known + others, np.concatenate([self.errors, self.predict(others)[0]]))
 
 
 def fitted(known: Coded, errors: Floats) -> Surrogate:
-    """The process that makes `errors` [n] of the `known` patterns likeliest, over LENGTHS and NOISES.
-
-    See Rasmussen and Williams 2006, chapter 5.
-    """
-    apart = _apart(known, known)
-    processes = [_process(known, errors, apart, length, noise) for length in LENGTHS for noise in NOISES]
-    return max(processes, key=lambda process: process.likelihood)
-
-
-def _process(known: Coded, errors: Floats, apart: tuple[Floats, Floats], length: float, noise: float) -> Surrogate:
-    covariance = _kernel(apart, length) + noise * np.eye(len(errors))
+    """The process that has seen `errors` [n] of the `known` patterns."""
+    covariance = _kernel(known, known) + NOISE * np.eye(len(errors))
     half = np.asarray(np.linalg.cholesky(covariance), dtype=float)
-    centre = float(errors.mean())
-    return Surrogate(known, errors, length, noise, half, _solved(half, errors - centre), centre)
+    return Surrogate(known, errors, half, _solved(half, errors - errors.mean()))
 
 
 def _solved(half: Floats, right: Floats) -> Floats:
     return np.asarray(solve_triangular(half, right, lower=True, check_finite=False), dtype=float)
 
 
-def _apart(one: Coded, other: Coded) -> tuple[Floats, Floats]:
-    """How far patterns are apart [n, m]: the share of the stack that differs, and the part of the kernel by size."""
+def _kernel(one: Coded, other: Coded) -> Floats:
+    """How alike patterns are, [n, m]; 1 for a pattern and itself."""
     size = np.exp(-0.5 * np.square((one.share[:, None] - other.share[None, :]) / SHARE_LENGTH))
-    return differing(one.bits, other.bits) * TIMES / one.bits.shape[1], size
+    apart = differing(one.bits, other.bits) * TIMES / one.bits.shape[1]
+    return np.asarray(BY_SIZE * size + (1 - BY_SIZE) * np.exp(-apart / STACK_LENGTH))
 
 
 def differing(one: Floats, other: Floats) -> Floats:
     """In how many bits rows differ, [n, m]."""
     return np.asarray(one.sum(axis=1)[:, None] + other.sum(axis=1)[None, :] - 2 * one @ other.T)
-
-
-def _kernel(apart: tuple[Floats, Floats], length: float) -> Floats:
-    return np.asarray(0.5 * np.exp(-apart[0] / length) + 0.5 * apart[1])
 
 
 def expected_growth(mean: Floats, deviation: Floats, share: Floats, front: Iterable[Point], reference: Point) -> Floats:
@@ -165,5 +144,6 @@ def expected_growth(mean: Floats, deviation: Floats, share: Floats, front: Itera
 
 def _expected_improvement(on: float, mean: Floats, deviation: Floats) -> Floats:
     """E max(0, on - e) of normal errors e (Jones et al. 1998)."""
+    deviation = np.maximum(deviation, 1e-9)
     score = (on - mean) / deviation
     return np.asarray(deviation * (score * ndtr(score) + np.exp(-0.5 * np.square(score)) / math.sqrt(2 * math.pi)))

@@ -20,7 +20,10 @@ Direction = Literal["maximize", "minimize"]
 
 @dataclass(frozen=True)
 class Row:
-    """One trial that has a pattern. `score` and `parameters` are None unless it is complete; times are in seconds."""
+    """One trial that has a pattern. `score` and `parameters` are None unless it is complete.
+
+    Times are in seconds, `work` is in fine-tunings of the unchanged model.
+    """
 
     number: int
     state: str
@@ -33,6 +36,7 @@ class Row:
     seconds: float | None = None
     train_seconds: float | None = None
     score_seconds: float | None = None
+    work: float | None = None
     strategy: str | None = None
     checkpoint: str | None = None
     reused: str | None = None
@@ -64,7 +68,7 @@ def _row(trial: FrozenTrial) -> Row:
         interval=tuple(interval) if interval else None,
         metrics=attrs.get("metrics"),
         parameters=round(trial.values[1]) if done else None,
-        **{name: attrs.get(name) for name in ("seconds", "train_seconds", "score_seconds")},
+        **{name: attrs.get(name) for name in ("seconds", "train_seconds", "score_seconds", "work")},
         **{name: attrs.get(name) for name in ("strategy", "checkpoint", "reused", "versions", "reason")},
         lost=bool(attrs.get("lost")),
     )
@@ -192,6 +196,7 @@ def attributes_of(outcome: Outcome) -> dict[str, Any]:
         "train_seconds": round(outcome.train_seconds, 3),
         "score_seconds": round(outcome.score_seconds, 3),
         "examples": outcome.examples,
+        "work": round(outcome.work, 4),
         "precision": outcome.precision,
         "versions": outcome.versions,
         "ray_trial": outcome.ray_trial,

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from layersearch.models.base import BaseModel
 
-Split = Literal["search", "validation"]
+Split = Literal["search", "validation", "shared"]  # shared: the search split, over a super-network's weights
 
 
 @dataclass(frozen=True)

@@ -70,13 +70,13 @@ class Recipe:
 class OneShot:
     """How a super-network is trained and its best sub-networks after it (results/search-cost says why so).
 
-    `epochs` train the super-network, after the recipe's for the unchanged model. A chosen candidate is fine-tuned from
-    the shared weights for `tuning` times the work of fine-tuning the unchanged model once, however small it is, so a
-    small one sees the data more often. `taught` is the weight of the full model's answers in the loss of a drawn or
-    chosen pattern, the rest is the labels'. Learning rates and all else are the recipe's.
+    The super-network sees the data `epochs` times as often as the recipe says, after the unchanged model has. A chosen
+    candidate is fine-tuned from the shared weights for `tuning` times the work of fine-tuning the unchanged model once,
+    however small it is, so a small one sees the data more often. `taught` is the weight of the full model's answers in
+    the loss of a drawn or chosen pattern, the rest is the labels'. Learning rates and all else are the recipe's.
     """
 
-    epochs: float = 2.0
+    epochs: float = 1.0
     tuning: float = 0.3
     taught: float = 0.7
 
