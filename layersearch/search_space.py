@@ -25,7 +25,6 @@ from layersearch.pattern import Block, Halves, Pattern
 from layersearch.strategies import STRATEGIES, possible, spell
 
 _SHIPPED = Path(__file__).parent / "search_spaces"
-STARTS = 8  # patterns that are tried before a sampler chooses; results/search-cost compares numbers
 
 Choice = Literal["keep", "drop", "attention", "ffn", "duplicate"]
 
@@ -140,16 +139,12 @@ class SearchSpace(BaseModel):
             return None
         return {f"layer_{layer}": str(choice) for layer, choice in enumerate(chosen)}
 
-    def start_points(self, num_layers: int, most: int | None = STARTS) -> tuple[Pattern, ...]:
-        """The unchanged model, then patterns of the strategies that lie inside, small k of every strategy first.
-
-        At most `most` of them, so that there is something left to search with 40 trials: a model of 12 layers has 39.
-        A space of strategies is tried from its beginning to its end.
-        """
+    def start_points(self, num_layers: int) -> tuple[Pattern, ...]:
+        """The unchanged model, then the strategies' patterns that lie inside, small k of every strategy first."""
         if self.strategies:
             return tuple(self.patterns(num_layers))
         found = _spelled(self.start, num_layers, range(1, num_layers + 1))
-        return tuple(pattern for pattern in found if self.params_of(pattern, num_layers) is not None)[:most]
+        return tuple(pattern for pattern in found if self.params_of(pattern, num_layers) is not None)
 
     def size(self, num_layers: int) -> int:
         """How many distinct patterns there are, the unchanged model included; counted, not enumerated."""

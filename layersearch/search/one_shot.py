@@ -28,7 +28,7 @@ def patterns_to_share(space: SearchSpace, num_layers: int, seed: int) -> tuple[P
     """The patterns of a one-shot search: all of a small space, else its start points and an equal number a size."""
     if space.size(num_layers) <= MOST_SHARED:
         return tuple(space.patterns(num_layers))
-    found = dict.fromkeys(space.start_points(num_layers, most=None))
+    found = dict.fromkeys(space.start_points(num_layers))
     rng = random.Random(seed)
     by_size: dict[int, list[Pattern]] = {}
     for _ in range(20 * MOST_SHARED):

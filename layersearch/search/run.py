@@ -204,9 +204,9 @@ def _one_shot(prepared: Prepared, studies: Studies) -> OneShot:
 
 @contextmanager
 def opened(question: Question, how: How, watcher: Watcher, *, proposes: bool = True) -> Iterator[Studies]:
-    """Open (or make) the study under a lease, heal it, queue its start points; gives the lease back at the end.
+    """Open (or make) the study under a lease and heal it; gives the lease back at the end.
 
-    A study that does not propose patterns by itself starts with the unchanged model alone.
+    A study that does not propose patterns by itself starts with the unchanged model.
     """
     url = parse_url(how.storage)
     storage = open_storage(url, watcher.say, create=True)
@@ -227,9 +227,7 @@ def opened(question: Question, how: How, watcher: Watcher, *, proposes: bool = T
         healed = study.heal()
         if healed:
             watcher.say(f"{healed} trial{'s' * (healed > 1)} left running by a driver that died: queued again")
-        if proposes:
-            study.enqueue_start_points()
-        else:
+        if not proposes:
             study.enqueue(str(Pattern.full(question.num_layers)), question.seed)
         yield Studies(question, how, storage, lease, study)
     finally:

@@ -30,6 +30,8 @@ from layersearch.training.evaluator import Job, Outcome
 REPEATS = 4  # proposals in a row that may be known patterns before an unseen one is drawn at random
 ENUMERABLE = 4096  # spaces up to this size are listed to find what is unseen
 RETRIES = 2  # times that a pattern whose worker died is tried again
+NAMED_FIRST = 2  # the unchanged model and one named pattern come before the sampler chooses,
+NAMED_EVERY = 3  # and every third trial is a named one as long as there are any (results/search-cost)
 UNOWNED = timedelta(minutes=1)  # a running trial without an owner is younger than this only while it is being asked
 
 
@@ -63,6 +65,7 @@ class Study:
         self._num_layers = num_layers
         self._seed = seed
         self._strategies = named_patterns(num_layers)
+        self._named = space.start_points(num_layers) if space else ()
         self._outbox = Outbox(folder / "outbox")
         self._study = create_or_load(Remembered(storage) if lease.alone else storage, name, purpose)
         self._ledger = Ledger(self._study, purpose.direction)
@@ -91,6 +94,7 @@ class Study:
     def _ask(self, wanted: int | None) -> Job | None:
         repeats = 0
         while self._space is not None or self.waiting():
+            self._enqueue_named()
             if repeats >= REPEATS and not self.waiting() and not self._enqueue_unseen():
                 return None
             trial = self._study.ask()
@@ -155,13 +159,16 @@ class Study:
         self._queue(self._space.params_of(pattern, self._num_layers) or {})
         return True
 
-    def enqueue_start_points(self) -> None:
-        """Queue the unchanged model and the named strategies, once in a study's life."""
-        assert self._space is not None
-        for pattern in self._space.start_points(self._num_layers):
-            params = self._space.params_of(pattern, self._num_layers)
-            if params is not None:
-                self._queue(params, skip_if_exists=True)
+    def _enqueue_named(self) -> None:
+        """Queue the next start point of the space, if the next trial is to be one."""
+        tried = sum(row.state != "PRUNED" for row in self.rows())
+        its_turn = tried < NAMED_FIRST or (tried - NAMED_FIRST) % NAMED_EVERY == NAMED_EVERY - 1
+        if self._space is None or not its_turn or self.waiting():
+            return
+        seen = {row.pattern for row in self.rows()}
+        pattern = next((named for named in self._named if str(named) not in seen), None)
+        if pattern is not None:
+            self._queue(self._space.params_of(pattern, self._num_layers) or {})
 
     def enqueue(self, pattern: str, seed: int) -> None:
         """Queue `pattern` with `seed` unless a trial that counts has them (for studies without a space)."""

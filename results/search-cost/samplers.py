@@ -117,19 +117,18 @@ SAMPLERS: dict[str, Make] = {
     "GP": optunas(GPSampler),
 }
 SLOW = ("GP",)
-STARTS = (8, None)  # start points: the first so many, or all
-MORE_STARTS = (1, 4, 6, 12)  # for the sampler that wins
+NAMED = ("mixed", "first", "none")  # when the named strategies are tried: as the study does, before all else, never
 
 
-def course(problem: Problem, make: Make, starts: int | None, seed: int, folder: Path) -> list[str]:
+def course(problem: Problem, make: Make, named: str, seed: int, folder: Path) -> list[str]:
     """The first patterns that a study evaluates, in order."""
     replay = replay_of(problem.table, "layers", "RandomSampler", seed)
     layers = replay.num_layers
-    lease = Unheld("replay")
-    study = Study(Memory(), "s", replay.purpose, lease, folder, num_layers=layers, space=replay.space, seed=seed)
+    space = replay.space.model_copy(update={"start": ()}) if named == "none" else replay.space
+    study = Study(Memory(), "s", replay.purpose, Unheld("replay"), folder, num_layers=layers, space=space, seed=seed)
     study._study.sampler = make(replay, seed)
-    for pattern in replay.space.start_points(layers, starts):
-        study._queue(replay.space.params_of(pattern, layers) or {})
+    for pattern in space.start_points(layers) if named == "first" else ():
+        study._queue(space.params_of(pattern, layers) or {})
     chosen: list[str] = []
     while len(chosen) < MOST and (job := study.ask()) is not None:
         study.tell(replay.evaluate(job))
@@ -153,7 +152,7 @@ def greedy(problem: Problem) -> list[str]:
 
 
 def runs(found: list[Problem], seeds: int, slow_seeds: int) -> Iterator[tuple[Problem, str, str, int, Make | None]]:
-    """Every run there is to make: problem, sampler, start points, seed; a round of seeds before the next."""
+    """Every run there is to make: problem, sampler, when named, seed; a round of seeds before the next."""
     for seed in range(max(seeds, slow_seeds)):
         for problem in found:
             if seed == 0:
@@ -161,8 +160,8 @@ def runs(found: list[Problem], seeds: int, slow_seeds: int) -> Iterator[tuple[Pr
             for name, make in SAMPLERS.items():
                 if seed >= (slow_seeds if name in SLOW else seeds):
                     continue
-                for starts in (*STARTS, *(MORE_STARTS if name == "PatternSampler" else ())):
-                    yield problem, name, str(starts or "all"), seed, make
+                for named in NAMED:
+                    yield problem, name, named, seed, make
 
 
 def read_at(problem: Problem, chosen: list[str]) -> dict[str, float]:
@@ -181,16 +180,15 @@ def work(folder: Path, file: Path, seeds: int, slow_seeds: int) -> None:
     done = set()
     if file.exists():
         with file.open() as source:
-            done = {tuple(row[key] for key in ("problem", "sampler", "starts", "seed")) for row in csv.DictReader(source)}
+            done = {tuple(row[key] for key in ("problem", "sampler", "named", "seed")) for row in csv.DictReader(source)}
     fast = Path("/dev/shm")
     with file.open("a", newline="") as target, tempfile.TemporaryDirectory(dir=fast if fast.is_dir() else None) as temp:
         writer = None
-        for problem, name, starts, seed, make in runs(problems(folder), seeds, slow_seeds):
-            if (problem.name, name, starts, str(seed)) in done:
+        for problem, name, named, seed, make in runs(problems(folder), seeds, slow_seeds):
+            if (problem.name, name, named, str(seed)) in done:
                 continue
-            limit = None if starts == "all" else int(starts or 0)
-            chosen = greedy(problem) if make is None else course(problem, make, limit, seed, Path(temp))
-            row = {"problem": problem.name, "sampler": name, "starts": starts, "seed": seed, **read_at(problem, chosen)}
+            chosen = greedy(problem) if make is None else course(problem, make, named, seed, Path(temp))
+            row = {"problem": problem.name, "sampler": name, "named": named, "seed": seed, **read_at(problem, chosen)}
             if writer is None:
                 writer = csv.DictWriter(target, fieldnames=list(row), lineterminator="\n")
                 if not done:

@@ -34,7 +34,7 @@ def open_study(
     say: Callable[[str], None] = lambda _: None,
     sampler: str = "NSGAIISampler",
 ) -> Study:
-    """Open a study as `run` does, and queue its start points; closed after the test."""
+    """Open a study as `run` does; closed after the test."""
     url = parse_url(storage)
     database = open_storage(url, say, create=True)
     lease = take_lease(database, url, name, "the test")
@@ -43,8 +43,6 @@ def open_study(
     )
     opened.append(study)
     study.heal()
-    if space is not None:
-        study.enqueue_start_points()
     return study
 
 
