@@ -104,8 +104,9 @@ class SearchSpace(BaseModel):
     def check(self, num_layers: int) -> None:
         """Raise SpaceError if a model of `num_layers` layers leaves nothing to search but the unchanged model."""
         if self.size(num_layers) < 2:
+            key, value = ("min_k", self.min_k) if self.strategies else ("min_layers", self.min_layers)
             raise SpaceError(
-                f"the search space holds nothing but the unchanged model of {num_layers} layers; "
+                f"the search space holds nothing but the unchanged model of {num_layers} layers: `{key}` is {value}; "
                 f"widen {self.model_dump_json(exclude={'about'}, exclude_defaults=True)}"
             )
 

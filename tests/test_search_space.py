@@ -214,7 +214,9 @@ def test_a_file_that_is_no_toml_or_not_there(tmp_path: Path) -> None:
 
 def test_a_model_too_shallow_for_the_space() -> None:
     space = SearchSpace(choices=("keep", "drop"), min_layers=9)
-    with pytest.raises(SpaceError, match=r'nothing but the unchanged model of 6 layers; widen .*"min_layers":9'):
+    with pytest.raises(
+        SpaceError, match=r'nothing but the unchanged model of 6 layers: `min_layers` is 9; widen .*"min_layers":9'
+    ):
         space.check(6)
     space.check(12)
 

@@ -56,11 +56,12 @@ def write_card(card: ModelCard, manifest: Manifest) -> str:
     """The text of README.md."""
     share = manifest.parameters / card.baseline_parameters
     revision = f" (revision `{card.revision}`)" if card.revision else ""
+    whole = manifest.pattern == Pattern.full(manifest.source_layers)
+    made = "all its layers, fine-tuned" if whole else "some of its layers dropped or repeated, the rest fine-tuned"
     return f"""{_header(card)}
 # {card.base_model} with the layers `{manifest.pattern}`
 
-Made by layersearch from `{card.base_model}`{revision} for the task {card.task}: some of its layers are dropped or
-repeated, and the rest was fine-tuned. The folder opens with
+Made by layersearch from `{card.base_model}`{revision} for the task {card.task}: {made}. The folder opens with
 `AutoModelForSequenceClassification.from_pretrained`; `layersearch.json` holds the proof.
 
 | | |

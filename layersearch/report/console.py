@@ -119,8 +119,10 @@ class Progress:
 
     def _line(self, outcome: Outcome) -> str:
         metric = self._study.purpose.metric if self._study else "score"
+        searching = self._study is None or self._study.purpose.scored_on == "search"
+        which = f"trial {outcome.number}:" if searching else f"seed {outcome.seed}:"
         return (
-            f"trial {outcome.number}: {outcome.pattern}  {metric} {outcome.score:.4f}  "
+            f"{which} {outcome.pattern}  {metric} {outcome.score:.4f}  "
             f"{outcome.parameters:,} parameters  {outcome.seconds:.0f} s  ({self._state()})"
         )
 
@@ -129,7 +131,8 @@ class Progress:
         parts += [f"{len(self._running)} running"] if self._running else []
         parts += [f"{self._failed} failed"] if self._failed else []
         left = self._seconds_left()
-        parts += [] if left is None else [f"{_duration(left)} left"]
+        phase = "search" if self._study is None or self._study.purpose.scored_on == "search" else "confirmation"
+        parts += [] if left is None else [f"{_duration(left)} left in the {phase}"]
         return ", ".join(parts)
 
     def _seconds_left(self) -> float | None:
@@ -143,7 +146,8 @@ class Progress:
         """Runs in rich's refresh thread, so it reads only what the main thread left: no SQL here."""
         if self._study is None:
             return Group(Text("preparing the model, the data and the study"))
-        running = "  ".join(f"{n}: {p}{self._progress(n)}" for n, p in sorted(self._running.items()))
+        names = {n: f"{n}: {p}" if n >= 0 else "super-network" for n, p in sorted(self._running.items())}
+        running = "  ".join(f"{name}{self._progress(n)}" for n, name in names.items())
         lines: list[Text | Table] = [Text(f"{self._state()}   running  {running}" if running else self._state())]
         if self._front:
             table = front_table(
@@ -206,7 +210,26 @@ def _notes(record: Record, *, everything: bool) -> list[str]:
             f"trial {baseline.number} is the unchanged model and not on the front: "
             "a trial that is no larger scores at least as well"
         )
+    scores = [row.score for row in record.rows if row.score is not None]
+    if len(scores) > 1 and len(set(scores)) == 1:
+        notes.append("all scores are equal, so nothing was learned: train longer (--epochs) or with another --lr")
+    unchanged = record.confirmed.get(record.unchanged)
+    if unchanged and baseline and baseline.interval and not _within(unchanged.mean, baseline.interval):
+        notes.append(
+            "the unchanged model confirms outside the interval of its search score: compare with more fresh seeds "
+            "(--confirm) before you trust either"
+        )
+    if record.agreement is not None:
+        rho, low, high, number = record.agreement
+        notes.append(
+            f"the super-network's scores rank the {number} fine-tuned candidates with a correlation of {rho:.2f} "
+            f"({low:.2f} to {high:.2f})"
+        )
     return notes
+
+
+def _within(value: float, interval: tuple[float, float]) -> bool:
+    return interval[0] <= value <= interval[1]
 
 
 def print_next_commands(record: Record, storage: str, default_storage: str) -> None:

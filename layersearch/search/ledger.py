@@ -6,7 +6,7 @@ Knows: that nothing of a finished trial can change. Does not know: SQL, who writ
 from __future__ import annotations
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from layersearch.search.trials import Direction, Row, front_of, rows_of
 
@@ -20,14 +20,13 @@ class Ledger:
     def __init__(self, study: optuna.Study, direction: Direction) -> None:
         self._study = study
         self._direction = direction
-        self._settled: dict[int, list[Row]] = {}
-        self.changed()
+        self._settled: dict[int, list[Row]] = {}  # of finished trials by number; one row, or none without a pattern
+        self._front: list[Row] | None = None
+        self._fresh = False
 
     def changed(self) -> None:
         """Something was written to the study, or may have been by another driver."""
-        self._trials: list[FrozenTrial] | None = None
-        self._rows: list[Row] = []
-        self._front: list[Row] | None = None
+        self._fresh = False
 
     def rows(self) -> list[Row]:
         """All trials that have a pattern, by number."""
@@ -43,23 +42,23 @@ class Ledger:
 
     def finished(self) -> int:
         """Complete trials."""
-        return sum(row.done for row in self.rows())
+        return sum(row.score is not None for row in self.rows())
 
     def waiting(self) -> bool:
         """Whether queued trials wait to be asked."""
-        return any(trial.state == TrialState.WAITING for trial in self._read())
+        self._read()
+        return self._waiting
 
-    def _read(self) -> list[FrozenTrial]:
-        if self._trials is None:
-            self._trials = self._study.get_trials(deepcopy=False)
-            self._rows = [row for trial in self._trials for row in self._row_of(trial)]
-        return self._trials
-
-    def _row_of(self, trial: FrozenTrial) -> list[Row]:
-        """The trial's row, none if it has no pattern."""
-        if trial.number not in self._settled:
-            rows = rows_of([trial])
-            if not trial.state.is_finished():
-                return rows
-            self._settled[trial.number] = rows
-        return self._settled[trial.number]
+    def _read(self) -> None:
+        if self._fresh:
+            return
+        trials = self._study.get_trials(deepcopy=False)
+        unfinished = [trial for trial in trials if not trial.state.is_finished()]
+        settled = {t.number: rows_of([t]) for t in trials if t.number not in self._settled and t.state.is_finished()}
+        if settled:
+            self._settled |= settled
+            self._front = None
+        rows = self._settled | {trial.number: rows_of([trial]) for trial in unfinished}
+        self._rows = [row for number in sorted(rows) for row in rows[number]]
+        self._waiting = any(trial.state == TrialState.WAITING for trial in unfinished)
+        self._fresh = True

@@ -141,22 +141,24 @@ def prepare(what: What, space: SearchSpace | None = None) -> Prepared:
 
     `space` stands in for the one that `what` names, for those who have it already.
     """
+    if what.method not in get_args(Method):
+        raise LayersearchError(unknown("method", what.method, get_args(Method)))
+    if not 0 < what.holdout < 1:
+        raise LayersearchError(f"--holdout {what.holdout} is not a share between 0 and 1; 0.15 is usual")
     from layersearch import hub
-    from layersearch.models.base import load_config
-    from layersearch.models.costs import count_parts
-    from layersearch.search.purpose import Purpose
-    from layersearch.search.samplers import check_sampler
     from layersearch.search_space import load as load_space
     from layersearch.tasks import load_task
 
     space = space or load_space(what.space)
-    check_sampler(what.sampler)
-    if what.method not in get_args(Method):
-        raise LayersearchError(unknown("method", what.method, get_args(Method)))
     task = load_task(what.task, what.data)
-    if not 0 < what.holdout < 1:
-        raise LayersearchError(f"--holdout {what.holdout} is not a share between 0 and 1; 0.15 is usual")
     folder, revision = hub.local_model(what.model, what.revision)
+    # what is wrong so far is said before the seconds that the libraries behind these take
+    from layersearch.models.base import load_config
+    from layersearch.models.costs import count_parts
+    from layersearch.search.purpose import Purpose
+    from layersearch.search.samplers import check_sampler
+
+    check_sampler(what.sampler)
     config = load_config(folder, num_labels=task.num_labels, kind=task.kind)
     _check_length(what.recipe.max_length, config)
     counts = count_parts(config)

@@ -5,6 +5,7 @@ Knows: how to find a study and its confirmation in a database. Does not know: wr
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,6 +30,7 @@ from layersearch.search.trials import (
 )
 
 CONFIRMATION = ".confirm"  # the study NAME.confirm holds the confirmation of the study NAME
+FEWEST_TO_RANK = 5  # candidates, below which a rank correlation says nothing
 SHARED = ".shared"  # the study NAME.shared holds the scores over its super-network
 
 
@@ -37,7 +39,7 @@ class Record:
     """What a study holds. `facts` are its notes (where model and data lie, counts), `confirmed` is by pattern.
 
     A row names its checkpoint only while the folder is there. `spelled_none` are the states, by number, of the trials
-    that have no pattern and so no row: most of them wait.
+    that have no pattern and so no row: most of them wait. `shared` are the scores over a super-network, by pattern.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Record:
     rows: tuple[Row, ...]
     confirmed: Mapping[str, Confirmed]
     spelled_none: Mapping[int, str] = field(default_factory=dict)
+    shared: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def unchanged(self) -> str:
@@ -73,6 +76,25 @@ class Record:
             return [row for row in self.rows if row.done]
         front, baseline = self.front, self.baseline
         return front if baseline is None or baseline in front else [baseline, *front]
+
+    @property
+    def agreement(self) -> tuple[float, float, float, int] | None:
+        """How well shared scores rank the candidates that were fine-tuned: Spearman, its 95 % interval, their number.
+
+        The interval is Fisher's with the variance of Bonett and Wright (Psychometrika 65, 2000). None below five.
+        """
+        pairs = [
+            (self.shared[row.pattern], row.score)
+            for row in self.rows
+            if row.score is not None and row.pattern in self.shared and row.pattern != self.unchanged
+        ]
+        if len(pairs) < FEWEST_TO_RANK:
+            return None
+        from scipy.stats import spearmanr
+
+        rho = float(spearmanr([there for there, _ in pairs], [here for _, here in pairs]).statistic)
+        middle, width = math.atanh(max(-0.999, min(0.999, rho))), 1.96 * math.sqrt((1 + rho**2 / 2) / (len(pairs) - 3))
+        return rho, math.tanh(middle - width), math.tanh(middle + width), len(pairs)
 
     def trial(self, number: int) -> Row:
         """The row of trial `number`; raises StudyError for a number that is not there or not complete."""
@@ -108,7 +130,8 @@ def read_study(storage_text: str, name: str | None, say: Say) -> Record:
         studies = {s.study_name: s for s in storage.get_all_studies() if "purpose" in s.user_attrs}
         name = _chosen(name, [n for n in studies if not n.endswith((CONFIRMATION, SHARED))], shown(url))
         study = studies[name]
-        confirmation = studies.get(name + CONFIRMATION)
+        confirmation, network = studies.get(name + CONFIRMATION), studies.get(name + SHARED)
+        scored = rows_of(storage.get_all_trials(network._study_id)) if network else []
         trials = storage.get_all_trials(study._study_id)
         return Record(
             name=name,
@@ -116,6 +139,7 @@ def read_study(storage_text: str, name: str | None, say: Say) -> Record:
             facts=study.user_attrs,
             rows=tuple(_rows(trials)),
             confirmed=confirmed_of(_rows(storage.get_all_trials(confirmation._study_id))) if confirmation else {},
+            shared={row.pattern: row.score for row in scored if row.score is not None},
             spelled_none={t.number: t.state.name for t in trials if "pattern" not in t.user_attrs},
         )
     finally:

@@ -27,11 +27,11 @@ class Remembered(_CachedStorage):
             super()._read_trials_from_remote_storage(study_id)
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
-        """The trial as it was last written."""
+        """The trial as it was last written, a copy: Optuna's `Trial` writes into its own."""
         if trial_id not in self._trial_id_to_study_id_and_number:
             return super().get_trial(trial_id)
         study_id, number = self._trial_id_to_study_id_and_number[trial_id]
-        return self._studies[study_id].trials[number]
+        return _copied(self._studies[study_id].trials[number])
 
     def set_trial_param(
         self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
@@ -40,8 +40,8 @@ class Remembered(_CachedStorage):
         super().set_trial_param(trial_id, param_name, param_value_internal, distribution)
 
         def write(trial: FrozenTrial) -> None:
-            trial.params = {**trial.params, param_name: distribution.to_external_repr(param_value_internal)}
-            trial.distributions = {**trial.distributions, param_name: distribution}
+            trial.params[param_name] = distribution.to_external_repr(param_value_internal)
+            trial.distributions[param_name] = distribution
 
         self._change(trial_id, write)
 
@@ -53,16 +53,12 @@ class Remembered(_CachedStorage):
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
         """As in Optuna."""
         super().set_trial_system_attr(trial_id, key, value)
-        self._change(trial_id, lambda trial: trial._system_attrs.__setitem__(key, value))
+        self._change(trial_id, lambda trial: trial.system_attrs.__setitem__(key, value))
 
     def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
         """As in Optuna."""
         super().set_trial_intermediate_value(trial_id, step, intermediate_value)
-
-        def write(trial: FrozenTrial) -> None:
-            trial.intermediate_values = {**trial.intermediate_values, step: intermediate_value}
-
-        self._change(trial_id, write)
+        self._change(trial_id, lambda trial: trial.intermediate_values.__setitem__(step, intermediate_value))
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
         """As in Optuna."""
@@ -83,8 +79,14 @@ class Remembered(_CachedStorage):
     def _change(self, trial_id: int, write: Callable[[FrozenTrial], None]) -> None:
         """Put a changed copy in the trial's place: others hold the old one."""
         study_id, number = self._trial_id_to_study_id_and_number[trial_id]
-        trials = self._studies[study_id].trials
-        trial = copy(trials[number])
-        trial._user_attrs, trial._system_attrs = dict(trial._user_attrs), dict(trial._system_attrs)
+        trial = _copied(self._studies[study_id].trials[number])
         write(trial)
-        trials[number] = trial
+        self._studies[study_id].trials[number] = trial
+
+
+def _copied(trial: FrozenTrial) -> FrozenTrial:
+    """The trial with dictionaries of its own."""
+    found = copy(trial)
+    for name in ("_params", "_distributions", "_user_attrs", "_system_attrs", "intermediate_values"):
+        setattr(found, name, dict(getattr(trial, name)))
+    return found

@@ -253,9 +253,8 @@ def make_evaluator(prepared: Prepared, how: How) -> Evaluator:
 
 def _require_disk(how: How, counts: PartCounts) -> None:
     """Refuse to start where not even two checkpoints of the unchanged model (fp32) fit."""
-    how.folder.mkdir(parents=True, exist_ok=True)
     needed = 2 * 4 * counts.total
-    free = shutil.disk_usage(how.folder).free
+    free = shutil.disk_usage(next(place for place in how.folder.parents if place.exists())).free
     if free < needed:
         raise LayersearchError(
             f"{free / 1e6:.0f} MB are free at {how.files} and two checkpoints need {needed / 1e6:.0f} MB; "

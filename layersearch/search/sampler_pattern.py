@@ -26,8 +26,8 @@ from layersearch.search_space import SearchSpace
 LISTED = 4096  # spaces up to this size are candidates as a whole
 POOL = 2048  # patterns drawn from a larger space at the start, beside the neighbours of its front
 FRESH = 32  # and with each proposal
-WEIGHED = 512  # candidates a proposal
-LEARNT_FROM = 256  # finished trials: the front, and others at random
+WEIGHED = 384  # candidates a proposal
+LEARNT_FROM = 128  # finished trials: the front, and others at random
 DARING = 0.25  # of the standard deviations that the process gives: with all of them it tries too many tiny patterns
 NEAR = 2  # halves in which a pattern differs from a member of the front
 

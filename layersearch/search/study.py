@@ -10,11 +10,13 @@ import os
 import random
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
+from layersearch.pattern import Pattern
 from layersearch.search.found import create_or_load, known_elsewhere
 from layersearch.search.ledger import Ledger
 from layersearch.search.outbox import Outbox
@@ -149,7 +151,7 @@ class Study:
         assert self._space is not None
         seen = {row.pattern for row in self.rows()}
         if self._space.size(self._num_layers) <= ENUMERABLE:
-            unseen = [p for p in self._space.patterns(self._num_layers) if str(p) not in seen]
+            unseen = [pattern for text, pattern in self._listed.items() if text not in seen]
             pattern = self._random.choice(unseen) if unseen else None
         else:
             draws = (self._space.sample(self._num_layers, self._random) for _ in range(1000))
@@ -158,6 +160,11 @@ class Study:
             return False
         self._queue(self._space.params_of(pattern, self._num_layers) or {})
         return True
+
+    @cached_property
+    def _listed(self) -> dict[str, Pattern]:
+        """The patterns of a small space, by text."""
+        return {str(pattern): pattern for pattern in self._space.patterns(self._num_layers)} if self._space else {}
 
     def _enqueue_named(self) -> None:
         """Queue the next start point of the space, if the next trial is to be one."""

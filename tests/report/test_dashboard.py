@@ -69,6 +69,7 @@ def database(tmp_path: Path) -> Iterator[str]:
         assert job is not None
         lost = Outcome(job.number, job.pattern, job.seed, reason="the loss is nan at step 3")
         study.tell(lost if failed else outcome_of(job))
+    study._study.enqueue_trial({})
     yield f"{tmp_path}/db"
     close_all()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -182,6 +183,23 @@ def test_a_candidate_whose_weights_were_not_kept_is_trained_again_from_its_netwo
     found = re.search(r"trained again: accuracy (\S+), the study has (\S+)", said.err)
     assert found is not None
     assert found[1] == found[2]
+
+
+def test_how_well_shared_scores_rank_is_said_where_there_are_enough(shared_run: Path) -> None:
+    record = read_study(f"{shared_run}/db", None, print)
+    row = record.rows[0]
+    texts = ("0", "1", "2", "3", "0-1", "0-2")
+    rows = tuple(replace(row, number=n, pattern=text, score=n / 10) for n, text in enumerate(texts))
+    good = replace(record, rows=rows, shared={text: n / 7 for n, text in enumerate(texts)})
+    assert good.agreement is not None
+    rho, low, high, number = good.agreement
+    assert (rho, number) == (1.0, 6)
+    assert low < rho
+    assert high <= 1.0
+    mixed = replace(good, shared=dict(zip(texts, (3, 1, 4, 1.5, 9, 2.6), strict=True)))
+    assert mixed.agreement is not None
+    assert mixed.agreement[1] < 0.31 < mixed.agreement[2]
+    assert replace(good, rows=rows[:4]).agreement is None
 
 
 def test_another_method_is_another_study(shared_run: Path, tiny_run: TinyRun) -> None:

@@ -67,6 +67,7 @@ def test_a_checkpoint_that_was_dropped_is_not_named(study: Study, tmp_path: Path
 def test_a_trial_that_cannot_be_taken_says_why_and_what_stands_for_it(study: Study, tmp_path: Path) -> None:
     failed, running = asked(study), asked(study)
     study.tell(Outcome(failed.number, failed.pattern, failed.seed, reason="the loss is nan at step 3"))
+    study._study.enqueue_trial({})
     record = read(tmp_path)
     waiting = max(record.spelled_none)
     assert refused(record, failed.number) == "trial 0 of 's' failed (the loss is nan at step 3); take another"

@@ -31,12 +31,16 @@ def trials_of(folder: Path, name: str = "s") -> list[optuna.trial.FrozenTrial]:
     return optuna.load_study(study_name=name, storage=storage).trials
 
 
-def test_the_unchanged_model_is_trial_0_and_the_named_strategies_follow(tmp_path: Path) -> None:
+def test_the_unchanged_model_is_trial_0_and_named_patterns_stand_between_the_samplers(tmp_path: Path) -> None:
     study = open_study(f"{tmp_path}/db", tmp_path)
-    jobs = work(study, 5)
-    assert [job.pattern for job in jobs] == [str(p) for p in SPACE.start_points(LAYERS)[:5]]
+    jobs = work(study, 9)
     assert jobs[0].number == 0
     assert jobs[0].pattern == "0-3"
+    named = [str(pattern) for pattern in SPACE.start_points(LAYERS)]
+    assert [jobs[turn].pattern for turn in (0, 1)] == named[:2]
+    for turn in (4, 7):  # every third; what the sampler tried of itself is not tried again
+        before = [job.pattern for job in jobs[:turn]]
+        assert jobs[turn].pattern == next(pattern for pattern in named if pattern not in before)
 
 
 def test_no_pattern_is_handed_out_twice_and_a_small_space_is_worked_off_to_its_end(tmp_path: Path) -> None:
@@ -130,10 +134,13 @@ def test_telling_twice_changes_nothing(tmp_path: Path) -> None:
     assert study.finished() == 1
 
 
-def test_start_points_are_queued_once_in_a_studys_life(tmp_path: Path) -> None:
-    open_study(f"{tmp_path}/db", tmp_path)._lease.release()
-    open_study(f"{tmp_path}/db", tmp_path)
-    assert len(trials_of(tmp_path)) == len(SPACE.start_points(LAYERS))
+def test_a_continued_study_goes_on_with_the_named_patterns_where_it_was(tmp_path: Path) -> None:
+    first = open_study(f"{tmp_path}/db", tmp_path, sampler="RandomSampler")
+    begun = [job.pattern for job in work(first, 4)]
+    first._lease.release()
+    later = work(open_study(f"{tmp_path}/db", tmp_path, sampler="RandomSampler"), 5)
+    named = [str(pattern) for pattern in SPACE.start_points(LAYERS)]
+    assert [job.pattern for job in later] == [next(pattern for pattern in named if pattern not in begun)]
 
 
 def test_another_purpose_is_refused_naming_every_key_and_both_values(tmp_path: Path) -> None:

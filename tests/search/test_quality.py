@@ -1,0 +1,120 @@
+"""Hypervolume against Optuna's and against counted squares, its course over cost, and the rule for standing still."""
+
+from __future__ import annotations
+
+import itertools
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from optuna._hypervolume import compute_hypervolume
+
+from layersearch.pattern import PartCounts, Pattern
+from layersearch.search.quality import (
+    Point,
+    at_costs,
+    error_of,
+    growth,
+    hypervolume,
+    layer_share,
+    noise_of,
+    plateau,
+    point_of,
+    regret,
+    stands_still,
+)
+from layersearch.search.trials import Row
+
+REFERENCE = (1.0, 1.0)
+floats = st.floats(0, 1.25, allow_subnormal=False)
+points_of = st.lists(st.tuples(floats, floats), max_size=12)
+
+
+@given(points_of)
+def test_the_hypervolume_is_optunas(points: list[Point]) -> None:
+    inside = [point for point in points if point[0] < 1 and point[1] < 1]
+    theirs = compute_hypervolume(np.array(inside), np.array(REFERENCE)) if inside else 0.0
+    assert hypervolume(points, REFERENCE) == pytest.approx(theirs, abs=1e-9)
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=8), st.integers(1, 8), st.integers(1, 8))
+def test_the_hypervolume_is_the_number_of_squares_that_some_point_beats(
+    points: list[tuple[int, int]], width: int, height: int
+) -> None:
+    squares = itertools.product(range(width), range(height))
+    beaten = sum(any(x <= column and y <= row for x, y in points) for column, row in squares)
+    assert hypervolume([(float(x), float(y)) for x, y in points], (width, height)) == beaten
+
+
+@given(points_of, st.tuples(floats, floats), st.randoms())
+def test_points_in_any_order_add_or_leave_it_as_it_is(points: list[Point], more: Point, rng: random.Random) -> None:
+    before = hypervolume(points, REFERENCE)
+    shuffled = [*points, more]
+    rng.shuffle(shuffled)
+    after = hypervolume(shuffled, REFERENCE)
+    assert after >= before - 1e-12
+    if any(error <= more[0] and share <= more[1] for error, share in points):
+        assert after == pytest.approx(before)
+
+
+@given(points_of.filter(bool))
+def test_growth_ends_at_the_whole_and_regret_falls_to_nothing(points: list[Point]) -> None:
+    volumes = growth(points, REFERENCE)
+    assert volumes == sorted(volumes)
+    assert volumes[-1] == hypervolume(points, REFERENCE)
+    if volumes[-1] > 0:
+        left = regret(volumes, volumes[-1])
+        assert left[-1] == 0
+        assert all(0 <= part <= 1 for part in left)
+
+
+def test_what_is_not_paid_for_in_full_does_not_count() -> None:
+    assert at_costs([1.0, 2.5, 2.5, 4.0], [0.1, 0.2, 0.3, 0.4], [0.0, 1.0, 2.4, 2.5, 9.0]) == [0, 0.1, 0.1, 0.3, 0.4]
+
+
+def test_the_share_of_layer_parameters_is_that_of_the_counts() -> None:
+    counts = PartCounts(fixed=1000, attention=(10,) * 6, ffn=(20,) * 6)
+    for text in ("0-5", "0 4", "0-2 3a 4f", "0-5 5"):
+        pattern = Pattern.parse(text)
+        layers = pattern.parameters(counts) - counts.fixed
+        assert layer_share(pattern, 6) == pytest.approx(layers / (counts.total - counts.fixed))
+
+
+def test_a_row_becomes_a_point() -> None:
+    row = Row(0, "COMPLETE", "0-2", 0, score=0.8, parameters=10)
+    assert point_of(row, "maximize", 6) == pytest.approx((0.2, 0.5))
+    assert point_of(row, "minimize", 6) == (0.8, 0.5)
+    assert error_of(3.5, "minimize") == 3.5
+
+
+def row(number: int, pattern: str, score: float | None, half_width: float | None = None) -> Row:
+    interval = None if score is None or half_width is None else (score - half_width, score + half_width)
+    state = "FAIL" if score is None else "COMPLETE"
+    return Row(number, state, pattern, 0, score=score, interval=interval, parameters=10)
+
+
+def test_the_noise_is_the_median_standard_error_of_the_scores() -> None:
+    rows = [row(n, "0", 0.5, half) for n, half in enumerate([0.0196, 0.0392, 0.196])]
+    assert noise_of([*rows, row(9, "0", None)]) == pytest.approx(0.02)
+    assert noise_of([row(0, "0", 0.5)]) == 0
+
+
+def test_a_front_stands_still_where_the_last_trials_add_less_than_noise() -> None:
+    good, bad = (0.2, 0.5), (0.9, 0.9)
+    better = (0.15, 0.5)  # over half of the shares: grows by 0.05 x 0.5 and no more than a noise of 0.06 could
+    assert stands_still([good, *[bad] * 4], 0.0, window=4)
+    assert not stands_still([good, *[bad] * 3], 0.0, window=4)  # too few to tell
+    assert not stands_still([bad, good, *[bad] * 2, better], 0.0, window=2)
+    assert stands_still([bad, good, *[bad] * 2, better], 0.06, window=2)
+    assert not stands_still([bad, good, *[bad] * 2, better], 0.04, window=2)
+    assert not stands_still([bad, good, *[bad] * 2, (0.2, 0.1)], 0.06, window=2)  # a much smaller one
+
+
+def test_a_study_stands_still_by_its_complete_trials_only() -> None:
+    rows = [row(0, "0-5", 0.8, 0.02), row(1, "0-2", 0.8, 0.02)]
+    rows += [row(n, "0-4", 0.5, 0.02) for n in range(2, 6)]
+    assert plateau(rows, "maximize", 6, window=4)
+    assert not plateau([*rows, row(6, "0", 0.8, 0.02)], "maximize", 6, window=4)
+    assert not plateau([*rows[:5], *(row(n, "0", None) for n in range(9))], "maximize", 6, window=4)
