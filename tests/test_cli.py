@@ -219,7 +219,7 @@ def test_a_hub_that_cannot_be_reached_is_said_within_two_seconds(
         ("epochs", "0", "recipe: epochs = 0.0; allowed is above 0"),
         ("precision", "fp8", "recipe: precision = 'fp8'; allowed is auto, bf16 or fp32"),
         ("holdout", "1.5", "--holdout 1.5 is not a share between 0 and 1"),
-        ("device", "tpu", "unknown device 'tpu'; allowed: auto, cpu, cuda"),
+        ("device", "tpu", "unknown device 'tpu' (did you mean 'cpu'?); allowed: auto, cpu, cuda"),
         ("storage", "nonsense://x/y", "the storage nonsense://x/y cannot be opened: "),
         ("storage", "postgresql://me:secret@", "cannot be opened: "),
         ("storage", "absent/s.db", "absent does not exist"),
@@ -266,7 +266,7 @@ def test_a_study_opened_with_another_question_names_both_values(tiny_run: TinyRu
     line = refused(asked(tiny_run, own, epochs="3"))
     assert "study 'tiny' was made for something else: recipe.epochs is 2.0 there and 3.0 here" in line
     line = refused(asked(tiny_run, own, space="halves", sampler="RandomSampler"))
-    assert "sampler is 'NSGAIISampler' there and 'RandomSampler' here; space is " in line
+    assert "sampler is 'PatternSampler' there and 'RandomSampler' here; space is " in line
     assert len([row for row in record_of(own).rows if row.done]) == 5
 
 
@@ -320,7 +320,7 @@ def test_no_free_disk(tiny_run: TinyRun, monkeypatch: pytest.MonkeyPatch) -> Non
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9 - 5000, 5000))
     line = refused(asked(tiny_run, "s.db"))
-    assert line.startswith("error: 0 MB are free at layersearch-files and two checkpoints need 0 MB; free some space")
+    assert line.startswith("error: 0 MB are free at layersearch-files and 2 checkpoints need 0 MB; free some space")
 
 
 def test_a_process_of_its_own_ends_with_one_line_and_exit_1() -> None:

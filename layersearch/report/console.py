@@ -81,6 +81,10 @@ class Progress:
     def finished(self, outcome: Outcome) -> None:
         """A candidate came back."""
         self._running.pop(outcome.number, None)
+        if outcome.number < 0:
+            if outcome.reason:
+                self.say(f"super-network of seed {outcome.seed}: {outcome.reason}")
+            return
         self._shares.pop(outcome.number, None)
         if outcome.score is None:
             self._failed += not outcome.lost

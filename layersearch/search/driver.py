@@ -125,6 +125,7 @@ class Driver:
 
     def _take_super_network(self, outcome: Outcome, one_shot: OneShot) -> None:
         self._write_trace(outcome)
+        self.watcher.finished(outcome)
         one_shot.tell(outcome)
         if outcome.shared and self._keeps:
             self.watcher.say(

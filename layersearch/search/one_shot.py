@@ -72,36 +72,50 @@ class OneShot:
         """The next job, or None while all that can be done is out."""
         if study.waiting():
             return self._prepared(study.ask(wanted))
-        for seed in sorted(row.seed for row in study.rows() if row.pattern == self.unchanged and row.done):
-            if seed in self._out:
+        for seed in self._begun(study):
+            following = self._following(study, seed)
+            blind = study.purpose.scored_on == "search" and not self.known
+            if seed in self._out or (following is None and not blind):
                 continue
-            if seed not in self.made:
+            if seed not in self.made or following is None:
                 self._out.add(seed)
                 return self._super_job(seed)
-            if self._release(study, seed):
-                return self._prepared(study.ask(wanted))
+            study.enqueue(following, seed)
+            return self._prepared(study.ask(wanted))
         return None
+
+    def _begun(self, study: Study) -> list[int]:
+        """The seeds whose unchanged model is fine-tuned. Raises TrainingError if that of the search never will be."""
+        rows = [row for row in study.rows() if row.pattern == self.unchanged]
+        broken = [row.reason for row in rows if row.state == "FAIL" and not row.lost and row.seed == self.seed]
+        if broken:
+            raise TrainingError(f"the unchanged model cannot be fine-tuned: {broken[0]}; ask with another recipe")
+        return sorted(row.seed for row in rows if row.done)
 
     def tell(self, outcome: Outcome) -> None:
         """Take what became of a super-network. Raises TrainingError where it cannot be made."""
         self._out.discard(outcome.seed)
-        if outcome.shared:
+        if outcome.reason is None:
             self.made.add(outcome.seed)
             if outcome.seed == self.seed:
-                self.known = outcome.shared
                 self.keep(outcome)
+                self.known = outcome.shared
             return
         self._deaths[outcome.seed] = self._deaths.get(outcome.seed, 0) + outcome.died
         if not outcome.lost or self._deaths[outcome.seed] >= TRIES:
             raise TrainingError(f"the super-network of seed {outcome.seed} cannot be trained: {outcome.reason}")
 
     def front(self) -> list[str]:
-        """The scored patterns that no other beats, without the unchanged model, largest first."""
-        return self._fronts()[0] if self.known else []
+        """The scored patterns that no other beats, without the unchanged model, in the order of `ranked`."""
+        fronts = self._fronts()
+        return _spread(fronts[0]) if fronts else []
 
     def ranked(self) -> list[str]:
-        """The scored patterns: their front, largest first, then the front of the rest, and so on."""
-        return [text for front in self._fronts() for text in front]
+        """The scored patterns: their front, then the front of the rest, and so on.
+
+        Of each the largest and the smallest come first, then what lies between, so that any number covers all sizes.
+        """
+        return [text for front in self._fronts() for text in _spread(front)]
 
     def _fronts(self) -> list[list[str]]:
         sign = 1.0 if self.direction == "maximize" else -1.0
@@ -114,20 +128,16 @@ class OneShot:
                 if not front or sign * self.known[text] > sign * self.known[front[-1]]:
                     front.append(text)
             fronts.append(front[::-1])
-            left = [text for text in left if text not in set(front)]
+            taken = set(front)
+            left = [text for text in left if text not in taken]
         return fronts
 
-    def _release(self, study: Study, seed: int) -> bool:
-        """Queue what comes next for `seed`; False if nothing does."""
+    def _following(self, study: Study, seed: int) -> str | None:
+        """The pattern that comes next for `seed`, if there is one."""
         asked = {(row.pattern, row.seed) for row in study.rows()}
-        if study.purpose.scored_on == "search":
-            following = ((text, seed) for text in self.ranked())
-        else:
-            following = (pair for pair in self.planned if pair[1] == seed)
-        pair = next((pair for pair in following if pair not in asked), None)
-        if pair is not None:
-            study.enqueue(*pair)
-        return pair is not None
+        planned = (text for text, its_seed in self.planned if its_seed == seed)
+        order = self.ranked() if study.purpose.scored_on == "search" else planned
+        return next((text for text in order if (text, seed) not in asked), None)
 
     def _super_job(self, seed: int) -> Job:
         """The job that makes the super-network of `seed`; it is no trial, so its number is none of a trial's."""
@@ -139,6 +149,7 @@ class OneShot:
             checkpoint=str(self._folder("super", seed)),
             start=str(self._folder("unchanged", seed)),
             patterns=scored,
+            scores=seed == self.seed,
         )
 
     def _prepared(self, job: Job | None) -> Job | None:
@@ -157,3 +168,15 @@ class OneShot:
 
     def _folder(self, what: str, seed: int) -> Path:
         return self.folder / f"{what}-{seed}"
+
+
+def _spread(front: Sequence[str]) -> list[str]:
+    """The first, the last, then the middles of what lies between."""
+    places = dict.fromkeys((0, len(front) - 1))
+    between = [(0, len(front) - 1)]
+    for low, high in between:
+        if high - low > 1:
+            middle = (low + high) // 2
+            places[middle] = None
+            between += [(low, middle), (middle, high)]
+    return [front[place] for place in places]

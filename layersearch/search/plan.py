@@ -14,9 +14,8 @@ from typing import Literal
 
 from layersearch.pattern import Pattern
 from layersearch.search.question import TRIALS, Prepared
-from layersearch.training.recipe import TRAINING_BYTES_A_PARAMETER, OneShot
+from layersearch.training.recipe import BYTES_A_PARAMETER, TRAINING_BYTES_A_PARAMETER, OneShot
 
-BYTES_A_PARAMETER = 4  # checkpoints are fp32
 SAMPLED = 500  # patterns of a large space that stand for all
 
 ExportForm = Literal["plain folder", "not yet"]

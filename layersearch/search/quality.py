@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from functools import cache
 from statistics import median
 
 from layersearch.pattern import Pattern, thirds
@@ -32,7 +33,12 @@ def error_of(score: float, direction: Direction) -> float:
 def point_of(row: Row, direction: Direction, num_layers: int) -> Point:
     """(error, share) of a complete row."""
     assert row.score is not None
-    return error_of(row.score, direction), layer_share(Pattern.parse(row.pattern), num_layers)
+    return error_of(row.score, direction), _share_of(row.pattern, num_layers)
+
+
+@cache
+def _share_of(text: str, num_layers: int) -> float:
+    return layer_share(Pattern.parse(text), num_layers)
 
 
 def hypervolume(points: Iterable[Point], reference: Point) -> float:

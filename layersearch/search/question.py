@@ -39,7 +39,7 @@ class What:
     data: Path | None = None
     space: str = "layers"
     recipe: Recipe = field(default_factory=Recipe)
-    sampler: str = "NSGAIISampler"
+    sampler: str = "PatternSampler"
     holdout: float = HOLDOUT
     revision: str | None = None
     method: Method = "fine-tune"
@@ -171,13 +171,19 @@ def prepare(what: What, space: SearchSpace | None = None) -> Prepared:
         "data": splits.fingerprint,
         "holdout": what.holdout,
         "space": space.canonical(),
-        "sampler": what.sampler,
         "method": what.method,
-        **({f"one_shot.{name}": value for name, value in vars(OneShot()).items()} if what.method == "one-shot" else {}),
+        **_of_the_method(what),
         **{f"recipe.{name}": value for name, value in what.recipe.as_dict().items()},
     }
     purpose = Purpose(values, task.metric, task.direction)
     return Prepared(what, task, splits, space, counts, folder, purpose)
+
+
+def _of_the_method(what: What) -> dict[str, Any]:
+    """What decides which candidates there are: the sampler, or how super-networks are trained."""
+    if what.method == "fine-tune":
+        return {"sampler": what.sampler}
+    return {f"one_shot.{name}": value for name, value in vars(OneShot()).items()}
 
 
 def _check_length(asked: int, config: PreTrainedConfig) -> None:

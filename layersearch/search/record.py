@@ -81,18 +81,20 @@ class Record:
     def agreement(self) -> tuple[float, float, float, int] | None:
         """How well shared scores rank the candidates that were fine-tuned: Spearman, its 95 % interval, their number.
 
-        The interval is Fisher's with the variance of Bonett and Wright (Psychometrika 65, 2000). None below five.
+        The interval is Fisher's with the variance of Bonett and Wright (Psychometrika 65, 2000). None below five, and
+        where all scores are equal.
         """
         pairs = [
             (self.shared[row.pattern], row.score)
             for row in self.rows
             if row.score is not None and row.pattern in self.shared and row.pattern != self.unchanged
         ]
-        if len(pairs) < FEWEST_TO_RANK:
+        there, here = ({pair[side] for pair in pairs} for side in (0, 1))
+        if len(pairs) < FEWEST_TO_RANK or min(len(there), len(here)) < 2:
             return None
         from scipy.stats import spearmanr
 
-        rho = float(spearmanr([there for there, _ in pairs], [here for _, here in pairs]).statistic)
+        rho = float(spearmanr([before for before, _ in pairs], [after for _, after in pairs]).statistic)
         middle, width = math.atanh(max(-0.999, min(0.999, rho))), 1.96 * math.sqrt((1 + rho**2 / 2) / (len(pairs) - 3))
         return rho, math.tanh(middle - width), math.tanh(middle + width), len(pairs)
 

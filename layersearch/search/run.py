@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
-from layersearch.errors import LayersearchError, StoppedError
+from layersearch.errors import LayersearchError, StoppedError, StudyError
 from layersearch.pattern import PartCounts, Pattern
 from layersearch.search.driver import Driver, Watcher, front_to_confirm
 from layersearch.search.found import holder_of
@@ -30,6 +30,7 @@ from layersearch.search.study import Study
 from layersearch.tasks.task import Encoded
 from layersearch.training.evaluator import Evaluator, Job, Outcome, Split
 from layersearch.training.finetune import Heartbeat
+from layersearch.training.recipe import BYTES_A_PARAMETER
 
 Evaluate = Callable[[Job, Heartbeat], Outcome]
 Executor = Callable[[Driver], None]  # works a driver off
@@ -46,7 +47,7 @@ def run(what: What, how: How, *, trials: int | None, confirm: int, watcher: Watc
     resolve_device(how.device)
     for warning in prepared.splits.warnings:
         watcher.say(f"warning: {warning}")
-    _require_disk(how, prepared.counts)
+    _require_disk(how, prepared.counts, 2 if what.method == "fine-tune" else 4 + 2 * confirm)
 
     def make() -> Executor:
         evaluator = make_evaluator(prepared, how)
@@ -176,7 +177,9 @@ class Studies:
 
 
 def _one_shot(prepared: Prepared, studies: Studies) -> OneShot:
-    """The one-shot search of a study, with what is known of its super-networks."""
+    """The one-shot search of a study, with what is known of its networks. Raises StudyError beside other drivers."""
+    if not studies.lease.alone:
+        raise StudyError("a one-shot search is driven by one process alone: give --storage an SQLite file")
     from layersearch.models.checkpoint import is_complete
 
     shared = studies.sibling(SHARED, "shared")
@@ -190,15 +193,17 @@ def _one_shot(prepared: Prepared, studies: Studies) -> OneShot:
     known = {row.pattern: row.score for row in shared.rows() if row.score is not None}
     made = {int(made.name.removeprefix("super-")) for made in folder.glob("super-*") if is_complete(made)}
     studies.search.note(networks=str(folder))
+    patterns = patterns_to_share(prepared.space, counts.num_layers, prepared.seed)
+    whole = "work" in shared.facts  # noted after the last score
     return OneShot(
-        patterns=patterns_to_share(prepared.space, counts.num_layers, prepared.seed),
+        patterns=patterns,
         counts=counts,
         direction=prepared.purpose.direction,
         folder=folder,
         seed=prepared.seed,
-        known=known,
+        known=known if whole else {},
         keep=keep,
-        made=made if known else made - {prepared.seed},
+        made=made if whole else made - {prepared.seed},
     )
 
 
@@ -251,13 +256,13 @@ def make_evaluator(prepared: Prepared, how: How) -> Evaluator:
     return Evaluator(base=base, task=task, recipe=recipe, data=data, device=resolve_device(how.device))
 
 
-def _require_disk(how: How, counts: PartCounts) -> None:
-    """Refuse to start where not even two checkpoints of the unchanged model (fp32) fit."""
-    needed = 2 * 4 * counts.total
+def _require_disk(how: How, counts: PartCounts, checkpoints: int) -> None:
+    """Refuse to start where not even so many checkpoints of the unchanged model (fp32) fit."""
+    needed = checkpoints * BYTES_A_PARAMETER * counts.total
     free = shutil.disk_usage(next(place for place in how.folder.parents if place.exists())).free
     if free < needed:
         raise LayersearchError(
-            f"{free / 1e6:.0f} MB are free at {how.files} and two checkpoints need {needed / 1e6:.0f} MB; "
+            f"{free / 1e6:.0f} MB are free at {how.files} and {checkpoints} checkpoints need {needed / 1e6:.0f} MB; "
             "free some space, or name another place with --files"
         )
 

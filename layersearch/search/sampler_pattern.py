@@ -47,6 +47,9 @@ class PatternSampler(BaseSampler):
         self._numbers = np.random.default_rng(seed)
         self._independent = RandomSampler(seed=seed)
         self._distributions = _distributions(space, num_layers)
+        self._read: set[int] = set()  # finished trials that are learnt, by number
+        self._known: dict[str, float] = {}  # errors of complete trials, by pattern
+        self._seen: set[str] = set()
         self._pool: list[Pattern] = []
         self._place: dict[str, int] = {}  # in the pool
         self._coded = coded([], num_layers)
@@ -68,12 +71,20 @@ class PatternSampler(BaseSampler):
     ) -> dict[str, Any]:
         """The parameters of the most promising unseen pattern; none if all are seen."""
         direction: Direction = "maximize" if study.directions[0] == StudyDirection.MAXIMIZE else "minimize"
-        others = [t for t in study.get_trials(deepcopy=False) if t.number != trial.number]
-        seen = {t.user_attrs["pattern"]: t for t in others if "pattern" in t.user_attrs}
-        known = {text: error_of(t.values[0], direction) for text, t in seen.items() if t.state == TrialState.COMPLETE}
-        running = [text for text, t in seen.items() if t.state == TrialState.RUNNING]
+        running = []
+        for other in study.get_trials(deepcopy=False):
+            if other.number in self._read or "pattern" not in other.user_attrs or other.number == trial.number:
+                continue
+            text = other.user_attrs["pattern"]
+            if other.state == TrialState.COMPLETE:
+                self._known[text] = error_of(other.values[0], direction)
+            if other.state.is_finished():
+                self._read.add(other.number)
+                self._seen.add(text)
+            else:
+                running.append(text)
         with one_thread():
-            chosen = self._choose(known, running, seen)
+            chosen = self._choose(self._known, running, self._seen.union(running))
         return {} if chosen is None else self._space.params_of(chosen, self._num_layers) or {}
 
     def sample_independent(

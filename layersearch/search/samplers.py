@@ -32,9 +32,12 @@ def make_sampler(name: str, seed: int, space: SearchSpace | None, num_layers: in
     """The sampler called `name`, seeded; raises StudyError like `check_sampler`.
 
     NSGA-II and NSGA-III get a population of 10 (Klein et al.): with Optuna's 50 a search of 50 trials is a random one.
+    Without a space nothing is proposed, and the sampler is Optuna's random one.
     """
     check_sampler(name)
-    if name == OURS and space is not None:
+    if space is None:
+        return optuna.samplers.RandomSampler(seed=seed)
+    if name == OURS:
         return PatternSampler(space, num_layers, seed)
     kwargs: dict[str, Any] = {} if name == "BruteForceSampler" else {"seed": seed}
     if name in ("NSGAIISampler", "NSGAIIISampler"):

@@ -80,7 +80,7 @@ def question_of(record: Record) -> What:
         data=None if data is None else Path(data),
         space=str(record.facts["space_name"]),
         recipe=recipe,
-        sampler=str(values["sampler"]),
+        sampler=str(values.get("sampler", What.sampler)),
         holdout=float(values["holdout"]),
         method=values.get("method", "fine-tune"),
     )

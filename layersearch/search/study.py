@@ -54,7 +54,7 @@ class Study:
         *,
         num_layers: int,
         space: SearchSpace | None,
-        sampler: str = "NSGAIISampler",
+        sampler: str,
         seed: int = 0,
     ) -> None:
         self.name = name
@@ -130,7 +130,8 @@ class Study:
 
     def _settled(self, trial: Trial, pattern: str, seed: int) -> bool:
         """Close the trial at once if its pattern and seed are known, here or in another study."""
-        alike = [r for r in self.rows() if (r.pattern, r.seed) == (pattern, seed) and counts_against(r, trial.number)]
+        same = (r for r in self.rows() if r.pattern == pattern and r.seed == seed)
+        alike = [r for r in same if counts_against(r, trial.number)]
         if alike:
             self._close(trial.number, TrialState.PRUNED, {"reason": f"repeat of trial {alike[0].number}"})
             return True
@@ -138,8 +139,8 @@ class Study:
         if known is None:
             return False
         study, row = known
-        attrs = {name: getattr(row, name) for name in ("interval", "metrics", "seconds", "train_seconds")}
-        attrs |= {"score_seconds": row.score_seconds, "reused": f"trial {row.number} of {study}"}
+        copied = ("interval", "metrics", "seconds", "train_seconds", "score_seconds", "versions")
+        attrs = {name: getattr(row, name) for name in copied} | {"reused": f"trial {row.number} of {study}"}
         assert row.score is not None
         assert row.parameters is not None
         self._close(trial.number, TrialState.COMPLETE, attrs, [row.score, float(row.parameters)])
@@ -258,14 +259,14 @@ class Study:
     def _close(
         self, number: int, state: TrialState, attrs: Mapping[str, Any], values: Sequence[float] | None = None
     ) -> None:
-        """Write attributes, then the state: Optuna takes no attribute afterwards."""
+        """Write attributes and the state at once."""
         storage = self._study._storage
         trial_id = storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number)
         with self._storage.together():
             for name, value in attrs.items():
                 if value is not None:
                     storage.set_trial_user_attr(trial_id, name, value)
-        self._study.tell(number, values, state=state, skip_if_finished=True)
+            self._study.tell(number, values, state=state, skip_if_finished=True)
         self._ledger.changed()
 
     def _frozen(self, number: int) -> FrozenTrial:

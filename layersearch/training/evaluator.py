@@ -8,6 +8,7 @@ and all that needs it is imported by the evaluation only.
 from __future__ import annotations
 
 import json
+import os
 import random
 import time
 import traceback
@@ -23,7 +24,7 @@ import numpy as np
 from layersearch.errors import LayersearchError, StoppedError
 from layersearch.pattern import Pattern, thirds
 from layersearch.tasks.task import Encoded, Task
-from layersearch.training.finetune import Heartbeat, Teacher, evaluate, predict, resolve_precision
+from layersearch.training.finetune import Heartbeat, Teacher, evaluate, finetune, predict, resolve_precision
 from layersearch.training.recipe import OneShot, Recipe
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ class Job:
 
     `start` is the folder of a super-network: the candidate takes its weights from there and is taught by its answers.
     A job with `patterns` is no candidate: it trains the super-network into `checkpoint`, unless it is there, out of the
-    fine-tuned unchanged model in `start`, and scores the patterns over its weights.
+    fine-tuned unchanged model in `start` (fine-tuned now if it is not there), and `scores` the patterns over its
+    weights.
     """
 
     number: int
@@ -55,6 +57,7 @@ class Job:
     front: tuple[tuple[float, int], ...] = ()
     start: str | None = None
     patterns: tuple[str, ...] = ()
+    scores: bool = True
 
 
 @dataclass(frozen=True)
@@ -205,8 +208,12 @@ class Evaluator:
         patterns = [Pattern.parse(text) for text in job.patterns]
         model, work = self._super(job, patterns, heartbeat)
         scored = self.data[job.scored_on]
+        if not job.scores:
+            patterns = []
         logits = predict_many(model, patterns, scored, resolve_precision(self.recipe, model.device), heartbeat)
-        scores = {str(p): self.task.score(answer, scored.labels)[self.task.metric] for p, answer in logits.items()}
+        finite = {p: answer for p, answer in logits.items() if np.isfinite(answer).all()}
+        scores = {str(p): self.task.score(answer, scored.labels)[self.task.metric] for p, answer in finite.items()}
+        scores = {text: score for text, score in scores.items() if np.isfinite(score)}
         return Outcome(
             number=job.number,
             pattern=job.pattern,
@@ -229,8 +236,13 @@ class Evaluator:
         assert job.start is not None
         folder, train, layers = Path(job.checkpoint), self.data["train"], self.base.num_layers
         made = checkpoint.is_complete(folder)
-        model = checkpoint.load(folder if made else Path(job.start))[0]
-        model.to(torch.device(self.device))  # type: ignore[arg-type]
+        begun = checkpoint.is_complete(Path(job.start))
+        if made or begun:
+            model = checkpoint.load(folder if made else Path(job.start))[0]
+            model.to(torch.device(self.device))  # type: ignore[arg-type]
+        else:
+            model, whole, _ = self._fresh(job, Pattern.full(layers))
+            finetune(model, self.task.kind, whole, train, heartbeat)
         if made:
             return model, 0.0
         recipe = self.recipe.with_(seed=job.seed, epochs=self.recipe.epochs * self.one_shot.epochs)
@@ -244,11 +256,15 @@ class Evaluator:
         train_super(model, self.task.kind, recipe, train, noted, heartbeat, taught=self.one_shot.taught)
         answers = predict(model, train, resolve_precision(recipe, model.device), heartbeat)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        np.save(answers_of(folder), answers)
+        with answers_of(folder).open("wb") as file:
+            np.save(file, answers)
+            file.flush()
+            os.fsync(file.fileno())
         checkpoint.save(model, Pattern.full(layers), folder, source_layers=layers, extras={"seed": job.seed})
         mean = sum(thirds(pattern.blocks) for pattern in drawn) / 3 / len(drawn)
         seen = len(train) * recipe.epochs
-        return model, self._work(trained=(layers + mean) * seen, passed=layers * len(train))
+        first = 0.0 if begun else layers * len(train) * self.recipe.epochs
+        return model, self._work(trained=first + (layers + mean) * seen, passed=layers * len(train))
 
     def _work(self, trained: float = 0.0, passed: float = 0.0) -> float:
         """Fine-tunings of the unchanged model for so many layers x examples trained and passed forward only."""

@@ -16,6 +16,7 @@ from layersearch.names import unknown
 
 Precision = Literal["auto", "bf16", "fp32"]
 
+BYTES_A_PARAMETER = 4  # checkpoints are fp32
 TRAINING_BYTES_A_PARAMETER = 16  # weights, gradients and AdamW's two moments, fp32
 
 

@@ -104,5 +104,5 @@ def predict_many(
             inputs = collate(encoded, indices, model.device, pad_of(model))
             for pattern, answer in net.logits(wanted, inputs):
                 logits[pattern][indices] = answer.cpu().numpy()
-            heartbeat(done / len(order))
+                heartbeat(done / len(order))
     return logits

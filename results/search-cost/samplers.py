@@ -1,11 +1,10 @@
 """Which sampler finds a front with the fewest fine-tunings? Answered by replay: tables of known scores, no training.
 
-Every sampler drives the program's own `Study` (start points, no pattern twice) with Optuna's storage in memory. The
-curves, the two summary tables and the figure are made from one file of runs, which grows while this works and is taken
-up where it was left. Run from the root of the repository; `TABLES` is the folder that holds `measured/` and
-`published/`:
+Every sampler drives the program's own `Study` (no pattern twice, named strategies in turn) with Optuna's storage in
+memory. Summary, tables and figure are made from one file of runs, which grows while this works and is taken up where it
+was left. Run from the root of the repository; TABLES is the folder that holds `measured/` and `published/`:
 
-    python -m results.search-cost.samplers TABLES --runs FILE.csv [--seeds 100] [--slow-seeds 20]
+    python -m results.search-cost.samplers TABLES --runs FILE.csv [--seeds 100] [--slow-seeds 10]
 
 Knows: the tables, the methods, what is reported. Does not know: how a sampler works.
 """
@@ -20,6 +19,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import quantiles
+from typing import Any
 
 import optuna
 from optuna.samplers import BaseSampler, GPSampler, NSGAIIISampler, NSGAIISampler, RandomSampler, TPESampler
@@ -31,10 +32,13 @@ from layersearch.search.sampler_pattern import PatternSampler
 from layersearch.search.scores import Table, read_table
 from layersearch.search.storage import Lease
 from layersearch.search.study import Study
+from results.machine import as_table, environment, write_csv
 
 HERE = Path(__file__).parent
 AT = (4, 8, 12, 16, 24, 32)  # evaluations at which curves are read
 MOST = AT[-1]
+
+MODELS = {"minilm": "MiniLM, 6 layers (2 tables)", "bert": "BERT-base, 12 layers (7 tables)"}
 
 # Error of a constant answer in the published scores: none correlates, the others answer the commonest class.
 CONSTANT = {"cola": 1.0, "stsb": 1.0, "mrpc": 0.188, "rte": 0.473, "sst2": 0.491, "qnli": 0.495, "mnli": 0.646}
@@ -114,20 +118,31 @@ SAMPLERS: dict[str, Make] = {
     "GP": optunas(GPSampler),
 }
 SLOW = ("GP",)
+IN_EVERY_ORDER = ("random", "TPE, multivariate", "PatternSampler")
 NAMED = ("mixed", "first", "none")  # when the named strategies are tried: as the study does, before all else, never
 
 
-def course(problem: Problem, make: Make, named: str, seed: int, folder: Path) -> list[str]:
-    """The first patterns that a study evaluates, in order."""
+def course(problem: Problem, make: Make, named: str, seed: int, folder: Path, most: int = MOST) -> list[str]:
+    """The first `most` patterns that a study evaluates, in order."""
     replay = replay_of(problem.table, "layers", "RandomSampler", seed)
     layers = replay.num_layers
     space = replay.space.model_copy(update={"start": ()}) if named == "none" else replay.space
-    study = Study(Memory(), "s", replay.purpose, Unheld("replay"), folder, num_layers=layers, space=space, seed=seed)
+    study = Study(
+        Memory(),
+        "s",
+        replay.purpose,
+        Unheld("replay"),
+        folder,
+        num_layers=layers,
+        space=space,
+        sampler="RandomSampler",
+        seed=seed,
+    )
     study._study.sampler = make(replay, seed)
     for pattern in space.start_points(layers) if named == "first" else ():
         study._queue(space.params_of(pattern, layers) or {})
     chosen: list[str] = []
-    while len(chosen) < MOST and (job := study.ask()) is not None:
+    while len(chosen) < most and (job := study.ask()) is not None:
         study.tell(replay.evaluate(job))
         chosen.append(job.pattern)
     return chosen
@@ -157,7 +172,7 @@ def runs(found: list[Problem], seeds: int, slow_seeds: int) -> Iterator[tuple[Pr
             for name, make in SAMPLERS.items():
                 if seed >= (slow_seeds if name in SLOW else seeds):
                     continue
-                for named in NAMED[:1] if name in SLOW else NAMED:
+                for named in NAMED if name in IN_EVERY_ORDER else NAMED[:1]:
                     yield problem, name, named, seed, make
 
 
@@ -196,13 +211,98 @@ def work(folder: Path, file: Path, seeds: int, slow_seeds: int) -> None:
             target.flush()
 
 
-if __name__ == "__main__":
+def group_of(row: dict[str, str]) -> tuple[str, str, str]:
+    """The line of the tables that a run belongs to."""
+    return MODELS[row["problem"].split("-")[0]], row["sampler"], row["named"]
+
+
+def summarised(file: Path) -> list[dict[str, Any]]:
+    """Quartiles over problems and seeds, one record a model, sampler, order, reference and number of evaluations."""
+    groups: dict[tuple[str, str, str], list[dict[str, str]]] = {}
+    with file.open() as source:
+        for row in csv.DictReader(source):
+            groups.setdefault(group_of(row), []).append(row)
+    records = []
+    for (model, sampler, named), rows in groups.items():
+        for kind in ("constant", "worst"):
+            for at in AT:
+                low, middle, high = quantiles([float(r[f"{kind}_{at}"]) for r in rows], n=4, method="inclusive")
+                about = {"model": model, "sampler": sampler, "named": named, "reference": kind, "evaluations": at}
+                about |= {"seeds": len({row["seed"] for row in rows}), "runs": len(rows)}
+                found = {"quarter": round(low, 4), "median": round(middle, 4), "three_quarters": round(high, 4)}
+                records.append({**about, **found})
+    return records
+
+
+def table(records: list[dict[str, Any]], model: str, reference: str) -> str:
+    """Medians (and quartiles) of one model, a line a sampler and order."""
+    lines: dict[tuple[str, str], dict[str, str]] = {}
+    for record in records:
+        if (record["model"], record["reference"]) == (model, reference) and record["evaluations"] in (4, 8, 16, 32):
+            line = lines.setdefault((record["sampler"], record["named"]), {})
+            spread = f"{record['quarter']:.2f}-{record['three_quarters']:.2f}"
+            line[f"after {record['evaluations']}"] = f"{record['median']:.3f} ({spread})"
+    return as_table([{"sampler": name, "named": named, **line} for (name, named), line in lines.items()])
+
+
+DRAWN = (
+    ("PatternSampler", "mixed", "PatternSampler", "#c2571a", "-"),
+    ("GP", "mixed", "Optuna's GP", "#7b4ea3", "-"),
+    ("TPE, multivariate", "mixed", "TPE", "#1f5fa8", "-"),
+    ("NSGA-II, population 10", "mixed", "NSGA-II", "#2e8b57", "-"),
+    ("random", "mixed", "random", "0.45", "-"),
+    ("random", "first", "all named strategies, then random", "0.45", ":"),
+    ("greedy", "", "greedy (GLP)", "black", "--"),
+)
+
+
+def draw(records: list[dict[str, Any]], file: Path) -> None:
+    """Regret over evaluations, a panel a model; bands are quartiles of the first and of the random sampler."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, panels = pyplot.subplots(1, 2, figsize=(11, 4.6), dpi=150, layout="constrained", sharey=True)
+    for axes, model in zip(panels, MODELS.values(), strict=True):
+        for sampler, named, label, colour, style in DRAWN:
+            line = [r for r in records if (r["model"], r["sampler"], r["named"]) == (model, sampler, named)]
+            line = [r for r in line if r["reference"] == "worst"]
+            at = [r["evaluations"] for r in line]
+            axes.plot(at, [1 - r["median"] for r in line], style, color=colour, label=label, linewidth=1.8)
+            if label in ("PatternSampler", "random"):
+                edges = ([1 - r["three_quarters"] for r in line], [1 - r["quarter"] for r in line])
+                axes.fill_between(at, *edges, color=colour, alpha=0.15, linewidth=0)
+        axes.set_title(model, fontsize=10)
+        axes.set_xlabel("candidates evaluated")
+        axes.set_xticks(AT)
+        axes.set_ylim(0, 0.85)
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel("part of the exhaustive front's hypervolume not found")
+    panels[0].legend(frameon=False, fontsize=9)
+    figure.savefig(file)
+
+
+def main() -> None:
+    """Make the runs that are missing, then tables and figure."""
     parser = argparse.ArgumentParser(description="Compare samplers by replay.")
     parser.add_argument("tables", type=Path, help="folder that holds measured/ and published/")
     parser.add_argument("--runs", type=Path, required=True, help="CSV file of runs, made or continued")
     parser.add_argument("--seeds", type=int, default=100)
-    parser.add_argument("--slow-seeds", type=int, default=20, help="seeds of Optuna's GP sampler")
+    parser.add_argument("--slow-seeds", type=int, default=10, help="seeds of Optuna's GP sampler")
     words = parser.parse_args()
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     work(words.tables, words.runs, words.seeds, words.slow_seeds)
+    records = summarised(words.runs)
+    write_csv(HERE / "samplers.csv", records)
+    draw(records, HERE / "samplers.png")
+    print(environment("optuna", "numpy", "scipy"))
+    for model in MODELS.values():
+        for reference in ("constant", "worst"):
+            print(f"\n{model}, reference: {reference}\n\n{table(records, model, reference)}")
+
+
+if __name__ == "__main__":
+    main()

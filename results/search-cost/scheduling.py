@@ -32,6 +32,7 @@ from optuna.trial import TrialState
 
 from layersearch.pattern import Pattern, thirds
 from layersearch.search.driver import Driver
+from layersearch.search.grouped import Held
 from layersearch.search.purpose import Purpose
 from layersearch.search.question import How
 from layersearch.search.run import opened
@@ -124,8 +125,9 @@ def fill(study: Study, question: Formula, trials: int) -> None:
         ]
         text = distribution_to_json(choices)
         values = {n: {"trial_id": trial_id, "key": n, "value_json": json.dumps(v)} for n, v in attrs.items()}
-        backend.write_trial(trial_id, [{**row, "distribution_json": text} for row in rows], values)
-        backend.set_trial_state_values(trial_id, TrialState.COMPLETE, [outcome.score, float(outcome.parameters or 0)])
+        held = Held([{**row, "distribution_json": text} for row in rows], values, TrialState.COMPLETE)
+        held.values = [outcome.score or 0.0, float(outcome.parameters or 0)]
+        backend.write_trial(trial_id, held)
 
 
 def measure(folder: Path, case: tuple[int, str, int, str, bool], decisions: int) -> dict[str, Any]:

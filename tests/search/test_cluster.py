@@ -151,6 +151,7 @@ def test_a_signal_stops_cleanly_and_says_what_is_known(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_dead_worker_costs_its_trial_a_retry_and_nothing_else(
     tiny_model: Path, tiny_data: Path, tmp_path: Path
 ) -> None:

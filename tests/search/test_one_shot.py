@@ -14,8 +14,9 @@ import torch
 from layersearch.errors import TrainingError
 from layersearch.pattern import Pattern
 from layersearch.search.driver import Driver
-from layersearch.search.one_shot import MOST_SHARED, OneShot, patterns_to_share
+from layersearch.search.one_shot import MOST_SHARED, OneShot, _spread, patterns_to_share
 from layersearch.search.record import read_study
+from layersearch.search.study import Study
 from layersearch.search_space import SearchSpace
 from layersearch.search_space import load as load_space
 from layersearch.training.evaluator import Job, Outcome
@@ -48,8 +49,15 @@ def network(job: Job) -> Outcome:
 
 def test_the_front_of_the_scores_comes_first_then_that_of_the_rest(tmp_path: Path) -> None:
     ranked = method(tmp_path, known=SCORES)
-    assert ranked.front() == ["0-1 3", "2-3", "0"]
-    assert ranked.ranked() == ["0-1 3", "2-3", "0", "0-2", "0-1", "3"]
+    assert ranked.front() == ["0-1 3", "0", "2-3"]
+    assert ranked.ranked() == ["0-1 3", "0", "2-3", "0-2", "3", "0-1"]
+
+
+def test_a_part_of_a_front_spans_all_its_sizes() -> None:
+    sizes = [str(size) for size in range(24)]
+    assert _spread(sizes)[:5] == ["0", "23", "11", "5", "17"]
+    assert sorted(_spread(sizes), key=int) == sizes
+    assert (_spread(["a"]), _spread(["a", "b"])) == (["a"], ["a", "b"])
 
 
 def test_the_unchanged_model_then_its_network_then_the_best_candidates(tmp_path: Path) -> None:
@@ -66,7 +74,7 @@ def test_the_unchanged_model_then_its_network_then_the_best_candidates(tmp_path:
         driver.finish(network(job) if job.patterns else outcome_of(job))
     assert [(job.pattern, bool(job.patterns)) for job in jobs] == [
         *(("0-3", False), ("0-3", True)),
-        *((text, False) for text in ("0-1 3", "2-3", "0")),
+        *((text, False) for text in ("0-1 3", "0", "2-3")),
     ]
     assert jobs[1].start == jobs[0].checkpoint
     assert {job.start for job in jobs[2:]} == {jobs[1].checkpoint}
@@ -102,7 +110,7 @@ def test_more_trials_go_on_with_the_next_front(tmp_path: Path) -> None:
         job = driver.next_job()
         assert job is not None
         driver.finish(outcome_of(job))
-    assert [row.pattern for row in study.rows()] == ["0-3", "0-1 3", "2-3", "0", "0-2", "0-1"]
+    assert [row.pattern for row in study.rows()] == ["0-3", "0-1 3", "0", "2-3", "0-2", "3"]
 
 
 def test_a_network_that_cannot_be_trained_ends_the_run(tmp_path: Path) -> None:
@@ -183,6 +191,48 @@ def test_a_candidate_whose_weights_were_not_kept_is_trained_again_from_its_netwo
     found = re.search(r"trained again: accuracy (\S+), the study has (\S+)", said.err)
     assert found is not None
     assert found[1] == found[2]
+
+
+def test_a_second_study_of_the_same_question_trains_a_network_of_its_own(
+    shared_run: Path, tiny_run: TinyRun, tmp_path: Path
+) -> None:
+    shutil.copy(shared_run / "db", tmp_path / "db")
+    again = ["t" if word == "s" else word for word in words(tmp_path)]
+    said = call("run", *tiny_run.what, *again, "--trials", "2", "--confirm", "0")
+    assert said.code == 0, said.err
+    assert "the super-network is trained" in said.err
+    assert all(row.reused is None for row in read_study(f"{tmp_path}/db", "t", print).rows)
+
+
+def test_more_seeds_and_more_candidates_after_a_confirmed_run(
+    shared_run: Path, tiny_run: TinyRun, tmp_path: Path
+) -> None:
+    """The networks of the first confirmation are gone by then."""
+    own = tmp_path / "own"
+    shutil.copytree(shared_run, own)
+    said = call("run", *tiny_run.what, *words(own), "--trials", "6", "--confirm", "2")
+    assert said.code == 0, said.err
+    record = read_study(f"{own}/db", None, print)
+    assert {len(record.confirmed[row.pattern].seeds) for row in record.front} == {2}
+
+
+def test_a_stop_while_scores_are_written_leaves_no_half_of_them(
+    tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add = Study.add
+
+    def stopped(self: Study, pattern: str, seed: int, score: float, parameters: int) -> None:
+        if pattern == "0 2":
+            raise RuntimeError("killed here")
+        add(self, pattern, seed, score, parameters)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Study, "add", stopped)
+        with pytest.raises(RuntimeError, match="killed here"):
+            call("run", *tiny_run.what, *words(tmp_path), "--trials", "2", "--confirm", "0")
+    said = call("run", *tiny_run.what, *words(tmp_path), "--trials", "2", "--confirm", "0")
+    assert said.code == 0, said.err
+    assert len(read_study(f"{tmp_path}/db", None, print).shared) == 15
 
 
 def test_how_well_shared_scores_rank_is_said_where_there_are_enough(shared_run: Path) -> None:

@@ -158,8 +158,8 @@ def test_a_turn_of_the_driver_waits_for_the_disk_few_times(tmp_path: Path) -> No
     sqlalchemy.event.listen(storage.engine, "before_cursor_execute", lambda *about: written.append(about[2]))
     commits: list[int] = []
     sqlalchemy.event.listen(storage.engine, "commit", lambda _: commits.append(writes(written)))
-    turn(study)  # made, spelled; attributes, state
-    assert len({count for count in commits if count}) == 4
+    turn(study)  # made, spelled; told
+    assert len({count for count in commits if count}) == 3
 
 
 def turn(study: Study) -> None:

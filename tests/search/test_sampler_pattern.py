@@ -199,3 +199,4 @@ def test_samplers_go_by_name() -> None:
             check_sampler(name)
     assert isinstance(make_sampler("PatternSampler", 0, WHOLE, 4), PatternSampler)
     assert isinstance(make_sampler("TPESampler", 0, WHOLE, 4), optuna.samplers.TPESampler)
+    assert isinstance(make_sampler("PatternSampler", 0, None, 4), optuna.samplers.RandomSampler)

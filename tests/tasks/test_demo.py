@@ -112,6 +112,7 @@ def test_pairs_are_short() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.skipif(PACKAGE is None, reason="the MiniLM weights come with the demo extra")
 def test_the_full_model_learns_it_and_half_a_model_does_not() -> None:
     import torch

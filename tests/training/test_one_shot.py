@@ -67,11 +67,17 @@ def test_a_candidate_starts_from_the_super_network_and_costs_the_same_whatever_i
     assert works == pytest.approx([evaluator.one_shot.tuning] * 3, rel=0.1)
 
 
-def test_a_network_without_its_unchanged_model_is_a_reason_and_not_a_trace(
-    evaluator: Evaluator, tmp_path: Path
+def test_a_network_fine_tunes_its_unchanged_model_itself_where_that_is_gone(
+    evaluator: Evaluator, network: tuple[Job, Outcome], tmp_path: Path
 ) -> None:
-    job = Job(-1, "0-3", 0, checkpoint=str(tmp_path / "super"), start=str(tmp_path / "gone"), patterns=PATTERNS)
-    outcome = evaluator(job)
-    assert outcome.reason is not None
-    assert "is no whole checkpoint" in outcome.reason
-    assert outcome.trace is None
+    job, first = network
+    alone = evaluator(replace(job, checkpoint=str(tmp_path / "alone"), start=str(tmp_path / "gone"), scores=False))
+    assert alone.reason is None
+    assert alone.shared == {}
+    whole, _ = checkpoint.load(tmp_path / "super")
+    other, _ = checkpoint.load(tmp_path / "alone")
+    for one, two in zip(whole.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(one, two)
+    scored = thirds(blocks_run(map(Pattern.parse, PATTERNS))) / 3 * len(evaluator.data["search"])
+    unit = 3 * 4 * len(evaluator.data["train"]) * evaluator.recipe.epochs
+    assert alone.work == pytest.approx(first.work + 1 - scored / unit)
