@@ -32,7 +32,7 @@ from layersearch.training.evaluator import Job, Outcome
 REPEATS = 4  # proposals in a row that may be known patterns before an unseen one is drawn at random
 ENUMERABLE = 4096  # spaces up to this size are listed to find what is unseen
 RETRIES = 2  # times that a pattern whose worker died is tried again
-NAMED_FIRST = 2  # the unchanged model and one named pattern come before the sampler chooses,
+NAMED_FIRST = 8  # the unchanged model and seven named patterns come before the sampler chooses,
 NAMED_EVERY = 3  # and every third trial is a named one as long as there are any (results/search-cost)
 UNOWNED = timedelta(minutes=1)  # a running trial without an owner is younger than this only while it is being asked
 

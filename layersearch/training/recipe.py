@@ -88,7 +88,7 @@ PRESETS: Mapping[str, Recipe] = {
     "default": Recipe(),
     "glue-readme": Recipe(learning_rate=2e-5, batch_size=32, warmup=0.0, weight_decay=0.0),
     "run-glue-defaults": Recipe(learning_rate=5e-5, batch_size=8, warmup=0.0, weight_decay=0.0),
-    "demo": Recipe(learning_rate=2e-4, batch_size=16, epochs=1.0),
+    "demo": Recipe(learning_rate=1.5e-4, batch_size=16, epochs=1.0),
 }
 
 

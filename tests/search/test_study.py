@@ -31,7 +31,14 @@ def trials_of(folder: Path, name: str = "s") -> list[optuna.trial.FrozenTrial]:
     return optuna.load_study(study_name=name, storage=storage).trials
 
 
-def test_the_unchanged_model_is_trial_0_and_named_patterns_stand_between_the_samplers(tmp_path: Path) -> None:
+def test_the_unchanged_model_is_trial_0_and_the_named_strategies_follow(tmp_path: Path) -> None:
+    jobs = work(open_study(f"{tmp_path}/db", tmp_path), 5)
+    assert [job.pattern for job in jobs] == [str(p) for p in SPACE.start_points(LAYERS)[:5]]
+    assert (jobs[0].number, jobs[0].pattern) == (0, "0-3")
+
+
+def test_later_named_patterns_stand_between_the_samplers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("layersearch.search.study.NAMED_FIRST", 2)
     study = open_study(f"{tmp_path}/db", tmp_path)
     jobs = work(study, 9)
     assert jobs[0].number == 0
