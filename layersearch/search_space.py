@@ -167,6 +167,17 @@ class SearchSpace(BaseModel):
         for index in range(_ways(self.choices, num_layers, low, high)):
             yield Pattern(_blocks(_choices_at(self.choices, num_layers, low, high, index)))
 
+    def neighbours(self, pattern: Pattern, num_layers: int) -> Iterator[Pattern]:
+        """The patterns of the space that differ from `pattern` in what one layer becomes."""
+        if self.strategies:
+            return
+        chosen = list((self.params_of(pattern, num_layers) or {}).values())
+        for layer, before in enumerate(chosen):
+            for choice in self.choices:
+                blocks = _blocks([*chosen[:layer], choice, *chosen[layer + 1 :]])  # type: ignore[list-item]
+                if choice != before and blocks and self._fits(Pattern(blocks), num_layers):
+                    yield Pattern(blocks)
+
     def sample(self, num_layers: int, rng: random.Random) -> Pattern:
         """One pattern, every one as likely as any other."""
         listed = self._listed(num_layers)

@@ -114,6 +114,8 @@ def tiny_run(tiny_model: Path, tiny_data: Path, tmp_path_factory: pytest.TempPat
         "0.3",
         "--confirm",
         "1",
+        "--method",
+        "fine-tune",
     )
     how = ("--study", "tiny", "--storage", f"{folder}/study.db", "--files", f"{folder}/files", "--workers", "0")
     threads = torch.get_num_threads()

@@ -223,11 +223,11 @@ def _notes(record: Record, *, everything: bool) -> list[str]:
             "the unchanged model confirms outside the interval of its search score: compare with more fresh seeds "
             "(--confirm) before you trust either"
         )
-    if record.agreement is not None:
-        rho, low, high, number = record.agreement
+    found = record.agreement
+    if found is not None:
         notes.append(
-            f"the super-network's scores rank the {number} fine-tuned candidates with a correlation of {rho:.2f} "
-            f"({low:.2f} to {high:.2f})"
+            f"the super-network's scores rank the {found.number} candidates tuned from it with a correlation of "
+            f"{found.rho:.2f} ({found.low:.2f} to {found.high:.2f})"
         )
     return notes
 

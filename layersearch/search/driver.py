@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Protocol
 
 from layersearch.errors import TrainingError
+from layersearch.search.distill import Distill
 from layersearch.search.one_shot import OneShot
+from layersearch.search.question import TRIALS
 from layersearch.search.study import Study
 from layersearch.search.trials import Row
 from layersearch.training.evaluator import Job, Outcome
 
 FAILURES_BEFORE_STOP = 5  # and more than half of the trials (the circuit breaker of Ax)
-MOST_CANDIDATES = 12  # fine-tuned after a super-network unless the user says how many
 SAME_FAILURES_AT_START = 3  # the first so many trials failed alike: the set-up is wrong, not the candidates
 
 
@@ -46,15 +47,15 @@ class Driver:
     """Hands out jobs and takes outcomes until the search holds `trials` complete trials and its front is confirmed.
 
     `open_confirmation` opens the study of the confirmation with the front and the unchanged model queued, or is None.
-    With `one_shot`, super-networks come first and say which candidates follow; `trials` may then be None: as many as
-    the front of the shared scores holds, and the unchanged model.
+    `warm` asks in place of the study where candidates start from what was trained before them. With super-networks
+    `trials` may be None: the front of the shared scores and the unchanged model, or as usual where they do not agree.
     """
 
     study: Study
     trials: int | None
     watcher: Watcher
     open_confirmation: Callable[[], Study] | None = None
-    one_shot: OneShot | None = None
+    warm: Distill | OneShot | None = None
     stopping: bool = False
     _wanted: int = 0
     _running: dict[int, Job] = field(default_factory=dict)
@@ -62,6 +63,7 @@ class Driver:
     _exhausted: bool = False
     _succeeded: int = 0
     _reused: int = 0
+    _disagreed: bool = False
 
     def __post_init__(self) -> None:
         self._wanted = self._trials_to_do()
@@ -91,7 +93,7 @@ class Driver:
             self._confirm()
         if self._complete() or self.study.finished() + sum(number >= 0 for number in self._running) >= self._wanted:
             return None
-        job = self.one_shot.ask(self.study, self._wanted) if self.one_shot else self.study.ask(self._wanted)
+        job = self.warm.ask(self.study, self._wanted) if self.warm else self.study.ask(self._wanted)
         self._tell_reused()
         if job is None:
             self._exhausted = True
@@ -111,8 +113,8 @@ class Driver:
         """Take an outcome: tell the study, keep the checkpoints of the front, show it."""
         self._running.pop(outcome.number, None)
         self._exhausted = False
-        if self.one_shot is not None and outcome.number < 0:
-            self._take_super_network(outcome, self.one_shot)
+        if outcome.number < 0:
+            self._take_super_network(outcome)
             return
         self.study.tell(outcome)
         self._write_trace(outcome)
@@ -122,26 +124,45 @@ class Driver:
         if self._keeps:
             self._drop_beaten_checkpoints()
         self.watcher.finished(outcome)
+        self._look_at_agreement()
 
-    def _take_super_network(self, outcome: Outcome, one_shot: OneShot) -> None:
+    def _take_super_network(self, outcome: Outcome) -> None:
+        assert isinstance(self.warm, OneShot)
         self._write_trace(outcome)
         self.watcher.finished(outcome)
-        one_shot.tell(outcome)
+        first = outcome.seed not in self.warm.made
+        self.warm.tell(outcome)
         if outcome.shared and self._keeps:
             self.watcher.say(
-                f"the super-network is trained and scored {len(outcome.shared)} patterns, for the work of "
-                f"{outcome.work:.2f} fine-tunings of the unchanged model"
+                f"the super-network {'is trained and scored' if first else 'scored'} {len(outcome.shared)} patterns, "
+                f"for the work of {outcome.work:.2f} fine-tunings of the unchanged model"
             )
             self._wanted = self._trials_to_do()
             self.watcher.phase(self.study, self._wanted)
 
+    def _look_at_agreement(self) -> None:
+        """Say it, once, when shared scores turn out to rank nothing."""
+        if self._disagreed or not self._keeps or not self._disagrees():
+            return
+        self._disagreed = True
+        self.watcher.say(
+            "the super-network's scores do not agree with those of the fine-tuned candidates: the search goes on "
+            "without them, each candidate from the fine-tuned unchanged model"
+        )
+        self._wanted = self._trials_to_do()
+        self.watcher.phase(self.study, self._wanted)
+
+    def _disagrees(self) -> bool:
+        return isinstance(self.warm, OneShot) and self.warm.disagrees(self.study.rows())
+
     def _trials_to_do(self) -> int:
         if self.trials is not None:
             return self.trials
-        assert self.one_shot is not None
-        if not self.one_shot.known:
+        if not isinstance(self.warm, OneShot) or self._disagrees():
+            return TRIALS
+        if not self.warm.known:
             return 2  # the unchanged model, and at least one more
-        return 1 + min(len(self.one_shot.front()), MOST_CANDIDATES)
+        return 1 + self.warm.candidates()
 
     def abandon(self, reason: str) -> None:
         """Every job that is out comes to nothing and is queued again."""
@@ -159,7 +180,7 @@ class Driver:
         self._failures.clear()
         self._succeeded = 0
         self._reused = 0
-        planned = self.one_shot.planned if self.one_shot else ()
+        planned = self.warm.planned if self.warm else ()
         self._wanted = len({*planned, *((row.pattern, row.seed) for row in self.study.rows())})
         self.watcher.phase(self.study, self._wanted)
 

@@ -8,35 +8,48 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
 
 from layersearch.errors import TrainingError
 from layersearch.pattern import PartCounts, Pattern, thirds
+from layersearch.search.agreement import Agreement, agreement_of, from_network
+from layersearch.search.distill import Distill
+from layersearch.search.quality import noise_of
 from layersearch.search.study import Study
-from layersearch.search.trials import Direction
+from layersearch.search.trials import Direction, Row
 from layersearch.search_space import SearchSpace
 from layersearch.training.evaluator import Job, Outcome
+from layersearch.training.recipe import OneShotRecipe
 
 TRIES = 3  # for a super-network whose worker died
-MOST_SHARED = 512  # patterns of a large space that a super-network is trained for and scores
+MOST_SHARED = 512  # patterns of a large space that a super-network scores
+DRAWN = 256  # of them drawn evenly over the sizes; the rest are neighbours of the front,
+AT_ONCE = 64  # so many at a time
+MOST_TUNED = 12  # candidates fine-tuned after a super-network unless the user says how many
+FEWEST_TUNED = 5  # so that it can be told whether its scores agree with theirs
+AGREEING = 0.5  # rank correlation of shared scores and those of the fine-tuned candidates, below which they do not
 
 
 def patterns_to_share(space: SearchSpace, num_layers: int, seed: int) -> tuple[Pattern, ...]:
-    """The patterns of a one-shot search: all of a small space, else its start points and an equal number a size."""
+    """What a super-network is trained for and scores first: all of a small space, else its start points and a draw.
+
+    The draw holds as many patterns of each size as there are.
+    """
     if space.size(num_layers) <= MOST_SHARED:
         return tuple(space.patterns(num_layers))
     found = dict.fromkeys(space.start_points(num_layers))
     rng = random.Random(seed)
     by_size: dict[int, list[Pattern]] = {}
-    for _ in range(20 * MOST_SHARED):
+    for _ in range(20 * DRAWN):
         pattern = space.sample(num_layers, rng)
         by_size.setdefault(thirds(pattern.blocks) // 3, []).append(pattern)
     for alike in zip_longest(*(by_size[size] for size in sorted(by_size))):
         found |= dict.fromkeys(pattern for pattern in alike if pattern is not None)
-        if len(found) >= MOST_SHARED:
+        if len(found) >= DRAWN:
             break
     return tuple(found)[:MOST_SHARED]
 
@@ -46,51 +59,63 @@ class OneShot:
     """What a one-shot search does next, for the search and for its confirmation alike.
 
     For each seed the unchanged model is fine-tuned first, a trial like any other; out of it the super-network is
-    trained (no trial) and scores `patterns`; then the candidates of that seed start from its weights. `known` are the
-    scores of the search's own `seed` so far, `keep` stores new ones; `made` are the seeds whose network is there, in
-    `folder`; `planned` are the confirmation's candidates and seeds.
+    trained (no trial) and scores patterns of `space`, in a large one the neighbours of the front too; then the
+    candidates of that seed start from its weights. Where the scores of those that are fine-tuned do not agree with the
+    shared ones, `alone` asks for the rest. `known` are the scores of the search's own seed so far, `keep` stores new
+    ones; `made` are the seeds whose network is there; `on_their_own` are planned patterns that `alone` found.
     """
 
-    patterns: Sequence[Pattern]
+    space: SearchSpace
     counts: PartCounts
     direction: Direction
-    folder: Path
-    seed: int
-    known: Mapping[str, float]
+    alone: Distill
+    known: dict[str, float]
     keep: Callable[[Outcome], None]
     made: set[int] = field(default_factory=set)
-    planned: Sequence[tuple[str, int]] = ()
+    on_their_own: frozenset[str] = frozenset()
+    how: OneShotRecipe = field(default_factory=OneShotRecipe)
     _out: set[int] = field(default_factory=set)
+    _tried: set[str] = field(default_factory=set)
     _deaths: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def planned(self) -> Sequence[tuple[str, int]]:
+        """The confirmation's patterns and seeds."""
+        return self.alone.planned
+
+    def plan(self, pairs: Sequence[tuple[str, int]], front: Sequence[Row]) -> None:
+        """Confirm `pairs`, patterns of `front` with fresh seeds, each the way that it was found."""
+        self.alone.plan(pairs, front)
+        self.on_their_own = frozenset(row.pattern for row in front if not from_network(row))
+
+    @property
+    def seed(self) -> int:
+        """The search's own seed."""
+        return self.alone.seed
 
     @property
     def unchanged(self) -> str:
         """The pattern of the unchanged model."""
-        return str(Pattern.full(self.counts.num_layers))
+        return self.alone.unchanged
 
     def ask(self, study: Study, wanted: int) -> Job | None:
         """The next job, or None while all that can be done is out."""
+        if study.proposes and self.disagrees(study.rows()):
+            return self.alone.ask(study, wanted)
         if study.waiting():
-            return self._prepared(study.ask(wanted))
-        for seed in self._begun(study):
-            following = self._following(study, seed)
-            blind = study.purpose.scored_on == "search" and not self.known
-            if seed in self._out or (following is None and not blind):
+            return self._prepared(study, study.ask(wanted))
+        for seed in self.alone.fine_tuned(study):
+            if seed in self._out:
                 continue
-            if seed not in self.made or following is None:
+            patterns = self._to_score(study, seed)
+            if patterns:
                 self._out.add(seed)
-                return self._super_job(seed)
-            study.enqueue(following, seed)
-            return self._prepared(study.ask(wanted))
+                return self._super_job(seed, patterns)
+            following = self._following(study, seed)
+            if following is not None:
+                study.enqueue(following, seed)
+                return self._prepared(study, study.ask(wanted))
         return None
-
-    def _begun(self, study: Study) -> list[int]:
-        """The seeds whose unchanged model is fine-tuned. Raises TrainingError if that of the search never will be."""
-        rows = [row for row in study.rows() if row.pattern == self.unchanged]
-        broken = [row.reason for row in rows if row.state == "FAIL" and not row.lost and row.seed == self.seed]
-        if broken:
-            raise TrainingError(f"the unchanged model cannot be fine-tuned: {broken[0]}; ask with another recipe")
-        return sorted(row.seed for row in rows if row.done)
 
     def tell(self, outcome: Outcome) -> None:
         """Take what became of a super-network. Raises TrainingError where it cannot be made."""
@@ -99,75 +124,112 @@ class OneShot:
             self.made.add(outcome.seed)
             if outcome.seed == self.seed:
                 self.keep(outcome)
-                self.known = outcome.shared
+                self.known |= outcome.shared
             return
         self._deaths[outcome.seed] = self._deaths.get(outcome.seed, 0) + outcome.died
         if not outcome.lost or self._deaths[outcome.seed] >= TRIES:
             raise TrainingError(f"the super-network of seed {outcome.seed} cannot be trained: {outcome.reason}")
 
+    def candidates(self) -> int:
+        """How many candidates are fine-tuned unless the user says it: the front's, and enough to tell the agreement."""
+        return min(max(len(self.front()), FEWEST_TUNED), MOST_TUNED, len(self.known) - 1)
+
+    def agreement(self, rows: Sequence[Row]) -> Agreement | None:
+        """How well shared scores rank the candidates that were fine-tuned from the network, if that can be told."""
+        return agreement_of(rows, self.known, self.unchanged)
+
+    def disagrees(self, rows: Sequence[Row]) -> bool:
+        """Whether shared scores rank the fine-tuned candidates so badly that the search goes on without them.
+
+        Scores that lie within the noise of their split cannot disagree.
+        """
+        found = self.agreement(rows)
+        return found is not None and found.rho < AGREEING and found.spread > 4 * noise_of(rows)
+
     def front(self) -> list[str]:
         """The scored patterns that no other beats, without the unchanged model, in the order of `ranked`."""
-        fronts = self._fronts()
-        return _spread(fronts[0]) if fronts else []
+        return _spread(next(self._fronts(), []))
 
-    def ranked(self) -> list[str]:
+    def ranked(self) -> Iterator[str]:
         """The scored patterns: their front, then the front of the rest, and so on.
 
         Of each the largest and the smallest come first, then what lies between, so that any number covers all sizes.
         """
-        return [text for front in self._fronts() for text in _spread(front)]
+        for front in self._fronts():
+            yield from _spread(front)
 
-    def _fronts(self) -> list[list[str]]:
+    def _fronts(self) -> Iterator[list[str]]:
         sign = 1.0 if self.direction == "maximize" else -1.0
         sizes = {text: Pattern.parse(text).parameters(self.counts) for text in self.known if text != self.unchanged}
         left = sorted(sizes, key=lambda text: (sizes[text], -sign * self.known[text]))
-        fronts: list[list[str]] = []
         while left:
             front: list[str] = []
             for text in left:
                 if not front or sign * self.known[text] > sign * self.known[front[-1]]:
                     front.append(text)
-            fronts.append(front[::-1])
+            yield front[::-1]
             taken = set(front)
             left = [text for text in left if text not in taken]
-        return fronts
+
+    def _to_score(self, study: Study, seed: int) -> tuple[Pattern, ...]:
+        """What the network of `seed` is to score now, and to be trained for unless it is there."""
+        if not study.proposes:
+            networked = any(its == seed and text not in self.on_their_own for text, its in self.alone.planned)
+            return self._first if networked and seed not in self.made and self.alone.following(study, seed) else ()
+        if seed != self.seed:
+            return ()
+        if seed not in self.made or not self.known:
+            return self._first
+        return self._near_the_front() if len(self._first) < self.space.size(self.counts.num_layers) else ()
+
+    @cached_property
+    def _first(self) -> tuple[Pattern, ...]:
+        return patterns_to_share(self.space, self.counts.num_layers, self.seed)
+
+    def _near_the_front(self) -> tuple[Pattern, ...]:
+        """Patterns that differ in one layer from a member of the front and were not scored yet, drawn at random."""
+        layers = self.counts.num_layers
+        near = (other for text in self.front() for other in self.space.neighbours(Pattern.parse(text), layers))
+        new = list(dict.fromkeys(pattern for pattern in near if str(pattern) not in {*self.known, *self._tried}))
+        room = min(AT_ONCE, MOST_SHARED - len(self.known), len(new))
+        drawn = tuple(random.Random(len(self.known)).sample(new, max(0, room)))
+        self._tried |= set(map(str, drawn))
+        return drawn
 
     def _following(self, study: Study, seed: int) -> str | None:
         """The pattern that comes next for `seed`, if there is one."""
+        if not study.proposes:
+            return self.alone.following(study, seed)
         asked = {(row.pattern, row.seed) for row in study.rows()}
-        planned = (text for text, its_seed in self.planned if its_seed == seed)
-        order = self.ranked() if study.purpose.scored_on == "search" else planned
-        return next((text for text in order if (text, seed) not in asked), None)
+        return next((text for text in self.ranked() if (text, seed) not in asked), None)
 
-    def _super_job(self, seed: int) -> Job:
+    def _super_job(self, seed: int, patterns: tuple[Pattern, ...]) -> Job:
         """The job that makes the super-network of `seed`; it is no trial, so its number is none of a trial's."""
-        scored = tuple(str(pattern) for pattern in self.patterns)
         return Job(
             number=-1 - seed,
             pattern=self.unchanged,
             seed=seed,
-            checkpoint=str(self._folder("super", seed)),
-            start=str(self._folder("unchanged", seed)),
-            patterns=scored,
+            checkpoint=str(self._network(seed)),
+            start=str(self.alone.folder / f"unchanged-{seed}"),
+            patterns=tuple(map(str, patterns)),
             scores=seed == self.seed,
         )
 
-    def _prepared(self, job: Job | None) -> Job | None:
-        """A trial's job with what this method adds: the unchanged model is kept, all others start from its network."""
-        if job is None:
-            return None
-        if job.pattern == self.unchanged:
-            return replace(job, checkpoint=str(self._folder("unchanged", job.seed)))
-        return replace(job, start=str(self._folder("super", job.seed)))
+    def _prepared(self, study: Study, job: Job | None) -> Job | None:
+        """A trial's job with where it starts and what it may cost."""
+        by_itself = job is not None and job.pattern in self.on_their_own and not study.proposes
+        if job is None or job.pattern == self.unchanged or by_itself:
+            return self.alone.prepared(job)
+        return replace(job, start=str(self._network(job.seed)), budget=self.how.tuning)
 
     def drop_networks_of_confirmation(self) -> None:
         """Remove the super-networks of fresh seeds: their candidates are scored and nobody exports them."""
-        for entry in self.folder.glob("*-*"):
-            if entry.name.split("-")[1] != str(self.seed):
+        for entry in self.alone.folder.glob("*-*"):
+            if entry.name.split("-")[1].removesuffix(".npy") != str(self.seed):
                 shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
-    def _folder(self, what: str, seed: int) -> Path:
-        return self.folder / f"{what}-{seed}"
+    def _network(self, seed: int) -> Path:
+        return self.alone.folder / f"super-{seed}"
 
 
 def _spread(front: Sequence[str]) -> list[str]:

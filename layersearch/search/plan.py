@@ -13,8 +13,9 @@ from statistics import fmean
 from typing import Literal
 
 from layersearch.pattern import Pattern
+from layersearch.search.one_shot import FEWEST_TUNED, MOST_SHARED
 from layersearch.search.question import TRIALS, Prepared
-from layersearch.training.recipe import BYTES_A_PARAMETER, TRAINING_BYTES_A_PARAMETER, OneShot
+from layersearch.training.recipe import BYTES_A_PARAMETER, TRAINING_BYTES_A_PARAMETER, OneShotRecipe
 
 SAMPLED = 500  # patterns of a large space that stand for all
 
@@ -109,14 +110,20 @@ def cost(prepared: Prepared, trials: int | None, confirm: int) -> Cost:
 
 
 def _cost_of_one_shot(prepared: Prepared, trials: int | None, confirm: int) -> Cost:
-    """Each seed: the unchanged model, the super-network (it, and drawn patterns of half its size), the candidates."""
-    counts, how = prepared.counts, OneShot()
-    trials = min(trials or prepared.num_layers, prepared.space.size(prepared.num_layers))
+    """Each seed: the unchanged model, the super-network (it, and drawn patterns of half its size), the candidates.
+
+    The search's own network also scores patterns: a forward pass each of about half the layers, a third of the work of
+    training.
+    """
+    counts, how = prepared.counts, OneShotRecipe()
+    size = prepared.space.size(prepared.num_layers)
+    trials = min(trials or 1 + max(prepared.num_layers - 1, FEWEST_TUNED), size)
     a_seed = 1 + 1.5 * how.epochs + how.tuning * (trials - 1)
+    passes = len(prepared.splits.search) / (len(prepared.splits.train) * prepared.what.recipe.epochs)
     return Cost(
         trials=trials,
         examples=round(len(prepared.splits.train) * prepared.what.recipe.epochs),
-        fine_tunings=a_seed,
+        fine_tunings=a_seed + min(size, MOST_SHARED) * passes / 6,
         confirmation=confirm * a_seed,
         checkpoint_bytes=BYTES_A_PARAMETER * counts.total,
         training_bytes=TRAINING_BYTES_A_PARAMETER * counts.total,

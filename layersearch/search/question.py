@@ -14,7 +14,7 @@ from layersearch.errors import LayersearchError
 from layersearch.models.families import family_of
 from layersearch.names import unknown
 from layersearch.pattern import PartCounts
-from layersearch.training.recipe import OneShot, Recipe
+from layersearch.training.recipe import OneShotRecipe, Recipe
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 HOLDOUT = 0.15
 TRIALS = 40  # fine-tuned candidates, unless the user says how many
 
-Method = Literal["fine-tune", "one-shot"]
-"""How candidates get their scores: each fine-tuned from the pre-trained weights, or from a super-network's."""
+Method = Literal["one-shot", "distill", "fine-tune"]
+"""Where a candidate starts: from a super-network, the fine-tuned unchanged model (taught by it), or the pre-trained."""
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,14 @@ class What:
     sampler: str = "PatternSampler"
     holdout: float = HOLDOUT
     revision: str | None = None
-    method: Method = "fine-tune"
+    method: Method = "one-shot"
 
     @property
     def default_name(self) -> str:
         """The name of the study unless the user gives one."""
         model = self.model.rstrip("/").rsplit("/", 1)[-1]
         space = Path(self.space).stem
-        method = "" if self.method == "fine-tune" else f"-{self.method}"
+        method = "" if self.method == What.method else f"-{self.method}"
         return "".join(c if c.isalnum() or c in "._-" else "-" for c in f"{model}-{self.task}-{space}{method}")
 
 
@@ -180,10 +180,10 @@ def prepare(what: What, space: SearchSpace | None = None) -> Prepared:
 
 
 def _of_the_method(what: What) -> dict[str, Any]:
-    """What decides which candidates there are: the sampler, or how super-networks are trained."""
-    if what.method == "fine-tune":
-        return {"sampler": what.sampler}
-    return {f"one_shot.{name}": value for name, value in vars(OneShot()).items()}
+    """What decides which candidates there are, and how they are taught."""
+    settings = vars(OneShotRecipe())
+    used = {"one-shot": tuple(settings), "distill": ("taught",), "fine-tune": ()}[what.method]
+    return {"sampler": what.sampler, **{f"one_shot.{name}": settings[name] for name in used}}
 
 
 def _check_length(asked: int, config: PreTrainedConfig) -> None:

@@ -5,7 +5,6 @@ Knows: how to find a study and its confirmation in a database. Does not know: wr
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from optuna.trial import FrozenTrial
 
 from layersearch.errors import StudyError
 from layersearch.pattern import Pattern
+from layersearch.search.agreement import Agreement, agreement_of
 from layersearch.search.purpose import Purpose
 from layersearch.search.storage import Say, open_storage, parse_url, shown
 from layersearch.search.trials import (
@@ -30,7 +30,6 @@ from layersearch.search.trials import (
 )
 
 CONFIRMATION = ".confirm"  # the study NAME.confirm holds the confirmation of the study NAME
-FEWEST_TO_RANK = 5  # candidates, below which a rank correlation says nothing
 SHARED = ".shared"  # the study NAME.shared holds the scores over its super-network
 
 
@@ -78,25 +77,9 @@ class Record:
         return front if baseline is None or baseline in front else [baseline, *front]
 
     @property
-    def agreement(self) -> tuple[float, float, float, int] | None:
-        """How well shared scores rank the candidates that were fine-tuned: Spearman, its 95 % interval, their number.
-
-        The interval is Fisher's with the variance of Bonett and Wright (Psychometrika 65, 2000). None below five, and
-        where all scores are equal.
-        """
-        pairs = [
-            (self.shared[row.pattern], row.score)
-            for row in self.rows
-            if row.score is not None and row.pattern in self.shared and row.pattern != self.unchanged
-        ]
-        there, here = ({pair[side] for pair in pairs} for side in (0, 1))
-        if len(pairs) < FEWEST_TO_RANK or min(len(there), len(here)) < 2:
-            return None
-        from scipy.stats import spearmanr
-
-        rho = float(spearmanr([before for before, _ in pairs], [after for _, after in pairs]).statistic)
-        middle, width = math.atanh(max(-0.999, min(0.999, rho))), 1.96 * math.sqrt((1 + rho**2 / 2) / (len(pairs) - 3))
-        return rho, math.tanh(middle - width), math.tanh(middle + width), len(pairs)
+    def agreement(self) -> Agreement | None:
+        """How well shared scores rank the candidates that were fine-tuned, if that can be told."""
+        return agreement_of(self.rows, self.shared, self.unchanged)
 
     def trial(self, number: int) -> Row:
         """The row of trial `number`; raises StudyError for a number that is not there or not complete."""

@@ -16,13 +16,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
-from layersearch.errors import LayersearchError, StoppedError, StudyError
+from layersearch.errors import LayersearchError, StoppedError
 from layersearch.pattern import PartCounts, Pattern
+from layersearch.search.distill import Distill
 from layersearch.search.driver import Driver, Watcher, front_to_confirm
 from layersearch.search.found import holder_of
-from layersearch.search.one_shot import OneShot, patterns_to_share
+from layersearch.search.one_shot import OneShot
 from layersearch.search.purpose import Purpose
-from layersearch.search.question import TRIALS, How, Prepared, Question, What, prepare, resolve_device
+from layersearch.search.question import How, Prepared, Question, What, prepare, resolve_device
 from layersearch.search.record import CONFIRMATION, SHARED
 from layersearch.search.replay import Replay
 from layersearch.search.storage import Lease, PatientStorage, open_storage, parse_url, take_lease
@@ -41,7 +42,7 @@ def run(what: What, how: How, *, trials: int | None, confirm: int, watcher: Watc
 
     The same call continues a study that is already there. Raises StoppedError after a clean stop (Ctrl-C, SIGTERM);
     everything finished until then is in the study. `command` is written down as what made it. Without `trials` it is
-    TRIALS for fine-tuning, and as many as the front of the shared scores for a one-shot search.
+    TRIALS, and for a one-shot search as many as the front of the shared scores.
     """
     prepared = prepare(what)
     resolve_device(how.device)
@@ -57,10 +58,8 @@ def run(what: What, how: How, *, trials: int | None, confirm: int, watcher: Watc
 
         return partial(run_with_ray, evaluator=evaluator, how=how)
 
-    if trials is None and what.method == "fine-tune":
-        trials = TRIALS
-    one_shot = partial(_one_shot, prepared) if what.method == "one-shot" else None
-    return _search(prepared, how, make, one_shot, trials=trials, confirm=confirm, watcher=watcher, command=command)
+    warm = None if what.method == "fine-tune" else partial(_warm, prepared)
+    return _search(prepared, how, make, warm, trials=trials, confirm=confirm, watcher=watcher, command=command)
 
 
 def run_replay(replay: Replay, how: How, *, trials: int, watcher: Watcher, command: str = "") -> Study:
@@ -76,7 +75,7 @@ def _search(
     question: Question,
     how: How,
     make: Callable[[], Executor],
-    one_shot: Callable[[Studies], OneShot] | None,
+    warm: Callable[[Studies], Distill | OneShot] | None,
     *,
     trials: int | None,
     confirm: int,
@@ -84,15 +83,15 @@ def _search(
     command: str,
 ) -> Study:
     """Open the study and work it off with what `make` makes, unless nothing is left to do."""
-    with opened(question, how, watcher, proposes=one_shot is None) as studies:
+    with opened(question, how, watcher, alone=warm is not None) as studies:
         studies.search.note(**({"command": command} if command else {}))
-        method = one_shot(studies) if one_shot else None
+        method = warm(studies) if warm else None
         driver = Driver(
             study=studies.search,
             trials=trials,
             watcher=watcher,
             open_confirmation=(lambda: studies.confirmation(confirm, method)) if confirm else None,
-            one_shot=method,
+            warm=method,
         )
         if driver.done or (driver.searched and studies.confirmed(confirm)):
             return studies.search
@@ -101,7 +100,7 @@ def _search(
             execute(driver)
         if driver.stopping:
             raise StoppedError("stopped; every finished trial is in the study. The same command goes on from here")
-        if method is not None:
+        if isinstance(method, OneShot):
             method.drop_networks_of_confirmation()
         return studies.search
 
@@ -134,17 +133,17 @@ class Studies:
     lease: Lease
     search: Study
 
-    def confirmation(self, seeds: int, one_shot: OneShot | None = None) -> Study:
+    def confirmation(self, seeds: int, warm: Distill | OneShot | None = None) -> Study:
         """The study NAME.confirm with the front and the unchanged model queued, `seeds` fresh seeds each.
 
-        With `one_shot` it plans the front, and only the unchanged models are queued.
+        With `warm` it plans the front, and only the unchanged models are queued.
         """
         study = self.sibling(CONFIRMATION, "validation")
         study.heal()
         pairs = self._to_confirm(seeds)
-        if one_shot is not None:
-            one_shot.planned = pairs
-            pairs = [pair for pair in pairs if pair[0] == one_shot.unchanged]
+        if warm is not None:
+            warm.plan(pairs, self.search.front())
+            pairs = [pair for pair in pairs if pair[0] == warm.unchanged]
         for pattern, seed in pairs:
             study.enqueue(pattern, seed)
         return study
@@ -176,31 +175,30 @@ class Studies:
         return [(pattern, seed) for seed in range(first, first + seeds) for pattern in front]
 
 
-def _one_shot(prepared: Prepared, studies: Studies) -> OneShot:
-    """The one-shot search of a study, with what is known of its networks. Raises StudyError beside other drivers."""
-    if not studies.lease.alone:
-        raise StudyError("a one-shot search is driven by one process alone: give --storage an SQLite file")
+def _warm(prepared: Prepared, studies: Studies) -> Distill | OneShot:
+    """What asks in place of the search's study, with what is known of its networks."""
     from layersearch.models.checkpoint import is_complete
 
-    shared = studies.sibling(SHARED, "shared")
     counts, folder = prepared.counts, studies.how.folder / "networks"
+    studies.search.note(networks=str(folder))
+    alone = Distill(counts.num_layers, folder, prepared.seed)
+    if prepared.what.method == "distill":
+        return alone
+    shared = studies.sibling(SHARED, "shared")
 
     def keep(outcome: Outcome) -> None:
         for text, score in outcome.shared.items():
             shared.add(text, outcome.seed, score, Pattern.parse(text).parameters(counts))
-        shared.note(work=outcome.work, seconds=outcome.seconds)
+        shared.note(work=shared.facts.get("work", 0.0) + outcome.work)
 
     known = {row.pattern: row.score for row in shared.rows() if row.score is not None}
     made = {int(made.name.removeprefix("super-")) for made in folder.glob("super-*") if is_complete(made)}
-    studies.search.note(networks=str(folder))
-    patterns = patterns_to_share(prepared.space, counts.num_layers, prepared.seed)
     whole = "work" in shared.facts  # noted after the last score
     return OneShot(
-        patterns=patterns,
+        space=prepared.space,
         counts=counts,
         direction=prepared.purpose.direction,
-        folder=folder,
-        seed=prepared.seed,
+        alone=alone,
         known=known if whole else {},
         keep=keep,
         made=made if whole else made - {prepared.seed},
@@ -208,14 +206,14 @@ def _one_shot(prepared: Prepared, studies: Studies) -> OneShot:
 
 
 @contextmanager
-def opened(question: Question, how: How, watcher: Watcher, *, proposes: bool = True) -> Iterator[Studies]:
+def opened(question: Question, how: How, watcher: Watcher, *, alone: bool = False) -> Iterator[Studies]:
     """Open (or make) the study under a lease and heal it; gives the lease back at the end.
 
-    A study that does not propose patterns by itself starts with the unchanged model.
+    A study that one process drives `alone`, on any database, starts with the unchanged model.
     """
     url = parse_url(how.storage)
     storage = open_storage(url, watcher.say, create=True)
-    lease = take_lease(storage, url, how.name, holder_of(storage, how.name))
+    lease = take_lease(storage, url, how.name, holder_of(storage, how.name), alone=alone)
     try:
         study = Study(
             storage,
@@ -224,7 +222,7 @@ def opened(question: Question, how: How, watcher: Watcher, *, proposes: bool = T
             lease,
             how.folder,
             num_layers=question.num_layers,
-            space=question.space if proposes else None,
+            space=question.space,
             sampler=question.sampler,
             seed=question.seed,
         )
@@ -232,7 +230,7 @@ def opened(question: Question, how: How, watcher: Watcher, *, proposes: bool = T
         healed = study.heal()
         if healed:
             watcher.say(f"{healed} trial{'s' * (healed > 1)} left running by a driver that died: queued again")
-        if not proposes:
+        if alone:
             study.enqueue(str(Pattern.full(question.num_layers)), question.seed)
         yield Studies(question, how, storage, lease, study)
     finally:

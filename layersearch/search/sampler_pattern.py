@@ -7,7 +7,7 @@ mathematics (`surrogate.py`).
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -131,17 +131,8 @@ class PatternSampler(BaseSampler):
             draws = FRESH if self._expanded else POOL
             self._gather(self._space.sample(layers, self._random) for _ in range(draws))
             new = [text for text in front if text not in self._expanded]
-            self._gather(other for text in new for other in self._neighbours(Pattern.parse(text)))
+            self._gather(other for text in new for other in self._space.neighbours(Pattern.parse(text), layers))
         self._expanded |= {"", *front}
-
-    def _neighbours(self, pattern: Pattern) -> Iterator[Pattern]:
-        """The patterns of the space that differ in one layer."""
-        params = self._space.params_of(pattern, self._num_layers) or {}
-        for name in params:
-            for choice in self._distributions[name].choices:
-                found = self._space.suggest(_Answers({**params, name: str(choice)}), self._num_layers)
-                if found is not None:
-                    yield found
 
     def _front(self, known: Mapping[str, float]) -> list[str]:
         """The known patterns that no other beats."""
@@ -164,21 +155,20 @@ class PatternSampler(BaseSampler):
         return [*front, *self._random.sample(rest, max(0, min(len(rest), LEARNT_FROM - len(front))))]
 
 
-class _Answers:
-    """A trial that answers with what it is given, or with the first choice, and remembers what it was asked."""
+class _Listener:
+    """A trial that answers with the first choice and remembers what it was asked."""
 
-    def __init__(self, answers: Mapping[str, str]) -> None:
-        self.answers = answers
+    def __init__(self) -> None:
         self.asked: dict[str, CategoricalDistribution] = {}
 
     def suggest_categorical(self, name: str, choices: Sequence[str]) -> str:
-        """The answer to `name`."""
+        """The first choice."""
         self.asked[name] = CategoricalDistribution(choices)
-        return self.answers.get(name, choices[0])
+        return choices[0]
 
 
 def _distributions(space: SearchSpace, num_layers: int) -> dict[str, CategoricalDistribution]:
     """What `space` asks of a trial."""
-    trial = _Answers({})
+    trial = _Listener()
     space.suggest(trial, num_layers)
     return trial.asked

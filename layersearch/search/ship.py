@@ -16,6 +16,7 @@ from layersearch.models import checkpoint
 from layersearch.models.card import ModelCard, Score
 from layersearch.models.export import Proof, check_exportable, export, require_free
 from layersearch.pattern import Pattern
+from layersearch.search.agreement import from_network
 from layersearch.search.question import How, Prepared, What, prepare
 from layersearch.search.record import Record
 from layersearch.search.run import make_evaluator
@@ -23,7 +24,7 @@ from layersearch.search.storage import Say
 from layersearch.search.trials import Row
 from layersearch.search_space import SearchSpace
 from layersearch.training.evaluator import Job
-from layersearch.training.recipe import Recipe
+from layersearch.training.recipe import OneShotRecipe, Recipe
 
 PROOF_EXAMPLES = 32  # of the search split, on which the exported folder must repeat the logits
 _LIBRARIES = ("layersearch", "torch", "transformers", "ray", "optuna", "datasets", "safetensors")
@@ -47,11 +48,11 @@ def ship(record: Record, number: int, to: Path, how: How, say: Say) -> Proof:
     _require_same(record, row, prepared)
     if row.checkpoint is not None and _belongs_to(row, Path(row.checkpoint)):
         return _export(record, row, Path(row.checkpoint), to, prepared)
-    network = _network_of(record, row)
+    start, budget = _start_of(record, row)
     say(f"the weights of trial {number} were not kept: it is trained again, about {row.train_seconds or 0:.0f} s")
     with TemporaryDirectory(prefix="layersearch-") as scratch:
         kept = Path(scratch) / "checkpoint"
-        job = Job(row.number, row.pattern, row.seed, checkpoint=str(kept), start=network)
+        job = Job(row.number, row.pattern, row.seed, checkpoint=str(kept), start=start, budget=budget)
         again = _train_again(row, job, prepared, how, say)
         return _export(record, again, kept, to, prepared)
 
@@ -121,17 +122,17 @@ def _train_again(row: Row, job: Job, prepared: Prepared, how: How, say: Say) -> 
     )
 
 
-def _network_of(record: Record, row: Row) -> str | None:
-    """The super-network that a trial of a one-shot search started from, None where it started from the base model."""
-    if record.purpose.values.get("method") != "one-shot" or row.pattern == record.unchanged:
-        return None
-    folder = Path(record.facts["networks"]) / f"super-{row.seed}"
+def _start_of(record: Record, row: Row) -> tuple[str | None, float | None]:
+    """The folder of weights that a trial started from, None for the base model's, and the work that it had."""
+    if row.start is None:
+        return None, None
+    folder = Path(record.facts["networks"]) / row.start
     if not checkpoint.is_complete(folder):
         raise ExportError(
-            f"the weights of trial {row.number} were not kept, and the super-network {folder} that it started from is "
-            "gone; choose a trial whose weights are kept"
+            f"the weights of trial {row.number} were not kept, and the model {folder} that it started from is gone; "
+            "choose a trial whose weights are kept"
         )
-    return str(folder)
+    return str(folder), OneShotRecipe.tuning if from_network(row) else None
 
 
 def _export(record: Record, row: Row, source: Path, to: Path, prepared: Prepared) -> Proof:

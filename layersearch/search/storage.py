@@ -214,12 +214,13 @@ class Lease:
     _file: filelock.BaseFileLock | None = None
     _engine: sqlalchemy.Engine | None = None
     _connection: sqlalchemy.Connection | None = field(default=None, repr=False)
+    _sole: int | None = None  # the lock of a study on a server that one driver has alone
 
     def is_alive(self, owner: str) -> bool:
         """Whether the driver `owner` still runs. On SQLite only the holder of the file lock can."""
         if owner == self.owner:
             return True
-        if self._engine is None:
+        if self._engine is None or self.alone:
             return False
         with self._engine.connect() as connection:
             free = connection.scalar(sqlalchemy.select(sqlalchemy.func.pg_try_advisory_lock(_key(owner))))
@@ -230,12 +231,12 @@ class Lease:
     @property
     def alone(self) -> bool:
         """Whether no other driver can work on the study beside this one."""
-        return self._engine is None
+        return self._engine is None or self._sole is not None
 
     @contextmanager
     def turn(self, study: str) -> Iterator[None]:
         """Where several drivers may ask, one at a time: what one chose, the next must see."""
-        if self._engine is None:
+        if self._engine is None or self.alone:
             yield
             return
         key = _key(f"turn of {study}")
@@ -250,21 +251,27 @@ class Lease:
         finally:
             connection.close()
 
-    def renew(self) -> None:
-        """Take the server's lock again if its connection was lost (a restart of the server)."""
+    def renew(self) -> bool:
+        """Take the server's locks again if their connection was lost (a restart of the server).
+
+        Returns whether no other process has taken what is to be this one's alone.
+        """
         if self._engine is None:
-            return
+            return True
         try:
             if self._connection is not None:
                 self._connection.exec_driver_sql("SELECT 1")
-                return
+                return True
         except exc.SQLAlchemyError:
             pass
         try:
             self._connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-            self._connection.scalar(sqlalchemy.select(sqlalchemy.func.pg_try_advisory_lock(_key(self.owner))))
+            wanted = (_key(self.owner), *([self._sole] if self._sole is not None else []))
+            locks = [sqlalchemy.select(sqlalchemy.func.pg_try_advisory_lock(key)) for key in wanted]
+            return all(self._connection.scalar(lock) for lock in locks)
         except exc.SQLAlchemyError:
             self._connection = None  # still away; the next call tries again
+            return True
 
     def release(self) -> None:
         """Give the claim back."""
@@ -274,8 +281,8 @@ class Lease:
             self._connection.close()
 
 
-def take_lease(storage: PatientStorage, url: sqlalchemy.URL, study: str, holder: str) -> Lease:
-    """Claim to drive `study`: alone on SQLite, beside others on PostgreSQL.
+def take_lease(storage: PatientStorage, url: sqlalchemy.URL, study: str, holder: str, *, alone: bool = False) -> Lease:
+    """Claim to drive `study`: alone on SQLite, beside others on PostgreSQL unless `alone`.
 
     `holder` is who the study says drives it, for the message. Raises StudyError when another process does.
     """
@@ -287,20 +294,26 @@ def take_lease(storage: PatientStorage, url: sqlalchemy.URL, study: str, holder:
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout:
-            raise StudyError(
-                f"study {study!r} is being driven by another process ({holder}); wait for it or stop it. "
-                "Several drivers at once need PostgreSQL"
-            ) from None
+            raise _driven(study, holder) from None
         lease._file = lock
     elif url.get_backend_name() == "postgresql":
         # no pool: closing a connection must give its locks back
         lease._engine = sqlalchemy.create_engine(storage.url, poolclass=sqlalchemy.NullPool)
-        lease.renew()
+        lease._sole = _key(f"sole driver of {study}") if alone else None
+        if not lease.renew():
+            raise _driven(study, holder)
     else:
         storage.say(
             f"warning: on {url.get_backend_name()} nothing keeps two drivers of one study apart; start only one"
         )
     return lease
+
+
+def _driven(study: str, holder: str) -> StudyError:
+    return StudyError(
+        f"study {study!r} is being driven by another process ({holder}); wait for it or stop it. "
+        "Several drivers at once need PostgreSQL and --method fine-tune"
+    )
 
 
 def _key(owner: str) -> int:

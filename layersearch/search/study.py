@@ -16,6 +16,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
+from layersearch.errors import StudyError
 from layersearch.pattern import Pattern
 from layersearch.search.found import create_or_load, known_elsewhere
 from layersearch.search.ledger import Ledger
@@ -77,6 +78,11 @@ class Study:
         self._random = random.Random(stream)
         self._elsewhere = known_elsewhere(storage, name, purpose)
 
+    @property
+    def proposes(self) -> bool:
+        """Whether the study has a space to propose patterns from; a confirmation has none."""
+        return self._space is not None
+
     # -- asking ----------------------------------------------------------------------------------------------------
 
     def ask(self, wanted: int | None = None) -> Job | None:
@@ -87,7 +93,8 @@ class Study:
         A proposal that is known in this study becomes a PRUNED trial, one that is known from another study of the same
         database a COMPLETE one, and neither is handed out.
         """
-        self._lease.renew()
+        if not self._lease.renew():
+            raise StudyError(f"another process drives study {self.name!r} since the database was away; stop one")
         with self._lease.turn(self.name):
             if not self._lease.alone:
                 self._ledger.changed()
@@ -123,10 +130,12 @@ class Study:
 
     def _spell(self, trial: Trial) -> str | None:
         """The pattern that the trial stands for, None if it stands for none."""
-        if "pattern" in trial.user_attrs and self._space is None:
-            return str(trial.user_attrs["pattern"])
-        pattern = None if self._space is None else self._space.suggest(trial, self._num_layers)
-        return None if pattern is None else str(pattern)
+        queued: str | None = trial.user_attrs.get("pattern")
+        given = self._frozen(trial.number).system_attrs.get("fixed_params")
+        if self._space is None or (queued is not None and not given):
+            return queued
+        pattern = self._space.suggest(trial, self._num_layers)
+        return queued or (None if pattern is None else str(pattern))
 
     def _settled(self, trial: Trial, pattern: str, seed: int) -> bool:
         """Close the trial at once if its pattern and seed are known, here or in another study."""
@@ -179,10 +188,11 @@ class Study:
             self._queue(self._space.params_of(pattern, self._num_layers) or {})
 
     def enqueue(self, pattern: str, seed: int) -> None:
-        """Queue `pattern` with `seed` unless a trial that counts has them (for studies without a space)."""
+        """Queue `pattern` with `seed` unless a trial that counts has them."""
         alike = [r for r in self.rows() if (r.pattern, r.seed) == (pattern, seed)]
         if not any(r.state == "WAITING" or counts_against(r, number=-1) for r in alike):
-            self._queue({}, user_attrs={"pattern": pattern, "seed": seed})
+            params = self._space and self._space.params_of(Pattern.parse(pattern), self._num_layers)
+            self._queue(params or {}, user_attrs={"pattern": pattern, "seed": seed})
 
     def _queue(self, params: dict[str, Any], **more: Any) -> None:
         self._study.enqueue_trial(params, **more)
@@ -234,9 +244,8 @@ class Study:
     def _queue_again(self, trial: FrozenTrial, tries: int) -> None:
         params = trial.system_attrs.get("fixed_params") or trial.params
         attrs: dict[str, Any] = {"retry": tries, "retry_of": trial.number}
-        if self._space is None:
-            attrs |= {"pattern": trial.user_attrs.get("pattern"), "seed": trial.user_attrs.get("seed")}
-        if params or self._space is None:
+        attrs |= {name: trial.user_attrs[name] for name in ("pattern", "seed") if name in trial.user_attrs}
+        if params or "pattern" in attrs:
             self._queue(params, user_attrs=attrs)
 
     def _add_late(self, trial: FrozenTrial, outcome: Outcome) -> None:

@@ -22,7 +22,8 @@ Direction = Literal["maximize", "minimize"]
 class Row:
     """One trial that has a pattern. `score` and `parameters` are None unless it is complete.
 
-    Times are in seconds, `work` is in fine-tunings of the unchanged model.
+    Times are in seconds, `work` is in fine-tunings of the unchanged model. `start` names the folder of the weights that
+    the candidate started from, None for the pre-trained ones.
     """
 
     number: int
@@ -39,6 +40,7 @@ class Row:
     work: float | None = None
     strategy: str | None = None
     checkpoint: str | None = None
+    start: str | None = None
     reused: str | None = None
     versions: str | None = None
     reason: str | None = None
@@ -69,7 +71,7 @@ def _row(trial: FrozenTrial) -> Row:
         metrics=attrs.get("metrics"),
         parameters=round(trial.values[1]) if done else None,
         **{name: attrs.get(name) for name in ("seconds", "train_seconds", "score_seconds", "work")},
-        **{name: attrs.get(name) for name in ("strategy", "checkpoint", "reused", "versions", "reason")},
+        **{name: attrs.get(name) for name in ("strategy", "checkpoint", "start", "reused", "versions", "reason")},
         lost=bool(attrs.get("lost")),
     )
 
@@ -201,6 +203,7 @@ def attributes_of(outcome: Outcome) -> dict[str, Any]:
         "versions": outcome.versions,
         "ray_trial": outcome.ray_trial,
         "checkpoint": outcome.checkpoint,
+        "start": outcome.start,
         "note": outcome.note,
         "reason": outcome.reason,
     }

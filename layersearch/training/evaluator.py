@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import tempfile
 import time
 import traceback
 from collections.abc import Mapping, Sequence
@@ -20,12 +21,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from layersearch.errors import LayersearchError, StoppedError
 from layersearch.pattern import Pattern, thirds
 from layersearch.tasks.task import Encoded, Task
 from layersearch.training.finetune import Heartbeat, Teacher, evaluate, finetune, predict, resolve_precision
-from layersearch.training.recipe import OneShot, Recipe
+from layersearch.training.recipe import OneShotRecipe, Recipe
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -43,7 +45,9 @@ class Job:
     (None keeps none); they are written only if no point of `front` (score as a number to maximise, parameters) is
     at least as good in both.
 
-    `start` is the folder of a super-network: the candidate takes its weights from there and is taught by its answers.
+    `start` is the folder of a fine-tuned unchanged model or of a super-network: the candidate takes its weights from
+    there and is taught by its answers, for the recipe's epochs, or for as many as make the work of `budget`
+    fine-tunings of the unchanged model.
     A job with `patterns` is no candidate: it trains the super-network into `checkpoint`, unless it is there, out of the
     fine-tuned unchanged model in `start` (fine-tuned now if it is not there), and `scores` the patterns over its
     weights.
@@ -56,6 +60,7 @@ class Job:
     checkpoint: str | None = None
     front: tuple[tuple[float, int], ...] = ()
     start: str | None = None
+    budget: float | None = None
     patterns: tuple[str, ...] = ()
     scores: bool = True
 
@@ -66,8 +71,9 @@ class Outcome:
 
     `lost` says that the candidate itself is not to blame (a stop was asked for, or its process died: `died`) and may be
     tried again; `shared` holds the scores by pattern of a job that had `patterns`; `work` is what was run for the job
-    in fine-tunings of the unchanged model (layers x examples, a backward pass counted twice); `note` is a remark that
-    the user should see; `versions` names the libraries, `ray_trial` the trial of Ray Tune.
+    in fine-tunings of the unchanged model (layers x examples, a backward pass counted twice); `start` is the name of
+    the folder that the weights came from; `note` is a remark that the user should see; `versions` names the libraries,
+    `ray_trial` the trial of Ray Tune.
     Times are wall-clock seconds; `seconds` is all of the trial, from the job's start in the worker to its outcome.
     """
 
@@ -89,6 +95,7 @@ class Outcome:
     versions: str | None = None
     ray_trial: str | None = None
     checkpoint: str | None = None
+    start: str | None = None
     note: str | None = None
     reason: str | None = None
     lost: bool = False
@@ -119,7 +126,7 @@ class Evaluator:
     recipe: Recipe
     data: Mapping[str, Encoded]
     device: str = "cpu"
-    one_shot: OneShot = field(default_factory=OneShot)
+    one_shot: OneShotRecipe = field(default_factory=OneShotRecipe)
 
     def __call__(self, job: Job, heartbeat: Heartbeat = lambda _: None) -> Outcome:
         """Evaluate `job`. A candidate's failure comes back as the outcome's reason; StoppedError passes through."""
@@ -166,6 +173,7 @@ class Evaluator:
                 trained=thirds(pattern.blocks) / 3 * len(self.data["train"]) * recipe.epochs,
                 passed=thirds(pattern.blocks) / 3 * len(scored),
             ),
+            start=None if job.start is None else Path(job.start).name,
             versions=_versions(),
             **vars(scores),
         )
@@ -187,18 +195,34 @@ class Evaluator:
         return model, self.recipe.with_(seed=job.seed), None
 
     def _taught(self, job: Job, pattern: Pattern) -> tuple[PreTrainedModel, Recipe, Teacher]:
-        """The candidate over a super-network's weights, with that network's full model as its teacher."""
+        """The candidate over the weights of the larger model in the job's `start`, and that model as its teacher."""
         import torch
 
         from layersearch.models import checkpoint
         from layersearch.models.surgery import build
 
         assert job.start is not None
-        shared, _ = checkpoint.load(Path(job.start))
-        model = build(shared, pattern).to(torch.device(self.device))  # type: ignore[arg-type]
-        epochs = self.recipe.epochs * self.one_shot.tuning * 3 * self.base.num_layers / thirds(pattern.blocks)
-        teacher = Teacher(np.load(answers_of(Path(job.start))), self.one_shot.taught)
-        return model, self.recipe.with_(seed=job.seed, epochs=epochs), teacher
+        larger, _ = checkpoint.load(Path(job.start))
+        larger.to(torch.device(self.device))  # type: ignore[arg-type]
+        teacher = Teacher(self._answers(larger, Path(job.start)), self.one_shot.taught)
+        epochs = self.recipe.epochs
+        if job.budget is not None:
+            epochs *= job.budget * 3 * self.base.num_layers / thirds(pattern.blocks)
+        return build(larger, pattern), self.recipe.with_(seed=job.seed, epochs=epochs), teacher
+
+    def _answers(self, model: PreTrainedModel, folder: Path) -> NDArray[np.float32]:
+        """What `model`, which lies in `folder`, answers to the training examples; kept beside it for the next one."""
+        file = answers_of(folder)
+        if file.exists():
+            return np.asarray(np.load(file), dtype=np.float32)
+        train = self.data["train"]
+        answers = predict(model, train, resolve_precision(self.recipe, model.device))
+        with tempfile.NamedTemporaryFile(dir=folder.parent, suffix=".npy", delete=False) as part:
+            np.save(part, answers)
+            part.flush()
+            os.fsync(part.fileno())
+        Path(part.name).replace(file)  # several workers may write it at once
+        return answers
 
     def _share(self, job: Job, heartbeat: Heartbeat, began: float) -> Outcome:
         """The super-network of `job.seed` in its folder, and the scores of the job's patterns over its weights."""
@@ -254,12 +278,9 @@ class Evaluator:
             return drawn[-1]
 
         train_super(model, self.task.kind, recipe, train, noted, heartbeat, taught=self.one_shot.taught)
-        answers = predict(model, train, resolve_precision(recipe, model.device), heartbeat)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with answers_of(folder).open("wb") as file:
-            np.save(file, answers)
-            file.flush()
-            os.fsync(file.fileno())
+        answers_of(folder).unlink(missing_ok=True)
+        self._answers(model, folder)
         checkpoint.save(model, Pattern.full(layers), folder, source_layers=layers, extras={"seed": job.seed})
         mean = sum(thirds(pattern.blocks) for pattern in drawn) / 3 / len(drawn)
         seen = len(train) * recipe.epochs
@@ -290,7 +311,7 @@ class Evaluator:
 
 
 def answers_of(folder: Path) -> Path:
-    """Where the answers of a super-network's full model on the training examples lie, beside its folder."""
+    """Where the answers of the model in `folder` to the training examples lie, beside it."""
     return folder.with_name(f"{folder.name}-answers.npy")
 
 

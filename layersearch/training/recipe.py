@@ -68,7 +68,7 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class OneShot:
+class OneShotRecipe:
     """How a super-network is trained and its best sub-networks after it (results/search-cost says why so).
 
     The super-network sees the data `epochs` times as often as the recipe says, after the unchanged model has. A chosen

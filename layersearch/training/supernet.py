@@ -29,7 +29,7 @@ from layersearch.training.finetune import (
     optimise,
     pad_of,
 )
-from layersearch.training.recipe import OneShot, Recipe
+from layersearch.training.recipe import OneShotRecipe, Recipe
 
 if TYPE_CHECKING:
     import torch
@@ -59,7 +59,7 @@ def train_super(
     draw: Draw,
     heartbeat: Heartbeat = lambda _: None,
     *,
-    taught: float = OneShot.taught,
+    taught: float = OneShotRecipe.taught,
 ) -> float:
     """Train the fine-tuned `model` in place as a super-network whose sub-networks are what `draw` gives.
 

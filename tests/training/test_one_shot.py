@@ -56,15 +56,17 @@ def test_a_candidate_starts_from_the_super_network_and_costs_the_same_whatever_i
     evaluator: Evaluator, network: tuple[Job, Outcome], tmp_path: Path
 ) -> None:
     assert network[1].reason is None
-    still = replace(evaluator, one_shot=replace(evaluator.one_shot, tuning=1e-6))
     shared, _ = checkpoint.load(tmp_path / "super")
-    still(Job(1, "0 3", 0, start=str(tmp_path / "super"), checkpoint=str(tmp_path / "c")))
+    evaluator(Job(1, "0 3", 0, start=str(tmp_path / "super"), checkpoint=str(tmp_path / "c"), budget=1e-6))
     model, _ = checkpoint.load(tmp_path / "c")
     kept = shared.get_parameter("bert.encoder.layer.3.output.dense.weight")
     one_step = model.get_parameter("bert.encoder.layer.1.output.dense.weight")
     assert torch.allclose(one_step, kept, atol=2 * evaluator.recipe.learning_rate)
-    works = [evaluator(Job(2, text, 0, start=str(tmp_path / "super"))).work for text in ("0-2", "1", "2a")]
-    assert works == pytest.approx([evaluator.one_shot.tuning] * 3, rel=0.1)
+    jobs = [Job(2, text, 0, start=str(tmp_path / "super"), budget=0.3) for text in ("0-2", "1", "2a")]
+    assert [evaluator(job).work for job in jobs] == pytest.approx([0.3] * 3, rel=0.1)
+    by_layers = evaluator(replace(jobs[1], budget=None))
+    assert by_layers.work == pytest.approx(1 / 4, rel=0.1)
+    assert by_layers.start == "super"
 
 
 def test_a_network_fine_tunes_its_unchanged_model_itself_where_that_is_gone(
