@@ -221,6 +221,14 @@ def test_a_model_too_shallow_for_the_space() -> None:
     space.check(12)
 
 
+def test_neighbours_differ_in_one_layer_and_stay_inside() -> None:
+    space = SearchSpace(choices=("keep", "drop", "attention"), min_layers=2)
+    assert {str(pattern) for pattern in space.neighbours(Pattern.parse("0 2"), 3)} == {
+        *("0a 2", "0 2a", "0-2", "0 1a 2"),
+    }
+    assert list(SearchSpace(strategies=("top",)).neighbours(Pattern.full(3), 3)) == []
+
+
 def test_the_light_modules_stay_light() -> None:
     heavy = "torch ray transformers optuna numpy datasets"
     names = "layersearch.search_space, layersearch.strategies, layersearch.models.families"

@@ -124,7 +124,7 @@ def _cost_of_one_shot(prepared: Prepared, trials: int | None, confirm: int) -> C
         trials=trials,
         examples=round(len(prepared.splits.train) * prepared.what.recipe.epochs),
         fine_tunings=a_seed + min(size, MOST_SHARED) * passes / 6,
-        confirmation=confirm * a_seed,
+        confirmation=confirm * (1 + 1.5 * how.epochs + how.tuning * min(prepared.num_layers, trials - 1)),
         checkpoint_bytes=BYTES_A_PARAMETER * counts.total,
         training_bytes=TRAINING_BYTES_A_PARAMETER * counts.total,
     )

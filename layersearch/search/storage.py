@@ -301,6 +301,7 @@ def take_lease(storage: PatientStorage, url: sqlalchemy.URL, study: str, holder:
         lease._engine = sqlalchemy.create_engine(storage.url, poolclass=sqlalchemy.NullPool)
         lease._sole = _key(f"sole driver of {study}") if alone else None
         if not lease.renew():
+            lease.release()
             raise _driven(study, holder)
     else:
         storage.say(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from layersearch.errors import StudyError
 from layersearch.pattern import PartCounts, Pattern
 from layersearch.search.purpose import Purpose
 from layersearch.search.storage import open_storage, parse_url, take_lease
@@ -33,11 +34,16 @@ def open_study(
     space: SearchSpace | None = SPACE,
     say: Callable[[str], None] = lambda _: None,
     sampler: str = "NSGAIISampler",
+    alone: bool = False,
 ) -> Study:
     """Open a study as `run` does; closed after the test."""
     url = parse_url(storage)
     database = open_storage(url, say, create=True)
-    lease = take_lease(database, url, name, "the test")
+    try:
+        lease = take_lease(database, url, name, "the test", alone=alone)
+    except StudyError:
+        database.engine.dispose()
+        raise
     study = Study(
         database, name, wanted or purpose(), lease, folder / name, num_layers=LAYERS, space=space, sampler=sampler
     )

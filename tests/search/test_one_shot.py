@@ -12,12 +12,13 @@ import pytest
 import torch
 
 from layersearch.errors import TrainingError
-from layersearch.pattern import Pattern
+from layersearch.pattern import PartCounts, Pattern
 from layersearch.search.distill import Distill
 from layersearch.search.driver import Driver
-from layersearch.search.one_shot import DRAWN, MOST_SHARED, OneShot, _spread, patterns_to_share
+from layersearch.search.one_shot import AT_ONCE, DRAWN, MOST_SHARED, OneShot, _spread, patterns_to_share
 from layersearch.search.record import read_study
 from layersearch.search.study import Study
+from layersearch.search.trials import Row
 from layersearch.search_space import SearchSpace
 from layersearch.search_space import load as load_space
 from layersearch.training.evaluator import Job, Outcome
@@ -121,6 +122,82 @@ def test_a_network_that_cannot_be_trained_ends_the_run(tmp_path: Path) -> None:
         one_shot.tell(Outcome(-1, "0-3", 0, reason="killed", lost=True, died=True))
     with pytest.raises(TrainingError, match="killed"):
         one_shot.tell(Outcome(-1, "0-3", 0, reason="killed", lost=True, died=True))
+
+
+def work(driver: Driver, scores: dict[str, float]) -> list[Job]:
+    """Work a driver off, candidates of the network scored as `scores` say."""
+    jobs = []
+    while not driver.done:
+        job = driver.next_job()
+        if job is None:
+            continue
+        jobs.append(job)
+        outcome = outcome_of(job)
+        if job.start and not job.patterns:
+            outcome = replace(outcome, score=scores.get(job.pattern, 0.5), start=Path(job.start).name)
+        driver.finish(network(job) if job.patterns else outcome)
+    return jobs
+
+
+def test_where_shared_scores_rank_nothing_the_search_goes_on_without_them(tmp_path: Path) -> None:
+    study = open_study(f"{tmp_path}/db", tmp_path)
+    study.enqueue("0-3", 0)
+    witness = Witness()
+    opposite = {text: 1 - score for text, score in SCORES.items()}
+    jobs = work(Driver(study, None, witness, warm=method(tmp_path)), opposite)
+    assert any("scores do not agree with those of the fine-tuned candidates" in line for line in witness.lines)
+    assert [Path(job.start or "").name for job in jobs[2:8]] == [*["super-0"] * 5, "unchanged-0"]
+    assert {Path(job.start or "").name for job in jobs[7:]} == {"unchanged-0"}
+    assert {job.budget for job in jobs[2:7]} == {0.3}
+    assert {job.budget for job in jobs[7:]} == {None}
+    assert len({job.pattern for job in jobs}) == SPACE.size(LAYERS)
+
+
+def test_agreeing_scores_and_scores_within_the_noise_are_trusted(tmp_path: Path) -> None:
+    for name, scores in (("agree", SCORES), ("noise", {text: 0.8 - score / 100 for text, score in SCORES.items()})):
+        study = open_study(f"{tmp_path}/{name}.db", tmp_path, name)
+        study.enqueue("0-3", 0)
+        jobs = work(Driver(study, None, Witness(), warm=method(tmp_path)), scores)
+        assert {Path(job.start or "").name for job in jobs[2:]} == {"super-0"}
+        assert len(jobs) == 7
+
+
+def test_the_confirmation_goes_the_way_of_the_search(tmp_path: Path) -> None:
+    """A member of the front that was found without the network is confirmed without one."""
+    study = open_study(f"{tmp_path}/db", tmp_path, space=None)
+    one_shot = method(tmp_path, known=SCORES, made={0})
+    rows = [Row(1, "COMPLETE", "0-2", 0, 0.8, start="super-0"), Row(2, "COMPLETE", "0", 0, 0.4, start="unchanged-0")]
+    one_shot.plan([("0-3", 1), ("0-2", 1), ("0", 1)], rows)
+    study.enqueue("0-3", 1)
+    jobs = work(Driver(study, 3, Witness(), warm=one_shot), SCORES)
+    assert [(job.pattern, Path(job.start or "").name) for job in jobs] == [
+        *(("0-3", ""), ("0-3", "unchanged-1"), ("0-2", "super-1"), ("0", "unchanged-1")),
+    ]
+    assert jobs[1].patterns
+    assert not jobs[1].scores
+
+
+def test_in_a_large_space_neighbours_of_the_front_are_scored_until_there_are_enough(tmp_path: Path) -> None:
+    study = open_study(f"{tmp_path}/db", tmp_path)
+    counts = PartCounts(fixed=10, attention=(1,) * 12, ffn=(2,) * 12)
+    one_shot = OneShot(load_space("layers"), counts, "maximize", Distill(12, tmp_path, 0), {}, lambda _: None)
+    sizes = []
+    while patterns := one_shot._to_score(study, 0):
+        sizes.append(len(patterns))
+        scores = {str(p): sum(12 - block.layer for block in p.blocks) / 99 for p in patterns}
+        one_shot.tell(Outcome(-1, "0-11", 0, shared=scores))
+    assert sum(sizes) == len(one_shot.known) == MOST_SHARED
+    assert sizes[0] >= DRAWN
+    assert max(sizes[1:]) == AT_ONCE
+    assert {"0-10", "0-5", "0-1", "0"} <= set(one_shot.front())  # exactly what keeps the lowest layers scores best
+
+
+def test_scores_that_are_not_finite_are_not_asked_for_again(tmp_path: Path) -> None:
+    counts = PartCounts(fixed=10, attention=(1,) * 12, ffn=(2,) * 12)
+    one_shot = OneShot(load_space("layers"), counts, "maximize", Distill(12, tmp_path, 0), {}, lambda _: None)
+    one_shot.known = {"0-10": 0.5}
+    asked = [pattern for _ in range(5) for pattern in one_shot._near_the_front()]
+    assert len(asked) == len(set(asked)) > 10
 
 
 def test_a_large_space_is_shared_in_all_sizes() -> None:
@@ -249,6 +326,21 @@ def test_how_well_shared_scores_rank_is_said_where_there_are_enough(shared_run: 
     assert mixed.agreement is not None
     assert mixed.agreement.low < 0.31 < mixed.agreement.high
     assert replace(good, rows=rows[:4]).agreement is None
+
+
+def test_each_candidate_by_itself_from_the_unchanged_model(tiny_run: TinyRun, tmp_path: Path) -> None:
+    given = [word if word != "one-shot" else "distill" for word in words(tmp_path)]
+    said = call("run", *tiny_run.what, *given, "--trials", "5")
+    assert said.code == 0, said.err
+    record = read_study(f"{tmp_path}/db", None, print)
+    assert [row.start for row in record.rows] == [None, *["unchanged-0"] * 4]
+    assert record.rows[0].work == pytest.approx(1, rel=0.2)
+    assert all(row.work == pytest.approx(Pattern.parse(row.pattern).depth / 4, rel=0.2) for row in record.rows)
+    assert {row.pattern for row in record.front} <= set(record.confirmed)
+    row = record.rows[-1]
+    shutil.rmtree(row.checkpoint or "", ignore_errors=True)
+    said = call("export", "s", "--trial", row.number, "--to", tmp_path / "out", "--storage", f"{tmp_path}/db")
+    assert said.code == 0, said.err
 
 
 def test_another_method_is_another_study(shared_run: Path, tiny_run: TinyRun) -> None:

@@ -12,7 +12,7 @@ from layersearch.models.surgery import build
 from layersearch.pattern import PartCounts, Pattern
 from layersearch.search.plan import cost, lines
 from layersearch.search.question import Prepared, What, prepare
-from layersearch.training.recipe import Recipe
+from layersearch.training.recipe import OneShotRecipe, Recipe
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def prepared(tiny_model: Path, tiny_data: Path) -> Prepared:
 
 @pytest.fixture(scope="module")
 def whole(tiny_model: Path, tiny_data: Path) -> Prepared:
-    return prepare(What(str(tiny_model), "sst2", data=tiny_data, space="layers"))
+    return prepare(What(str(tiny_model), "sst2", data=tiny_data, space="layers", method="fine-tune"))
 
 
 def test_every_pattern_of_the_space_is_listed_once_start_points_first(whole: Prepared) -> None:
@@ -94,3 +94,11 @@ def test_examples_and_bytes_follow_from_the_data_and_the_model(prepared: Prepare
     assert total.checkpoint_bytes == 4 * prepared.counts.total
     assert total.training_bytes == 16 * prepared.counts.total
     assert Pattern.full(4).parameters(prepared.counts) == prepared.counts.total
+
+
+def test_a_one_shot_search_costs_a_network_and_a_part_of_a_fine_tuning_a_candidate(whole: Prepared) -> None:
+    one_shot = replace(whole, what=replace(whole.what, method="one-shot"))
+    few, many = cost(one_shot, 3, 0), cost(one_shot, 5, 0)
+    assert many.fine_tunings - few.fine_tunings == pytest.approx(2 * OneShotRecipe.tuning)
+    assert 3 < few.fine_tunings < 4
+    assert cost(one_shot, None, 2).confirmation == pytest.approx(2 * (2.5 + 4 * OneShotRecipe.tuning))

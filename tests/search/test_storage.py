@@ -215,3 +215,21 @@ def test_several_drivers_share_a_study_on_postgres_and_the_dead_are_told_from_th
     assert second.heal() == 0  # the first lives
     first._lease.release()
     assert second.heal() == 1
+
+
+def test_a_study_on_postgres_can_have_a_sole_driver(postgres: Postgres, tmp_path: Path) -> None:
+    """A search with a super-network needs one; the claim comes back after a restart, unless somebody else has it."""
+    first = open_study(postgres.url, tmp_path / "first", alone=True)
+    assert first._lease.alone
+    with pytest.raises(StudyError, match=r"is being driven by another process \(the test\).*--method fine-tune"):
+        open_study(postgres.url, tmp_path / "second", alone=True)
+    postgres.stop()
+    postgres.start()
+    assert first.ask() is not None
+    with pytest.raises(StudyError, match="is being driven by another process"):
+        open_study(postgres.url, tmp_path / "second", alone=True)
+    first._lease.release()
+    second = open_study(postgres.url, tmp_path / "second", alone=True)
+    assert second.rows()[-1].state == "WAITING"  # what the first left is queued again
+    with pytest.raises(StudyError, match="another process drives study 's' since the database was away"):
+        first.ask()
