@@ -186,10 +186,10 @@ def test_in_a_large_space_neighbours_of_the_front_are_scored_until_there_are_eno
         sizes.append(len(patterns))
         scores = {str(p): sum(12 - block.layer for block in p.blocks) / 99 for p in patterns}
         one_shot.tell(Outcome(-1, "0-11", 0, shared=scores))
-    assert sum(sizes) == len(one_shot.known) == MOST_SHARED
+    assert sizes[0] < sum(sizes) == len(one_shot.known) <= MOST_SHARED
     assert sizes[0] >= DRAWN
     assert max(sizes[1:]) == AT_ONCE
-    assert {"0-10", "0-5", "0-1", "0"} <= set(one_shot.front())  # exactly what keeps the lowest layers scores best
+    assert set(one_shot.front()) == {str(Pattern.of_layers(range(size))) for size in range(1, 12)}
 
 
 def test_scores_that_are_not_finite_are_not_asked_for_again(tmp_path: Path) -> None:
