@@ -65,7 +65,7 @@ Trials = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Finished trials that the study shall hold; a larger number goes on. Default: one-shot its front, else 40.",
+        help="Finished trials that the study shall hold; a larger number goes on. Default 40; one-shot: its front.",
     ),
 ]
 Confirm = Annotated[int, typer.Option(min=0, help="Fresh seeds that confirm each front member; 0 leaves it out.")]
