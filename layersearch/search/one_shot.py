@@ -15,6 +15,7 @@ from pathlib import Path
 
 from layersearch.errors import TrainingError
 from layersearch.pattern import PartCounts, Pattern, thirds
+from layersearch.search.fronts import fronts, ranked, spread
 from layersearch.search.study import Study
 from layersearch.search.trials import Direction
 from layersearch.search_space import SearchSpace
@@ -107,30 +108,21 @@ class OneShot:
 
     def front(self) -> list[str]:
         """The scored patterns that no other beats, without the unchanged model, in the order of `ranked`."""
-        fronts = self._fronts()
-        return _spread(fronts[0]) if fronts else []
+        texts, points = self._points()
+        return [texts[place] for front in fronts(points)[:1] for place in spread(front)]
 
     def ranked(self) -> list[str]:
         """The scored patterns: their front, then the front of the rest, and so on.
 
         Of each the largest and the smallest come first, then what lies between, so that any number covers all sizes.
         """
-        return [text for front in self._fronts() for text in _spread(front)]
+        texts, points = self._points()
+        return [texts[place] for place in ranked(points)]
 
-    def _fronts(self) -> list[list[str]]:
+    def _points(self) -> tuple[list[str], list[tuple[float, float]]]:
         sign = 1.0 if self.direction == "maximize" else -1.0
-        sizes = {text: Pattern.parse(text).parameters(self.counts) for text in self.known if text != self.unchanged}
-        left = sorted(sizes, key=lambda text: (sizes[text], -sign * self.known[text]))
-        fronts: list[list[str]] = []
-        while left:
-            front: list[str] = []
-            for text in left:
-                if not front or sign * self.known[text] > sign * self.known[front[-1]]:
-                    front.append(text)
-            fronts.append(front[::-1])
-            taken = set(front)
-            left = [text for text in left if text not in taken]
-        return fronts
+        texts = [text for text in self.known if text != self.unchanged]
+        return texts, [(sign * self.known[text], Pattern.parse(text).parameters(self.counts)) for text in texts]
 
     def _following(self, study: Study, seed: int) -> str | None:
         """The pattern that comes next for `seed`, if there is one."""
@@ -169,14 +161,3 @@ class OneShot:
     def _folder(self, what: str, seed: int) -> Path:
         return self.folder / f"{what}-{seed}"
 
-
-def _spread(front: Sequence[str]) -> list[str]:
-    """The first, the last, then the middles of what lies between."""
-    places = dict.fromkeys((0, len(front) - 1))
-    between = [(0, len(front) - 1)]
-    for low, high in between:
-        if high - low > 1:
-            middle = (low + high) // 2
-            places[middle] = None
-            between += [(low, middle), (middle, high)]
-    return [front[place] for place in places]

@@ -6,23 +6,26 @@ they are shown.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from statistics import fmean, stdev
 from typing import Any, Literal
 
 from optuna.trial import FrozenTrial, TrialState
 
+from layersearch.search.fronts import fronts
 from layersearch.training.evaluator import Outcome
 
 Direction = Literal["maximize", "minimize"]
+RUNGS = "rungs"  # the attribute with a trial's rungs: pairs of share and score
 
 
 @dataclass(frozen=True)
 class Row:
-    """One trial that has a pattern. `score` and `parameters` are None unless it is complete.
+    """One trial that has a pattern. `score` is None unless it is complete, `parameters` as long as nobody counted them.
 
-    Times are in seconds, `work` is in fine-tunings of the unchanged model.
+    Times are in seconds, `work` is in fine-tunings of the unchanged model. `rungs` are the scores of halving by share of
+    the recipe's steps, the lowest rung first.
     """
 
     number: int
@@ -43,11 +46,22 @@ class Row:
     versions: str | None = None
     reason: str | None = None
     lost: bool = False
+    rungs: Mapping[float, float] = field(default_factory=dict)
 
     @property
     def done(self) -> bool:
         """Whether the trial is complete, with a score."""
         return self.score is not None
+
+    @property
+    def paused(self) -> bool:
+        """Whether it has reached a rung and nothing more: it may go on, or is about to."""
+        return self.state == "RUNNING" and bool(self.rungs)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it was stopped at a rung for good."""
+        return self.state == "PRUNED" and bool(self.rungs)
 
 
 def rows_of(trials: Iterable[FrozenTrial]) -> list[Row]:
@@ -67,25 +81,20 @@ def _row(trial: FrozenTrial) -> Row:
         score=trial.values[0] if done else None,
         interval=tuple(interval) if interval else None,
         metrics=attrs.get("metrics"),
-        parameters=round(trial.values[1]) if done else None,
+        parameters=round(trial.values[1]) if done else attrs.get("parameters"),
         **{name: attrs.get(name) for name in ("seconds", "train_seconds", "score_seconds", "work")},
         **{name: attrs.get(name) for name in ("strategy", "checkpoint", "reused", "versions", "reason")},
         lost=bool(attrs.get("lost")),
+        rungs=dict(attrs.get(RUNGS, ())),
     )
 
 
 def front_of(rows: Sequence[Row], direction: Direction) -> list[Row]:
     """The complete rows that no other beats in score and parameters, largest first; of equals the earliest."""
     sign = 1.0 if direction == "maximize" else -1.0
-    done = [(row, sign * row.score, row.parameters) for row in rows if row.score is not None and row.parameters]
-    done.sort(key=lambda item: (item[2], -item[1], item[0].number))
-    front: list[Row] = []
-    best = float("-inf")
-    for row, good, _ in done:
-        if good > best:
-            front.append(row)
-            best = good
-    return front[::-1]
+    done = sorted((row for row in rows if row.score is not None), key=lambda row: row.number)
+    points = [(sign * (row.score or 0.0), row.parameters or 0) for row in done]
+    return [done[place] for front in fronts(points)[:1] for place in front]
 
 
 def baseline_of(rows: Iterable[Row], unchanged: str) -> Row | None:
@@ -172,6 +181,8 @@ IN_WORDS = {  # Optuna's states, as the end of a sentence that begins with a tri
 
 def in_words(row: Row) -> str:
     """What became of a trial that has no score, as the end of a sentence that begins with the trial."""
+    if row.stopped:
+        return f"was {row.reason}"
     if row.state == "PRUNED":
         return f"is a {row.reason or 'repeat'}"
     if row.state == "FAIL":
@@ -180,8 +191,8 @@ def in_words(row: Row) -> str:
 
 
 def counts_against(row: Row, number: int) -> bool:
-    """Whether `row` makes trial `number` with the same pattern a repeat: complete, running, or failed for good."""
-    if row.number == number or row.state in ("WAITING", "PRUNED"):
+    """Whether `row` makes trial `number` with the same pattern a repeat: complete, running, stopped, failed for good."""
+    if row.number == number or (row.state in ("WAITING", "PRUNED") and not row.stopped):
         return False
     return not (row.state == "FAIL" and row.lost)
 

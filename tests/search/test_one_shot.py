@@ -14,7 +14,7 @@ import torch
 from layersearch.errors import TrainingError
 from layersearch.pattern import Pattern
 from layersearch.search.driver import Driver
-from layersearch.search.one_shot import MOST_SHARED, OneShot, _spread, patterns_to_share
+from layersearch.search.one_shot import MOST_SHARED, OneShot, patterns_to_share
 from layersearch.search.record import read_study
 from layersearch.search.study import Study
 from layersearch.search_space import SearchSpace
@@ -51,13 +51,6 @@ def test_the_front_of_the_scores_comes_first_then_that_of_the_rest(tmp_path: Pat
     ranked = method(tmp_path, known=SCORES)
     assert ranked.front() == ["0-1 3", "0", "2-3"]
     assert ranked.ranked() == ["0-1 3", "0", "2-3", "0-2", "3", "0-1"]
-
-
-def test_a_part_of_a_front_spans_all_its_sizes() -> None:
-    sizes = [str(size) for size in range(24)]
-    assert _spread(sizes)[:5] == ["0", "23", "11", "5", "17"]
-    assert sorted(_spread(sizes), key=int) == sizes
-    assert (_spread(["a"]), _spread(["a", "b"])) == (["a"], ["a", "b"])
 
 
 def test_the_unchanged_model_then_its_network_then_the_best_candidates(tmp_path: Path) -> None:
