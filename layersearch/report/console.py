@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from layersearch.search.question import Prepared
     from layersearch.search.record import Record
     from layersearch.search.study import Study
-    from layersearch.training.evaluator import Job, Outcome
+    from layersearch.training.job import Job, Outcome
 
 REFRESH_HERTZ = 2
 

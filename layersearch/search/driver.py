@@ -16,7 +16,7 @@ from layersearch.errors import TrainingError
 from layersearch.search.one_shot import OneShot
 from layersearch.search.study import Study
 from layersearch.search.trials import Row
-from layersearch.training.evaluator import Job, Outcome
+from layersearch.training.job import Job, Outcome
 
 FAILURES_BEFORE_STOP = 5  # and more than half of the trials (the circuit breaker of Ax)
 MOST_CANDIDATES = 12  # fine-tuned after a super-network unless the user says how many

@@ -19,7 +19,7 @@ from layersearch.search.fronts import fronts, ranked, spread
 from layersearch.search.study import Study
 from layersearch.search.trials import Direction
 from layersearch.search_space import SearchSpace
-from layersearch.training.evaluator import Job, Outcome
+from layersearch.training.job import Job, Outcome
 
 TRIES = 3  # for a super-network whose worker died
 MOST_SHARED = 512  # patterns of a large space that a super-network is trained for and scores

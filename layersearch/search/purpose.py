@@ -12,7 +12,7 @@ from typing import Any
 
 from layersearch.errors import StudyError
 from layersearch.search.trials import Direction
-from layersearch.training.evaluator import Split
+from layersearch.training.job import Split
 
 FORMAT = 1  # of the attributes that a study and its trials carry
 _OWN = ("format", "metric", "direction", "scored_on")

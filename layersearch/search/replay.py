@@ -17,7 +17,7 @@ from layersearch.search.samplers import check_sampler
 from layersearch.search.scores import Table
 from layersearch.search_space import SearchSpace
 from layersearch.search_space import load as load_space
-from layersearch.training.evaluator import Job, Outcome
+from layersearch.training.job import Job, Outcome
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,9 @@ from layersearch.search.replay import Replay
 from layersearch.search.storage import Lease, PatientStorage, open_storage, parse_url, take_lease
 from layersearch.search.study import Study
 from layersearch.tasks.task import Encoded
-from layersearch.training.evaluator import Evaluator, Job, Outcome, Split
+from layersearch.training.evaluator import Evaluator
 from layersearch.training.finetune import Heartbeat
+from layersearch.training.job import Job, Outcome, Split
 from layersearch.training.recipe import BYTES_A_PARAMETER
 
 Evaluate = Callable[[Job, Heartbeat], Outcome]

@@ -20,7 +20,7 @@ from ray.tune.search import Searcher
 
 from layersearch.errors import LayersearchError
 from layersearch.search.driver import Driver
-from layersearch.training.evaluator import Job, Outcome
+from layersearch.training.job import Job, Outcome
 
 LOOK_SECONDS = 10.0  # between two looks at whether Ray's node lives: Tune itself would wait for ever (FACTS.md B9)
 LEAVE_SECONDS = 20.0  # after which a Ray that does not end is left to itself

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from statistics import fmean, stdev
 from typing import Any, Literal
 
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from layersearch.search.fronts import fronts
-from layersearch.training.evaluator import Outcome
+from layersearch.training.job import Outcome
 
 Direction = Literal["maximize", "minimize"]
 RUNGS = "rungs"  # the attribute with a trial's rungs: pairs of share and score
@@ -216,3 +216,16 @@ def attributes_of(outcome: Outcome) -> dict[str, Any]:
         "reason": outcome.reason,
     }
     return attrs
+
+
+def late_trial(trial: FrozenTrial, outcome: Outcome) -> FrozenTrial:
+    """A complete trial with the parameters of `trial`, which was taken for dead before its `outcome` came."""
+    assert outcome.score is not None
+    assert outcome.parameters is not None
+    attrs = {**attributes_of(outcome), "pattern": outcome.pattern, "seed": outcome.seed, "late": trial.number}
+    return create_trial(
+        values=[outcome.score, float(outcome.parameters)],
+        params=trial.params,
+        distributions=trial.distributions,
+        user_attrs=attrs,
+    )

@@ -15,7 +15,8 @@ from typing import Any
 import ray.tune
 
 from layersearch.models.base import from_arrays
-from layersearch.training.evaluator import Evaluator, Job, Outcome
+from layersearch.training.evaluator import Evaluator
+from layersearch.training.job import Job, Outcome
 
 REARM_SECONDS = 1.0  # the watchdog is set again at most this often
 

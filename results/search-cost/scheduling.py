@@ -38,7 +38,7 @@ from layersearch.search.question import How
 from layersearch.search.run import opened
 from layersearch.search.study import Study
 from layersearch.search_space import SearchSpace, load
-from layersearch.training.evaluator import Job, Outcome
+from layersearch.training.job import Job, Outcome
 from results.machine import as_table, environment, write_csv
 
 HERE = Path(__file__).parent

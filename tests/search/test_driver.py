@@ -10,7 +10,7 @@ import pytest
 from layersearch.errors import TrainingError
 from layersearch.search.driver import Driver, front_to_confirm
 from layersearch.search.study import Study
-from layersearch.training.evaluator import Job, Outcome
+from layersearch.training.job import Job, Outcome
 from tests.search.support import open_study, outcome_of, purpose
 
 

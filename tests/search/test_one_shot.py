@@ -19,7 +19,7 @@ from layersearch.search.record import read_study
 from layersearch.search.study import Study
 from layersearch.search_space import SearchSpace
 from layersearch.search_space import load as load_space
-from layersearch.training.evaluator import Job, Outcome
+from layersearch.training.job import Job, Outcome
 from tests.conftest import TinyRun, call
 from tests.search.support import COUNTS, LAYERS, SPACE, open_study, outcome_of
 from tests.search.test_driver import Witness
