@@ -42,7 +42,11 @@ Precision = Annotated[str | None, typer.Option(help="auto (bf16 where the hardwa
 Seed = Annotated[int, typer.Option(help="Seed of the split, the sampler and the fine-tuning.")]
 
 MethodName = Annotated[
-    Method, typer.Option(help="fine-tune: each candidate by itself; one-shot: the best ones of a super-network.")
+    Method,
+    typer.Option(
+        help="fine-tune: each candidate by itself; halving: in steps, the best further than the rest; "
+        "one-shot: the best ones of a super-network."
+    ),
 ]
 
 StudyOption = Annotated[str | None, typer.Option("--study", help="Name of the study; default MODEL-TASK-SPACE.")]
@@ -61,7 +65,8 @@ Trials = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Finished trials that the study shall hold; a larger number goes on. Default 40; one-shot: its front.",
+        help="Finished trials that the study shall hold, those stopped by halving too; a larger number goes on. "
+        "Default 40; one-shot: its front.",
     ),
 ]
 Confirm = Annotated[int, typer.Option(min=0, help="Fresh seeds that confirm each front member; 0 leaves it out.")]

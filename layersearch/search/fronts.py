@@ -1,4 +1,4 @@
-"""The geometry of two objectives, one good when large and one when small: fronts behind fronts, and parts that span them.
+"""Two objectives, one good when large and one when small: fronts behind fronts, and parts that span them.
 
 Knows: pairs of numbers. Does not know: trials, patterns, what the numbers mean.
 """

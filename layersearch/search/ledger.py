@@ -1,6 +1,7 @@
 """The rows of one study as its driver last saw them: read again only after a change, and each finished trial once.
 
-Knows: that nothing of a finished trial can change, and that storages put a new object in a changed one's place. Does not know: SQL, who writes trials, what rows are for.
+Knows: that nothing of a finished trial can change, and that a storage puts a new object in a changed one's place. Does
+not know: SQL, who writes trials, what rows are for.
 """
 
 from __future__ import annotations

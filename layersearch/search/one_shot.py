@@ -160,4 +160,3 @@ class OneShot:
 
     def _folder(self, what: str, seed: int) -> Path:
         return self.folder / f"{what}-{seed}"
-

@@ -14,7 +14,7 @@ from layersearch.errors import LayersearchError
 from layersearch.models.families import family_of
 from layersearch.names import unknown
 from layersearch.pattern import PartCounts
-from layersearch.training.recipe import OneShot, Recipe
+from layersearch.training.recipe import Halving, OneShot, Recipe
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 HOLDOUT = 0.15
 TRIALS = 40  # fine-tuned candidates, unless the user says how many
 
-Method = Literal["fine-tune", "one-shot"]
-"""How candidates get their scores: each fine-tuned from the pre-trained weights, or from a super-network's."""
+Method = Literal["fine-tune", "halving", "one-shot"]
+"""How candidates get their scores: each fine-tuned from the pre-trained weights, in full or as far as it is among the
+best, or from a super-network's."""
 
 
 @dataclass(frozen=True)
@@ -180,9 +181,11 @@ def prepare(what: What, space: SearchSpace | None = None) -> Prepared:
 
 
 def _of_the_method(what: What) -> dict[str, Any]:
-    """What decides which candidates there are: the sampler, or how super-networks are trained."""
+    """What decides which candidates there are: the sampler and who goes on, or how super-networks are trained."""
     if what.method == "fine-tune":
         return {"sampler": what.sampler}
+    if what.method == "halving":
+        return {"sampler": what.sampler, **{f"halving.{name}": value for name, value in vars(Halving()).items()}}
     return {f"one_shot.{name}": value for name, value in vars(OneShot()).items()}
 
 

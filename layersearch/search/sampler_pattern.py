@@ -73,7 +73,8 @@ class PatternSampler(BaseSampler):
     ) -> dict[str, Any]:
         """The parameters of the most promising unseen pattern; none if all are seen."""
         direction: Direction = "maximize" if study.directions[0] == StudyDirection.MAXIMIZE else "minimize"
-        running, paused = [], []
+        running: list[str] = []
+        paused: list[str] = []
         for other in study.get_trials(deepcopy=False):
             if other.number in self._read or "pattern" not in other.user_attrs or other.number == trial.number:
                 continue

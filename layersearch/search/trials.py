@@ -24,8 +24,8 @@ RUNGS = "rungs"  # the attribute with a trial's rungs: pairs of share and score
 class Row:
     """One trial that has a pattern. `score` is None unless it is complete, `parameters` as long as nobody counted them.
 
-    Times are in seconds, `work` is in fine-tunings of the unchanged model. `rungs` are the scores of halving by share of
-    the recipe's steps, the lowest rung first.
+    Times are in seconds, `work` is in fine-tunings of the unchanged model. `rungs` are scores on the way, by the share
+    of the recipe's steps that was done.
     """
 
     number: int
@@ -191,7 +191,7 @@ def in_words(row: Row) -> str:
 
 
 def counts_against(row: Row, number: int) -> bool:
-    """Whether `row` makes trial `number` with the same pattern a repeat: complete, running, stopped, failed for good."""
+    """Whether `row` makes trial `number` with the same pattern a repeat: complete, running, stopped or failed."""
     if row.number == number or (row.state in ("WAITING", "PRUNED") and not row.stopped):
         return False
     return not (row.state == "FAIL" and row.lost)

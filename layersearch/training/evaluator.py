@@ -10,7 +10,7 @@ import os
 import random
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import version
@@ -62,7 +62,7 @@ class Evaluator:
         *_, outcome = self.course(job, heartbeat)
         return outcome
 
-    def course(self, job: Job, heartbeat: Heartbeat = lambda _: None) -> Iterator[Outcome]:
+    def course(self, job: Job, heartbeat: Heartbeat = lambda _: None) -> Generator[Outcome, None, None]:
         """The outcomes of `job`, the last of them final: one at each of its rungs, or one alone. StoppedError passes.
 
         Whoever takes no more of them leaves the candidate at its rung; asking for the next goes on from memory.

@@ -51,7 +51,8 @@ class Outcome:
     tried again; `shared` holds the scores by pattern of a job that had `patterns`; `work` is what was run for the job
     in fine-tunings of the unchanged model (layers x examples, a backward pass counted twice); `note` is a remark that
     the user should see; `rung` is the share of the recipe's steps after which a candidate was scored that may go on,
-    None at the end, and what it cost is counted from its beginning; `versions` names the libraries, `ray_trial` the trial of Ray Tune.
+    None at the end (what it cost counts from its beginning); `versions` names the libraries, `ray_trial` the trial of
+    Ray Tune.
     Times are wall-clock seconds; `seconds` is all of the trial, from the job's start in the worker to its outcome.
     """
 

@@ -100,7 +100,9 @@ class Halving:
         if self.eta < 2:
             raise LayersearchError(f"halving: eta = {self.eta}; allowed is 2 or more")
         if not 0 < self.first < 1:
-            raise LayersearchError(f"halving: first = {self.first}; allowed is above 0 and below 1 (a share of the steps)")
+            raise LayersearchError(
+                f"halving: first = {self.first}; allowed is above 0 and below 1 (a share of the steps)"
+            )
         most = len(self.rungs())
         if not 1 <= self.brackets <= most:
             raise LayersearchError(f"halving: brackets = {self.brackets}; allowed is 1 to {most}, the number of rungs")

@@ -157,7 +157,7 @@ def test_a_one_shot_search_ends_with_a_confirmed_front_and_shared_scores(shared_
 def test_the_same_command_again_trains_nothing(
     shared_run: Path, tiny_run: TinyRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("layersearch.training.evaluator.evaluate", lambda *_: pytest.fail("trained"))
+    monkeypatch.setattr("layersearch.training.evaluator.measure", lambda *_: pytest.fail("trained"))
     said = call("run", *tiny_run.what, *words(shared_run))
     assert said.code == 0, said.err
 
