@@ -45,7 +45,7 @@ MethodName = Annotated[
     Method,
     typer.Option(
         help="one-shot: the best ones of a super-network; distill: each from the fine-tuned unchanged model, taught by "
-        "it; fine-tune: each from the pre-trained model."
+        "it; fine-tune: each from the pre-trained model; halving: so too, and in steps, the best further than the rest."
     ),
 ]
 
@@ -65,7 +65,8 @@ Trials = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Finished trials that the study shall hold; a larger number goes on. Default 40; one-shot: its front.",
+        help="Finished trials that the study shall hold, those stopped by halving too; a larger number goes on. "
+        "Default 40; one-shot: its front.",
     ),
 ]
 Confirm = Annotated[int, typer.Option(min=0, help="Fresh seeds that confirm each front member; 0 leaves it out.")]

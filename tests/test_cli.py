@@ -80,7 +80,7 @@ def test_a_run_tells_each_trial_and_ends_with_the_front_and_the_next_commands(ti
 
 
 def test_the_same_command_again_trains_nothing(tiny_run: TinyRun, own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("layersearch.training.evaluator.evaluate", lambda *_: pytest.fail("trained"))
+    monkeypatch.setattr("layersearch.training.evaluator.measure", lambda *_: pytest.fail("trained"))
     before = record_of(own)
     said = call("run", *tiny_run.what, "--study", "tiny", "--storage", own, "--workers", "0", "--trials", "5")
     assert said.code == 0, said.err

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from layersearch.search.question import Prepared
     from layersearch.search.record import Record
     from layersearch.search.study import Study
-    from layersearch.training.evaluator import Job, Outcome
+    from layersearch.training.job import Job, Outcome
 
 REFRESH_HERTZ = 2
 
@@ -56,7 +56,8 @@ class Progress:
         self._num_layers = int(facts.get("num_layers", 0))
         self._parameters = int(facts.get("parameters", 1))
         have = study.finished()
-        self._have = have
+        self._paused |= {row.number for row in study.rows() if row.paused}
+        self._have = have + len(self._paused)
         self._done = have
         what = "searching" if study.purpose.scored_on == "search" else "confirming on the validation set"
         count = f"{have} of {wanted} trials" if have <= wanted else f"{wanted} trials asked for, {have}"
@@ -65,6 +66,7 @@ class Progress:
     def started(self, job: Job) -> None:
         """A candidate goes to a worker."""
         self._running[job.number] = job.pattern
+        self._paused.discard(job.number)
 
     def progressed(self, number: int, share: float) -> None:
         """Trial `number` is trained for `share` of its steps; after the last it is scored."""
@@ -77,6 +79,17 @@ class Progress:
         known = "trial is" if count == 1 else "trials are"
         self.say(f"{count} {known} known from other studies of this database and not trained again ({self._state()})")
         self._look()
+
+    def reached(self, outcome: Outcome, *, goes_on: bool) -> None:
+        """A candidate was scored at a rung."""
+        if not goes_on:
+            self._running.pop(outcome.number, None)
+            self._shares.pop(outcome.number, None)
+            self._paused.add(outcome.number)
+        if outcome.note:
+            self.say(f"trial {outcome.number}: {outcome.note}")
+        if self._live is None:
+            self.say(self._line(outcome, "goes on" if goes_on else "paused"))
 
     def finished(self, outcome: Outcome) -> None:
         """A candidate came back."""
@@ -106,6 +119,7 @@ class Progress:
         self._began = time.monotonic()
         self._running: dict[int, str] = {}
         self._shares: dict[int, float] = {}
+        self._paused: set[int] = set()  # at a rung of halving
         self._failed = 0
         self._have = 0
         self._done = 0
@@ -121,18 +135,21 @@ class Progress:
         self._front = self._study.front()
         self._baseline = baseline_of(self._study.rows(), str(Pattern.full(self._num_layers)))
 
-    def _line(self, outcome: Outcome) -> str:
+    def _line(self, outcome: Outcome, at_a_rung: str = "") -> str:
         metric = self._study.purpose.metric if self._study else "score"
         searching = self._study is None or self._study.purpose.scored_on == "search"
         which = f"trial {outcome.number}:" if searching else f"seed {outcome.seed}:"
+        rung = "" if outcome.rung is None else f" at rung {outcome.rung:.3g}, {at_a_rung}"
         return (
-            f"{which} {outcome.pattern}  {metric} {outcome.score:.4f}  "
+            f"{which} {outcome.pattern}  {metric} {outcome.score:.4f}{rung}  "
             f"{outcome.parameters:,} parameters  {outcome.seconds:.0f} s  ({self._state()})"
         )
 
     def _state(self) -> str:
-        parts = [f"{self._done}/{self._wanted} done" if self._done <= self._wanted else f"{self._done} done"]
+        done = self._done + len(self._paused)
+        parts = [f"{done}/{self._wanted} done" if done <= self._wanted else f"{done} done"]
         parts += [f"{len(self._running)} running"] if self._running else []
+        parts += [f"{len(self._paused)} paused"] if self._paused else []
         parts += [f"{self._failed} failed"] if self._failed else []
         left = self._seconds_left()
         phase = "search" if self._study is None or self._study.purpose.scored_on == "search" else "confirmation"
@@ -141,10 +158,10 @@ class Progress:
 
     def _seconds_left(self) -> float | None:
         """From the pace of this session; None before its first finished trial."""
-        here = self._done - self._have
-        if here == 0:
+        done = self._done + len(self._paused)
+        if done <= self._have:
             return None
-        return (time.monotonic() - self._began) / here * max(0, self._wanted - self._done)
+        return (time.monotonic() - self._began) / (done - self._have) * max(0, self._wanted - done)
 
     def _view(self) -> Group:
         """Runs in rich's refresh thread, so it reads only what the main thread left: no SQL here."""
@@ -223,6 +240,9 @@ def _notes(record: Record, *, everything: bool) -> list[str]:
             "the unchanged model confirms outside the interval of its search score: compare with more fresh seeds "
             "(--confirm) before you trust either"
         )
+    if record.stopped:
+        at = ", ".join(f"{number} at {share:.3g} of the training" for share, number in record.stopped.items())
+        notes.append(f"stopped early and not listed: {at}")
     found = record.agreement
     if found is not None:
         notes.append(

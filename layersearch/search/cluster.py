@@ -67,6 +67,7 @@ def _tune(
     import ray
     from ray import tune
 
+    from layersearch.search.scheduler import RungScheduler
     from layersearch.search.searcher import LayerSearcher, StopWhenAsked
     from layersearch.search.worker import Shared, Worker
 
@@ -77,7 +78,11 @@ def _tune(
     tuner = tune.Tuner(
         tune.with_resources(tune.with_parameters(Worker, shared=shared), resources),
         tune_config=tune.TuneConfig(
-            search_alg=searcher, num_samples=-1, reuse_actors=True, max_concurrent_trials=workers
+            search_alg=searcher,
+            scheduler=RungScheduler(searcher),
+            num_samples=-1,
+            reuse_actors=True,
+            max_concurrent_trials=workers,
         ),
         run_config=tune.RunConfig(
             name="tune",

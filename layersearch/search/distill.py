@@ -14,7 +14,7 @@ from layersearch.errors import TrainingError
 from layersearch.pattern import Pattern
 from layersearch.search.study import Study
 from layersearch.search.trials import Row
-from layersearch.training.evaluator import Job, Outcome
+from layersearch.training.job import Job, Outcome
 
 
 @dataclass

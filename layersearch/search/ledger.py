@@ -1,12 +1,13 @@
 """The rows of one study as its driver last saw them: read again only after a change, and each finished trial once.
 
-Knows: that nothing of a finished trial can change. Does not know: SQL, who writes trials, what rows are for.
+Knows: that nothing of a finished trial can change, and that a storage puts a new object in a changed one's place. Does
+not know: SQL, who writes trials, what rows are for.
 """
 
 from __future__ import annotations
 
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from layersearch.search.trials import Direction, Row, front_of, rows_of
 
@@ -21,6 +22,7 @@ class Ledger:
         self._study = study
         self._direction = direction
         self._settled: dict[int, list[Row]] = {}  # of finished trials by number; one row, or none without a pattern
+        self._begun: dict[int, tuple[FrozenTrial, list[Row]]] = {}  # of the others, as they were last read
         self._front: list[Row] | None = None
         self._fresh = False
 
@@ -41,8 +43,8 @@ class Ledger:
         return self._front
 
     def finished(self) -> int:
-        """Complete trials."""
-        return sum(row.score is not None for row in self.rows())
+        """Trials that are complete, or stopped at a rung for good."""
+        return sum(row.done or row.stopped for row in self.rows())
 
     def waiting(self) -> bool:
         """Whether queued trials wait to be asked."""
@@ -58,7 +60,10 @@ class Ledger:
         if settled:
             self._settled |= settled
             self._front = None
-        rows = self._settled | {trial.number: rows_of([trial]) for trial in unfinished}
+        known = self._begun
+        same = {t.number: known[t.number] for t in unfinished if t.number in known and known[t.number][0] is t}
+        self._begun = {t.number: same.get(t.number) or (t, rows_of([t])) for t in unfinished}
+        rows = self._settled | {number: found for number, (_, found) in self._begun.items()}
         self._rows = [row for number in sorted(rows) for row in rows[number]]
         self._waiting = any(trial.state == TrialState.WAITING for trial in unfinished)
         self._fresh = True

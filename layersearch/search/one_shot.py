@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import zip_longest
@@ -18,11 +18,12 @@ from layersearch.errors import TrainingError
 from layersearch.pattern import PartCounts, Pattern, thirds
 from layersearch.search.agreement import Agreement, agreement_of, from_network
 from layersearch.search.distill import Distill
+from layersearch.search.fronts import fronts, ranked, spread
 from layersearch.search.quality import noise_of
 from layersearch.search.study import Study
 from layersearch.search.trials import Direction, Row
 from layersearch.search_space import SearchSpace
-from layersearch.training.evaluator import Job, Outcome
+from layersearch.training.job import Job, Outcome
 from layersearch.training.recipe import OneShotRecipe
 
 TRIES = 3  # for a super-network whose worker died
@@ -148,28 +149,21 @@ class OneShot:
 
     def front(self) -> list[str]:
         """The scored patterns that no other beats, without the unchanged model, in the order of `ranked`."""
-        return _spread(next(self._fronts(), []))
+        texts, points = self._points()
+        return [texts[place] for front in fronts(points)[:1] for place in spread(front)]
 
-    def ranked(self) -> Iterator[str]:
+    def ranked(self) -> list[str]:
         """The scored patterns: their front, then the front of the rest, and so on.
 
         Of each the largest and the smallest come first, then what lies between, so that any number covers all sizes.
         """
-        for front in self._fronts():
-            yield from _spread(front)
+        texts, points = self._points()
+        return [texts[place] for place in ranked(points)]
 
-    def _fronts(self) -> Iterator[list[str]]:
+    def _points(self) -> tuple[list[str], list[tuple[float, float]]]:
         sign = 1.0 if self.direction == "maximize" else -1.0
-        sizes = {text: Pattern.parse(text).parameters(self.counts) for text in self.known if text != self.unchanged}
-        left = sorted(sizes, key=lambda text: (sizes[text], -sign * self.known[text]))
-        while left:
-            front: list[str] = []
-            for text in left:
-                if not front or sign * self.known[text] > sign * self.known[front[-1]]:
-                    front.append(text)
-            yield front[::-1]
-            taken = set(front)
-            left = [text for text in left if text not in taken]
+        texts = [text for text in self.known if text != self.unchanged]
+        return texts, [(sign * self.known[text], Pattern.parse(text).parameters(self.counts)) for text in texts]
 
     def _to_score(self, study: Study, seed: int) -> tuple[Pattern, ...]:
         """What the network of `seed` is to score now, and to be trained for unless it is there."""
@@ -230,15 +224,3 @@ class OneShot:
 
     def _network(self, seed: int) -> Path:
         return self.alone.folder / f"super-{seed}"
-
-
-def _spread(front: Sequence[str]) -> list[str]:
-    """The first, the last, then the middles of what lies between."""
-    places = dict.fromkeys((0, len(front) - 1))
-    between = [(0, len(front) - 1)]
-    for low, high in between:
-        if high - low > 1:
-            middle = (low + high) // 2
-            places[middle] = None
-            between += [(low, middle), (middle, high)]
-    return [front[place] for place in places]

@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from layersearch.training.evaluator import Outcome
+from layersearch.training.job import Outcome
 
 
 class Outbox:

@@ -15,7 +15,7 @@ from typing import Literal
 from layersearch.pattern import Pattern
 from layersearch.search.one_shot import FEWEST_TUNED, MOST_SHARED
 from layersearch.search.question import TRIALS, Prepared
-from layersearch.training.recipe import BYTES_A_PARAMETER, TRAINING_BYTES_A_PARAMETER, OneShotRecipe
+from layersearch.training.recipe import BYTES_A_PARAMETER, TRAINING_BYTES_A_PARAMETER, Halving, OneShotRecipe
 
 SAMPLED = 500  # patterns of a large space that stand for all
 
@@ -42,7 +42,8 @@ class Cost:
     """What a run costs at most, in units of one fine-tuning of the unchanged model, and in examples and bytes.
 
     `fine_tunings` weighs every candidate by its share of the layers' parameters: the start points as they are, the rest
-    with the mean of the other patterns of the space (of 500 drawn ones if there are more). `confirmation` assumes a
+    with the mean of the other patterns of the space (of 500 drawn ones if there are more); with halving one in eta goes
+    on from each rung. `confirmation` assumes a
     front of one member a depth.
     """
 
@@ -99,10 +100,13 @@ def cost(prepared: Prepared, trials: int | None, confirm: int) -> Cost:
     start = prepared.space.start_points(prepared.num_layers)
     first = [_work(prepared, pattern) for pattern in start[:trials]]
     mean = fmean([_work(prepared, pattern) for pattern in _later(prepared, start)] or first)
+    work = sum(first) + mean * (trials - len(first))
+    if prepared.what.method == "halving":  # the unchanged model, which comes first, is never stopped
+        work = 1 + Halving().work * (work - 1)
     return Cost(
         trials=trials,
         examples=round(len(prepared.splits.train) * prepared.what.recipe.epochs),
-        fine_tunings=sum(first) + mean * (trials - len(first)),
+        fine_tunings=work,
         confirmation=confirm * (1 + mean * min(prepared.num_layers, trials)),
         checkpoint_bytes=BYTES_A_PARAMETER * counts.total,
         training_bytes=TRAINING_BYTES_A_PARAMETER * counts.total,

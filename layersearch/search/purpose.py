@@ -12,7 +12,7 @@ from typing import Any
 
 from layersearch.errors import StudyError
 from layersearch.search.trials import Direction
-from layersearch.training.evaluator import Split
+from layersearch.training.job import Split
 
 FORMAT = 1  # of the attributes that a study and its trials carry
 _OWN = ("format", "metric", "direction", "scored_on")
@@ -46,7 +46,10 @@ class Purpose:
     def evaluation(self) -> str:
         """What must agree for an evaluation to be worth the same in another study: all but how patterns are found."""
         left_out = {"space", "sampler", "model"}  # the revision identifies the weights, not the name they go by
-        return json.dumps({k: v for k, v in self.as_dict().items() if k not in left_out}, sort_keys=True)
+        kept = {k: v for k, v in self.as_dict().items() if k not in left_out and not k.startswith("halving.")}
+        if kept.get("method") == "halving":  # what is complete there was fine-tuned in full
+            kept["method"] = "fine-tune"
+        return json.dumps(kept, sort_keys=True)
 
 
 def check_purpose(name: str, stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

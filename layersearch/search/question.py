@@ -14,7 +14,7 @@ from layersearch.errors import LayersearchError
 from layersearch.models.families import family_of
 from layersearch.names import unknown
 from layersearch.pattern import PartCounts
-from layersearch.training.recipe import OneShotRecipe, Recipe
+from layersearch.training.recipe import Halving, OneShotRecipe, Recipe
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 HOLDOUT = 0.15
 TRIALS = 40  # fine-tuned candidates, unless the user says how many
 
-Method = Literal["one-shot", "distill", "fine-tune"]
-"""Where a candidate starts: from a super-network, the fine-tuned unchanged model (taught by it), or the pre-trained."""
+Method = Literal["one-shot", "distill", "fine-tune", "halving"]
+"""Where a candidate starts: from a super-network, from the fine-tuned unchanged model (taught by it), or from the
+pre-trained one; with halving from there too, and trained as far as it is among the best."""
 
 
 @dataclass(frozen=True)
@@ -180,7 +181,9 @@ def prepare(what: What, space: SearchSpace | None = None) -> Prepared:
 
 
 def _of_the_method(what: What) -> dict[str, Any]:
-    """What decides which candidates there are, and how they are taught."""
+    """What decides which candidates there are, how they are taught and who goes on."""
+    if what.method == "halving":
+        return {"sampler": what.sampler, **{f"halving.{name}": value for name, value in vars(Halving()).items()}}
     settings = vars(OneShotRecipe())
     used = {"one-shot": tuple(settings), "distill": ("taught",), "fine-tune": ()}[what.method]
     return {"sampler": what.sampler, **{f"one_shot.{name}": settings[name] for name in used}}

@@ -5,6 +5,7 @@ Knows: how to find a study and its confirmation in a database. Does not know: wr
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -68,6 +69,11 @@ class Record:
     def front(self) -> list[Row]:
         """The front, largest candidate first."""
         return front_of(self.rows, self.purpose.direction)
+
+    @property
+    def stopped(self) -> dict[float, int]:
+        """How many candidates halving stopped for good, by the share of the training at which it did."""
+        return dict(sorted(Counter(max(row.rungs) for row in self.rows if row.stopped).items()))
 
     def shown(self, *, everything: bool = False) -> list[Row]:
         """What reports list: the front, after the unchanged model where that is beaten; or every complete trial."""

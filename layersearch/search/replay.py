@@ -5,19 +5,23 @@ Knows: what a study must be told of a table. Does not know: files, models, data,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from layersearch.errors import SpaceError
+from layersearch.errors import DataError, SpaceError
 from layersearch.pattern import Pattern
 from layersearch.search.purpose import Purpose
+from layersearch.search.quality import layer_share
 from layersearch.search.samplers import check_sampler
 from layersearch.search.scores import Table
 from layersearch.search_space import SearchSpace
 from layersearch.search_space import load as load_space
-from layersearch.training.evaluator import Job, Outcome
+from layersearch.training.job import Job, Outcome
+from layersearch.training.recipe import Halving
+
+SAME_RUNG = 0.001  # shares of the training that differ by no more are one rung: 0.333 in a table is a third
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,7 @@ class Replay:
     """A question that a table answers: in place of a `Prepared`, without model and data.
 
     `space` reaches as far as the table does, so that a search always ends; `purpose` tells the table by its hash.
+    With `halving` the table answers at its rungs too.
     """
 
     table: Table
@@ -33,6 +38,7 @@ class Replay:
     sampler: str
     seed: int
     purpose: Purpose
+    halving: Halving | None = None
 
     @property
     def num_layers(self) -> int:
@@ -56,15 +62,38 @@ class Replay:
 
     def evaluate(self, job: Job, _heartbeat: Callable[[float], None] | None = None) -> Outcome:
         """The outcome of `job`: what the table says of its pattern, whatever the seed."""
+        *_, outcome = self.course(job)
+        return outcome
+
+    def course(self, job: Job, _heartbeat: Callable[[float], None] | None = None) -> Generator[Outcome, None, None]:
+        """What the table says at each rung of `job`, and at its end. `work` is that of the training."""
         known = self.table.known[job.pattern]
-        metrics = {self.table.metric: known.score}
-        return Outcome(
-            job.number, job.pattern, job.seed, score=known.score, metrics=metrics, parameters=known.parameters
-        )
+        size = layer_share(Pattern.parse(job.pattern), self.num_layers)
+        for share in job.rungs or (1.0,):
+            score = known.score if share == 1.0 else known.rungs[_nearest(known.rungs, share)]
+            yield Outcome(
+                job.number,
+                job.pattern,
+                job.seed,
+                score=score,
+                metrics={self.table.metric: score},
+                parameters=known.parameters,
+                work=size * share,
+                rung=None if share == 1.0 else share,
+            )
 
 
-def replay_of(table: Table, space_name: str, sampler: str, seed: int) -> Replay:
-    """The search of a space (a shipped name or a TOML file) as far as `table` reaches. Raises SpaceError."""
+def _nearest(known: Iterable[float], share: float) -> float:
+    return min(known, key=lambda other: abs(other - share))
+
+
+def replay_of(table: Table, space_name: str, sampler: str, seed: int, halving: Halving | None = None) -> Replay:
+    """The search of a space (a shipped name or a TOML file) as far as `table` reaches.
+
+    Raises SpaceError where that is nowhere, and DataError if the table does not have the rungs of `halving`.
+    """
+    if halving is not None:
+        _check_rungs(table, halving)
     layers = table.num_layers
     space = load_space(space_name)
     within = space.within(map(Pattern.parse, table.known), layers)
@@ -75,4 +104,17 @@ def replay_of(table: Table, space_name: str, sampler: str, seed: int) -> Replay:
         )
     check_sampler(sampler)
     values = {"replay": table.fingerprint, "space": space.canonical(), "sampler": sampler, "seed": seed}
-    return Replay(table, within, space_name, sampler, seed, Purpose(values, table.metric, table.direction))
+    if halving is not None:
+        values |= {f"halving.{name}": value for name, value in vars(halving).items()}
+    return Replay(table, within, space_name, sampler, seed, Purpose(values, table.metric, table.direction), halving)
+
+
+def _check_rungs(table: Table, halving: Halving) -> None:
+    there = next(iter(table.known.values())).rungs
+    wanted = halving.rungs()[:-1]
+    if any(all(abs(share - other) > SAME_RUNG for other in there) for share in wanted):
+        has = " and ".join(f"{share:.3g}" for share in sorted(there)) or "no share below 1"
+        raise DataError(
+            f"{table.name} has scores at {has} of the training, and halving needs them at "
+            f"{' and '.join(f'{share:.3g}' for share in wanted)}; name their columns, or give halving other rungs"
+        )

@@ -11,8 +11,8 @@ import shutil
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -21,6 +21,7 @@ from layersearch.pattern import PartCounts, Pattern
 from layersearch.search.distill import Distill
 from layersearch.search.driver import Driver, Watcher, front_to_confirm
 from layersearch.search.found import holder_of
+from layersearch.search.halving import Rungs
 from layersearch.search.one_shot import OneShot
 from layersearch.search.purpose import Purpose
 from layersearch.search.question import How, Prepared, Question, What, prepare, resolve_device
@@ -29,11 +30,12 @@ from layersearch.search.replay import Replay
 from layersearch.search.storage import Lease, PatientStorage, open_storage, parse_url, take_lease
 from layersearch.search.study import Study
 from layersearch.tasks.task import Encoded
-from layersearch.training.evaluator import Evaluator, Job, Outcome, Split
+from layersearch.training.evaluator import Evaluator
 from layersearch.training.finetune import Heartbeat
-from layersearch.training.recipe import BYTES_A_PARAMETER
+from layersearch.training.job import Job, Outcome, Split
+from layersearch.training.recipe import BYTES_A_PARAMETER, Halving
 
-Evaluate = Callable[[Job, Heartbeat], Outcome]
+Course = Callable[[Job, Heartbeat], Generator[Outcome, None, None]]  # a job's outcomes, one a rung
 Executor = Callable[[Driver], None]  # works a driver off
 
 
@@ -48,27 +50,28 @@ def run(what: What, how: How, *, trials: int | None, confirm: int, watcher: Watc
     resolve_device(how.device)
     for warning in prepared.splits.warnings:
         watcher.say(f"warning: {warning}")
-    _require_disk(how, prepared.counts, 2 if what.method == "fine-tune" else 4 + 2 * confirm)
+    _require_disk(how, prepared.counts, {"fine-tune": 2, "halving": 5}.get(what.method, 4 + 2 * confirm))
 
     def make() -> Executor:
         evaluator = make_evaluator(prepared, how)
         if how.workers == 0:
-            return partial(run_inline, evaluate=evaluator)
+            return partial(run_inline, course=evaluator.course)
         from layersearch.search.cluster import run_with_ray
 
         return partial(run_with_ray, evaluator=evaluator, how=how)
 
-    warm = None if what.method == "fine-tune" else partial(_warm, prepared)
-    return _search(prepared, how, make, warm, trials=trials, confirm=confirm, watcher=watcher, command=command)
+    warm = partial(_warm, prepared) if what.method in ("one-shot", "distill") else None
+    halving = Halving() if what.method == "halving" else None
+    return _search(prepared, how, make, warm, halving, trials=trials, confirm=confirm, watcher=watcher, command=command)
 
 
 def run_replay(replay: Replay, how: How, *, trials: int, watcher: Watcher, command: str = "") -> Study:
     """Search like `run`, with the scores of a table: no model, no data, no workers, and nothing to confirm."""
 
     def make() -> Executor:
-        return partial(run_inline, evaluate=replay.evaluate)
+        return partial(run_inline, course=replay.course)
 
-    return _search(replay, how, make, None, trials=trials, confirm=0, watcher=watcher, command=command)
+    return _search(replay, how, make, None, replay.halving, trials=trials, confirm=0, watcher=watcher, command=command)
 
 
 def _search(
@@ -76,6 +79,7 @@ def _search(
     how: How,
     make: Callable[[], Executor],
     warm: Callable[[Studies], Distill | OneShot] | None,
+    halving: Halving | None,
     *,
     trials: int | None,
     confirm: int,
@@ -92,6 +96,7 @@ def _search(
             watcher=watcher,
             open_confirmation=(lambda: studies.confirmation(confirm, method)) if confirm else None,
             warm=method,
+            halving=None if halving is None else _rungs(question, halving),
         )
         if driver.done or (driver.searched and studies.confirmed(confirm)):
             return studies.search
@@ -105,7 +110,7 @@ def _search(
         return studies.search
 
 
-def run_inline(driver: Driver, evaluate: Evaluate) -> None:
+def run_inline(driver: Driver, course: Course) -> None:
     """The search as a for-loop in this process: what Ray's workers do, one after another."""
 
     def heartbeat(number: int, share: float) -> None:
@@ -118,9 +123,23 @@ def run_inline(driver: Driver, evaluate: Evaluate) -> None:
         if job is None:
             continue
         try:
-            driver.finish(evaluate(job, partial(heartbeat, job.number)))
+            with closing(course(job, partial(heartbeat, job.number))) as outcomes:
+                _work_off(driver, outcomes)
         except StoppedError:
             driver.abandon("stopped before it was finished")
+
+
+def _work_off(driver: Driver, outcomes: Iterator[Outcome]) -> None:
+    """Tell the driver one outcome after another, until the last or until the candidate does not go on."""
+    for outcome in outcomes:
+        if outcome.rung is None:
+            driver.finish(outcome)
+        elif not driver.reached(outcome):
+            return
+
+
+def _rungs(question: Question, halving: Halving) -> Rungs:
+    return Rungs(halving, question.purpose.direction, str(Pattern.full(question.num_layers)))
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,10 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from layersearch.pattern import Pattern
+from layersearch.search.fronts import fronts
 from layersearch.search.quality import error_of
 from layersearch.search.surrogate import coded, differing, expected_growth, fitted, one_thread
-from layersearch.search.trials import Direction
+from layersearch.search.trials import RUNGS, Direction
 from layersearch.search_space import SearchSpace
 
 LISTED = 4096  # spaces up to this size are candidates as a whole
@@ -37,7 +38,8 @@ class PatternSampler(BaseSampler):
 
     A Gaussian process over kept halves is fitted to the finished trials; running ones count with the errors that it
     expects of them, so that several workers do not try the same. Only the first objective is learnt; the second is
-    known from the pattern.
+    known from the pattern. Trials that halving paused or stopped are seen and teach nothing: their scores are not of
+    the whole recipe.
     """
 
     def __init__(self, space: SearchSpace, num_layers: int, seed: int) -> None:
@@ -71,7 +73,8 @@ class PatternSampler(BaseSampler):
     ) -> dict[str, Any]:
         """The parameters of the most promising unseen pattern; none if all are seen."""
         direction: Direction = "maximize" if study.directions[0] == StudyDirection.MAXIMIZE else "minimize"
-        running = []
+        running: list[str] = []
+        paused: list[str] = []
         for other in study.get_trials(deepcopy=False):
             if other.number in self._read or "pattern" not in other.user_attrs or other.number == trial.number:
                 continue
@@ -82,9 +85,9 @@ class PatternSampler(BaseSampler):
                 self._read.add(other.number)
                 self._seen.add(text)
             else:
-                running.append(text)
+                (paused if RUNGS in other.user_attrs else running).append(text)
         with one_thread():
-            chosen = self._choose(self._known, running, self._seen.union(running))
+            chosen = self._choose(self._known, running, self._seen.union(running, paused))
         return {} if chosen is None else self._space.params_of(chosen, self._num_layers) or {}
 
     def sample_independent(
@@ -136,12 +139,9 @@ class PatternSampler(BaseSampler):
 
     def _front(self, known: Mapping[str, float]) -> list[str]:
         """The known patterns that no other beats."""
-        front: list[str] = []
-        by_share = sorted(known, key=lambda text: (self._coded.share[self._place[text]], known[text]))
-        for text in by_share:
-            if not front or known[text] < known[front[-1]]:
-                front.append(text)
-        return front
+        texts = list(known)
+        points = [(-known[text], self._coded.share[self._place[text]]) for text in texts]
+        return [texts[place] for front in fronts(points)[:1] for place in reversed(front)]
 
     def _candidates(self, unseen: Sequence[int], front: Sequence[str]) -> list[int]:
         """Places of what is weighed, in random order: what is near the front first, and others to fill."""

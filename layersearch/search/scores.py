@@ -10,7 +10,7 @@ import csv
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 
@@ -24,10 +24,14 @@ PATTERN_COLUMNS = ("pattern", "kept_layers", "dropped_layers")
 
 @dataclass(frozen=True)
 class Known:
-    """What a table says of one pattern: the mean of its scores, and its parameters."""
+    """What a table says of one pattern: the mean of its scores, its parameters, and scores of shorter training.
+
+    `rungs` are the scores by share of the recipe's steps.
+    """
 
     score: float
     parameters: int
+    rungs: Mapping[float, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -53,13 +57,15 @@ def read_table(
     chosen: Mapping[str, str] | None = None,
     direction: Direction = "maximize",
     num_layers: int | None = None,
+    rungs: Mapping[float, str] | None = None,
 ) -> Table:
     """Read known scores from a CSV file with a header; `chosen` picks rows by column and value.
 
     A row's pattern stands in `pattern` (any spelling; `layersearch front --all --csv` writes it), `kept_layers` or
     `dropped_layers` (layers counted from 0, spaces between them); its score in the column `score`; its size in
     `parameters`, if there is such a column. The model has `num_layers` layers, or as many as the highest layer named
-    tells. A row that keeps no layer at all is left out: no pattern spells it.
+    tells. A row that keeps no layer at all is left out: no pattern spells it. `rungs` names the columns with the scores
+    after a share of the recipe's steps.
 
     Rows of one pattern are taken for repetitions and their scores averaged. Where the scores differ and words beside
     them do too (the task, the split), that is refused. Raises DataError, with file and line, for this and for files,
@@ -70,7 +76,8 @@ def read_table(
     spelling = next((name for name in PATTERN_COLUMNS if name in columns), None)
     if spelling is None:
         raise DataError(f"{file} has none of the columns {', '.join(PATTERN_COLUMNS)}; it has {', '.join(columns)}")
-    for name in (score, *(chosen or {})):
+    rungs = rungs or {}
+    for name in (score, *(chosen or {}), *rungs.values()):
         if name not in columns:
             raise DataError(f"{file}: {unknown('column', name, columns)}")
     rows = _only(rows, chosen or {})
@@ -81,7 +88,14 @@ def read_table(
         if pattern is not None:
             alike.setdefault(str(pattern), []).append(row)
     sized = "parameters" in columns
-    known = {text: Known(_score(found, score), _size(text, found[0], sized=sized)) for text, found in alike.items()}
+    known = {
+        text: Known(
+            _score(found, score),
+            _size(text, found[0], sized=sized),
+            {share: _score(found, column) for share, column in rungs.items()},
+        )
+        for text, found in alike.items()
+    }
     return Table(
         name=file.name,
         metric=score,
@@ -89,7 +103,7 @@ def read_table(
         num_layers=layers,
         unchanged=_unchanged(file, known, layers, sized=sized),
         known=known,
-        fingerprint=_fingerprint(file, score, chosen or {}, layers),
+        fingerprint=_fingerprint(file, score, chosen or {}, layers, rungs),
     )
 
 
@@ -206,6 +220,7 @@ def _unchanged(file: Path, known: Mapping[str, Known], num_layers: int, *, sized
     return 3 * num_layers
 
 
-def _fingerprint(file: Path, score: str, chosen: Mapping[str, str], num_layers: int) -> str:
+def _fingerprint(file: Path, score: str, chosen: Mapping[str, str], num_layers: int, rungs: Mapping[float, str]) -> str:
     digest = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
-    return " ".join([digest, score, *(f"{name}={chosen[name]}" for name in sorted(chosen)), f"{num_layers} layers"])
+    words = [digest, score, *(f"{name}={chosen[name]}" for name in sorted(chosen)), f"{num_layers} layers"]
+    return " ".join([*words, *(f"{share:g}={rungs[share]}" for share in sorted(rungs))])

@@ -20,7 +20,7 @@ from ray.tune.search import Searcher
 
 from layersearch.errors import LayersearchError
 from layersearch.search.driver import Driver
-from layersearch.training.evaluator import Job, Outcome
+from layersearch.training.job import Job, Outcome
 
 LOOK_SECONDS = 10.0  # between two looks at whether Ray's node lives: Tune itself would wait for ever (FACTS.md B9)
 LEAVE_SECONDS = 20.0  # after which a Ray that does not end is left to itself
@@ -59,6 +59,17 @@ class LayerSearcher(Searcher):
         self._jobs[trial_id] = job
         return {"job": asdict(job)}
 
+    def goes_on(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Whether a candidate that reports `result` at a rung goes on; otherwise its Ray trial is over, not it."""
+        try:
+            stays = self._driver.reached(replace(Outcome.from_json(result["outcome"]), ray_trial=trial_id))
+        except Exception as error:  # the boundary: Tune would log it where nobody looks
+            self.fail(error)
+            return False
+        if not stays:
+            self._jobs.pop(trial_id, None)
+        return stays
+
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Tell the driver what became of the job."""
         job = self._jobs.pop(trial_id, None)
@@ -85,8 +96,9 @@ class LayerSearcher(Searcher):
         self._driver.abandon("stopped before it was finished")
 
     def _outcome(self, job: Job, result: dict[str, Any] | None, error: bool) -> Outcome:
-        if not error and result and "outcome" in result:
-            return Outcome.from_json(result["outcome"])
+        told = Outcome.from_json(result["outcome"]) if not error and result and "outcome" in result else None
+        if told is not None and told.rung is None:
+            return told
         lost = Outcome(job.number, job.pattern, job.seed, reason="stopped before it was finished", lost=True)
         if self.stopping:
             return lost

@@ -23,7 +23,7 @@ from layersearch.search.run import make_evaluator
 from layersearch.search.storage import Say
 from layersearch.search.trials import Row
 from layersearch.search_space import SearchSpace
-from layersearch.training.evaluator import Job
+from layersearch.training.job import Job
 from layersearch.training.recipe import OneShotRecipe, Recipe
 
 PROOF_EXAMPLES = 32  # of the search split, on which the exported folder must repeat the logits

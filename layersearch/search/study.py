@@ -7,10 +7,8 @@ not know: Ray, models, training, how progress is shown. The only file that opens
 from __future__ import annotations
 
 import os
-import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +23,13 @@ from layersearch.search.purpose import Purpose
 from layersearch.search.remembered import Remembered
 from layersearch.search.samplers import make_sampler
 from layersearch.search.storage import Lease, PatientStorage
-from layersearch.search.trials import Row, attributes_of, counts_against
+from layersearch.search.trials import RUNGS, Row, attributes_of, counts_against, late_trial
+from layersearch.search.unseen import Unseen
 from layersearch.search_space import SearchSpace
 from layersearch.strategies import named_patterns
-from layersearch.training.evaluator import Job, Outcome
+from layersearch.training.job import Job, Outcome
 
 REPEATS = 4  # proposals in a row that may be known patterns before an unseen one is drawn at random
-ENUMERABLE = 4096  # spaces up to this size are listed to find what is unseen
 RETRIES = 2  # times that a pattern whose worker died is tried again
 NAMED_FIRST = 8  # the unchanged model and seven named patterns come before the sampler chooses,
 NAMED_EVERY = 3  # and every third trial is a named one as long as there are any (results/search-cost)
@@ -75,7 +73,7 @@ class Study:
         # A continued study must not draw again what its first part drew, and the same course must be repeatable.
         stream = seed + len(self._study.get_trials(deepcopy=False)) + (0 if lease.alone else os.getpid())
         self._study.sampler = make_sampler(sampler, stream, space, num_layers)
-        self._random = random.Random(stream)
+        self._unseen = None if space is None else Unseen(space, num_layers, stream)
         self._elsewhere = known_elsewhere(storage, name, purpose)
 
     @property
@@ -157,28 +155,17 @@ class Study:
         return True
 
     def _enqueue_unseen(self) -> bool:
-        """Queue a pattern that no trial has, drawn at random; False if the space has none (or none is found)."""
+        """Queue a pattern that no trial has, drawn at random; False if there is none."""
         assert self._space is not None
-        seen = {row.pattern for row in self.rows()}
-        if self._space.size(self._num_layers) <= ENUMERABLE:
-            unseen = [pattern for text, pattern in self._listed.items() if text not in seen]
-            pattern = self._random.choice(unseen) if unseen else None
-        else:
-            draws = (self._space.sample(self._num_layers, self._random) for _ in range(1000))
-            pattern = next((p for p in draws if str(p) not in seen), None)
-        if pattern is None:
-            return False
-        self._queue(self._space.params_of(pattern, self._num_layers) or {})
-        return True
-
-    @cached_property
-    def _listed(self) -> dict[str, Pattern]:
-        """The patterns of a small space, by text."""
-        return {str(pattern): pattern for pattern in self._space.patterns(self._num_layers)} if self._space else {}
+        assert self._unseen is not None
+        pattern = self._unseen.draw({row.pattern for row in self.rows()})
+        if pattern is not None:
+            self._queue(self._space.params_of(pattern, self._num_layers) or {})
+        return pattern is not None
 
     def _enqueue_named(self) -> None:
         """Queue the next start point of the space, if the next trial is to be one."""
-        tried = sum(row.state != "PRUNED" for row in self.rows())
+        tried = sum(row.state != "PRUNED" or row.stopped for row in self.rows())
         its_turn = tried < NAMED_FIRST or (tried - NAMED_FIRST) % NAMED_EVERY == NAMED_EVERY - 1
         if self._space is None or not its_turn or self.waiting():
             return
@@ -237,6 +224,9 @@ class Study:
         """Close a trial as failed; one that was lost through no fault of its pattern is queued again."""
         tries = int(trial.user_attrs.get("retry", 0)) + outcome.died
         again = outcome.lost and tries <= RETRIES
+        if again and RUNGS in trial.user_attrs:
+            self._mark(trial.number, {"retry": tries})  # paused: it goes on from the last rung that it reached
+            return
         self._close(trial.number, TrialState.FAIL, {**attributes_of(outcome), "lost": again})
         if again:
             self._queue_again(trial, tries)
@@ -252,30 +242,37 @@ class Study:
         """A finished result whose trial another driver took for dead: kept as a trial of its own."""
         if any(r.pattern == outcome.pattern and r.seed == outcome.seed and r.done for r in self.rows()):
             return
-        assert outcome.score is not None
-        assert outcome.parameters is not None
-        attrs = {**attributes_of(outcome), "pattern": outcome.pattern, "seed": outcome.seed, "late": trial.number}
-        self._study.add_trial(
-            create_trial(
-                values=[outcome.score, float(outcome.parameters)],
-                params=trial.params,
-                distributions=trial.distributions,
-                user_attrs=attrs,
-            )
-        )
+        self._study.add_trial(late_trial(trial, outcome))
         self._ledger.changed()
+
+    def reach(self, outcome: Outcome) -> None:
+        """Write down what a running trial scored at a rung."""
+        trial = self._frozen(outcome.number)
+        if trial.state == TrialState.RUNNING and trial.user_attrs.get("pattern") == outcome.pattern:
+            rungs = {**dict(trial.user_attrs.get(RUNGS, ())), outcome.rung: outcome.score}
+            reached = {"parameters": outcome.parameters, RUNGS: list(rungs.items())}
+            self._mark(outcome.number, {**attributes_of(outcome), **reached})
+
+    def stop(self, row: Row) -> None:
+        """End a paused trial for good: PRUNED, with its rungs."""
+        share, score = max(row.rungs.items())
+        self._close(row.number, TrialState.PRUNED, {"reason": f"stopped at rung {share:.3g} with {score:.4f}"})
 
     def _close(
         self, number: int, state: TrialState, attrs: Mapping[str, Any], values: Sequence[float] | None = None
     ) -> None:
         """Write attributes and the state at once."""
+        self._mark(number, attrs, lambda: self._study.tell(number, values, state=state, skip_if_finished=True))
+
+    def _mark(self, number: int, attrs: Mapping[str, Any], then: Callable[[], object] = lambda: None) -> None:
+        """Write attributes of an unfinished trial, and what `then` does to it, at once."""
         storage = self._study._storage
         trial_id = storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number)
         with self._storage.together():
             for name, value in attrs.items():
                 if value is not None:
                     storage.set_trial_user_attr(trial_id, name, value)
-            self._study.tell(number, values, state=state, skip_if_finished=True)
+            then()
         self._ledger.changed()
 
     def _frozen(self, number: int) -> FrozenTrial:
@@ -285,11 +282,15 @@ class Study:
     # -- healing ---------------------------------------------------------------------------------------------------
 
     def heal(self) -> int:
-        """Settle what a dead driver left: tell what its outbox holds, fail and queue the rest again; how many."""
+        """Settle what a dead driver left: tell what its outbox holds, fail and queue the rest again; how many.
+
+        Trials that have reached a rung stay as they are: paused.
+        """
         for outcome in self._outbox.pending():
             self._record(outcome)
             self._outbox.remove(outcome.number)
-        dead = [t for t in self._study.get_trials(states=(TrialState.RUNNING,)) if self._orphan(t)]
+        running = self._study.get_trials(states=(TrialState.RUNNING,))
+        dead = [t for t in running if RUNGS not in t.user_attrs and self._orphan(t)]
         for trial in dead:
             pattern = str(trial.user_attrs.get("pattern", ""))
             outcome = Outcome(trial.number, pattern, 0, reason="the driver died while it ran", lost=True)
@@ -319,7 +320,7 @@ class Study:
         return self._ledger.rows()
 
     def finished(self) -> int:
-        """Complete trials: the number that `--trials` asks for."""
+        """Trials that are complete, or stopped at a rung for good: the number that `--trials` asks for."""
         return self._ledger.finished()
 
     def front(self) -> list[Row]:

@@ -6,24 +6,27 @@ they are shown.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from statistics import fmean, stdev
 from typing import Any, Literal
 
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from layersearch.training.evaluator import Outcome
+from layersearch.search.fronts import fronts
+from layersearch.training.job import Outcome
 
 Direction = Literal["maximize", "minimize"]
+RUNGS = "rungs"  # the attribute with a trial's rungs: pairs of share and score
 
 
 @dataclass(frozen=True)
 class Row:
-    """One trial that has a pattern. `score` and `parameters` are None unless it is complete.
+    """One trial that has a pattern. `score` is None unless it is complete, `parameters` as long as nobody counted them.
 
     Times are in seconds, `work` is in fine-tunings of the unchanged model. `start` names the folder of the weights that
-    the candidate started from, None for the pre-trained ones.
+    the candidate started from, None for the pre-trained ones. `rungs` are scores on the way, by the share of the
+    recipe's steps that was done.
     """
 
     number: int
@@ -45,11 +48,22 @@ class Row:
     versions: str | None = None
     reason: str | None = None
     lost: bool = False
+    rungs: Mapping[float, float] = field(default_factory=dict)
 
     @property
     def done(self) -> bool:
         """Whether the trial is complete, with a score."""
         return self.score is not None
+
+    @property
+    def paused(self) -> bool:
+        """Whether it has reached a rung and nothing more: it may go on, or is about to."""
+        return self.state == "RUNNING" and bool(self.rungs)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it was stopped at a rung for good."""
+        return self.state == "PRUNED" and bool(self.rungs)
 
 
 def rows_of(trials: Iterable[FrozenTrial]) -> list[Row]:
@@ -69,25 +83,20 @@ def _row(trial: FrozenTrial) -> Row:
         score=trial.values[0] if done else None,
         interval=tuple(interval) if interval else None,
         metrics=attrs.get("metrics"),
-        parameters=round(trial.values[1]) if done else None,
+        parameters=round(trial.values[1]) if done else attrs.get("parameters"),
         **{name: attrs.get(name) for name in ("seconds", "train_seconds", "score_seconds", "work")},
         **{name: attrs.get(name) for name in ("strategy", "checkpoint", "start", "reused", "versions", "reason")},
         lost=bool(attrs.get("lost")),
+        rungs=dict(attrs.get(RUNGS, ())),
     )
 
 
 def front_of(rows: Sequence[Row], direction: Direction) -> list[Row]:
     """The complete rows that no other beats in score and parameters, largest first; of equals the earliest."""
     sign = 1.0 if direction == "maximize" else -1.0
-    done = [(row, sign * row.score, row.parameters) for row in rows if row.score is not None and row.parameters]
-    done.sort(key=lambda item: (item[2], -item[1], item[0].number))
-    front: list[Row] = []
-    best = float("-inf")
-    for row, good, _ in done:
-        if good > best:
-            front.append(row)
-            best = good
-    return front[::-1]
+    done = sorted((row for row in rows if row.score is not None), key=lambda row: row.number)
+    points = [(sign * (row.score or 0.0), row.parameters or 0) for row in done]
+    return [done[place] for front in fronts(points)[:1] for place in front]
 
 
 def baseline_of(rows: Iterable[Row], unchanged: str) -> Row | None:
@@ -174,6 +183,8 @@ IN_WORDS = {  # Optuna's states, as the end of a sentence that begins with a tri
 
 def in_words(row: Row) -> str:
     """What became of a trial that has no score, as the end of a sentence that begins with the trial."""
+    if row.stopped:
+        return f"was {row.reason}"
     if row.state == "PRUNED":
         return f"is a {row.reason or 'repeat'}"
     if row.state == "FAIL":
@@ -182,8 +193,8 @@ def in_words(row: Row) -> str:
 
 
 def counts_against(row: Row, number: int) -> bool:
-    """Whether `row` makes trial `number` with the same pattern a repeat: complete, running, or failed for good."""
-    if row.number == number or row.state in ("WAITING", "PRUNED"):
+    """Whether `row` makes trial `number` with the same pattern a repeat: complete, running, stopped or failed."""
+    if row.number == number or (row.state in ("WAITING", "PRUNED") and not row.stopped):
         return False
     return not (row.state == "FAIL" and row.lost)
 
@@ -208,3 +219,16 @@ def attributes_of(outcome: Outcome) -> dict[str, Any]:
         "reason": outcome.reason,
     }
     return attrs
+
+
+def late_trial(trial: FrozenTrial, outcome: Outcome) -> FrozenTrial:
+    """A complete trial with the parameters of `trial`, which was taken for dead before its `outcome` came."""
+    assert outcome.score is not None
+    assert outcome.parameters is not None
+    attrs = {**attributes_of(outcome), "pattern": outcome.pattern, "seed": outcome.seed, "late": trial.number}
+    return create_trial(
+        values=[outcome.score, float(outcome.parameters)],
+        params=trial.params,
+        distributions=trial.distributions,
+        user_attrs=attrs,
+    )

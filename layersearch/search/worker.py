@@ -8,6 +8,7 @@ from __future__ import annotations
 import faulthandler
 import time
 import traceback
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from typing import Any
 import ray.tune
 
 from layersearch.models.base import from_arrays
-from layersearch.training.evaluator import Evaluator, Job, Outcome
+from layersearch.training.evaluator import Evaluator
+from layersearch.training.job import Job, Outcome
 
 REARM_SECONDS = 1.0  # the watchdog is set again at most this often
 
@@ -47,6 +49,7 @@ class Worker(ray.tune.Trainable):
     def setup(self, config: dict[str, Any], shared: Shared) -> None:  # type: ignore[override]
         """Build the evaluator from shared, read-only arrays; what goes wrong is kept and told as a job's outcome."""
         self._shared = shared
+        self._course: Generator[Outcome, None, None] | None = None
         self._evaluator: Evaluator | None = None
         self._broken = ""
         self.reset_config(config)
@@ -60,18 +63,29 @@ class Worker(ray.tune.Trainable):
         """Take the next job; the process, its weights and its data stay."""
         job = dict(config["job"])
         self._job = Job(**{**job, "front": tuple(tuple(point) for point in job["front"])})
+        self._leave()
         return True
 
     def step(self) -> dict[str, Any]:
-        """Evaluate the job to its end; a failure is part of the outcome, never an exception."""
+        """Evaluate the job to its next rung, or to its end; a failure is part of the outcome, never an exception."""
         if self._evaluator is None:
             job = self._job
             outcome = Outcome(job.number, job.pattern, job.seed, reason=self._broken, lost=True, died=True)
             return {"outcome": replace(outcome, trace=self._trace).as_json(), "done": True}
         stalls = Path(self._shared.stalls)
         with Watchdog(stalls / f"{self._job.number}.txt", self._shared.stall_seconds) as watchdog:
-            outcome = self._evaluator(self._job, watchdog.feed)
-        return {"outcome": outcome.as_json(), "done": True}
+            self._feed = watchdog.feed
+            self._course = self._course or self._evaluator.course(self._job, lambda share: self._feed(share))
+            outcome = next(self._course)
+        if outcome.rung is None:
+            self._leave()
+        return {"outcome": outcome.as_json(), "done": outcome.rung is None}
+
+    def _leave(self) -> None:
+        """Let go of a candidate that is finished, or that does not go on from its rung."""
+        if self._course is not None:
+            self._course.close()
+        self._course = None
 
 
 class Watchdog:

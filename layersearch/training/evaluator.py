@@ -1,24 +1,22 @@
 """One job in, one outcome out: build a candidate from a pattern, fine-tune it, score it, keep weights that count.
 
 Knows: a base model, encoded data and a recipe, loaded once per process. Does not know: who asks for the job (a loop, a
-Ray worker) or where the outcome is stored. Jobs and outcomes are read where no model is (`layersearch front`), so torch
-and all that needs it is imported by the evaluation only.
+Ray worker) or where the outcome is stored.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import tempfile
 import time
 import traceback
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +24,17 @@ from numpy.typing import NDArray
 from layersearch.errors import LayersearchError, StoppedError
 from layersearch.pattern import Pattern, thirds
 from layersearch.tasks.task import Encoded, Task
-from layersearch.training.finetune import Heartbeat, Teacher, evaluate, finetune, predict, resolve_precision
+from layersearch.training.finetune import (
+    Heartbeat,
+    Teacher,
+    Training,
+    begin,
+    finetune,
+    measure,
+    predict,
+    resolve_precision,
+)
+from layersearch.training.job import Job, Outcome
 from layersearch.training.recipe import OneShotRecipe, Recipe
 
 if TYPE_CHECKING:
@@ -34,84 +42,7 @@ if TYPE_CHECKING:
 
     from layersearch.models.base import BaseModel
 
-Split = Literal["search", "validation", "shared"]  # shared: the search split, over a super-network's weights
-
-
-@dataclass(frozen=True)
-class Job:
-    """One candidate to evaluate.
-
-    `number` is the Optuna trial's, `scored_on` the split that scores it. `checkpoint` is the folder for its weights
-    (None keeps none); they are written only if no point of `front` (score as a number to maximise, parameters) is
-    at least as good in both.
-
-    `start` is the folder of a fine-tuned unchanged model or of a super-network: the candidate takes its weights from
-    there and is taught by its answers, for the recipe's epochs, or for as many as make the work of `budget`
-    fine-tunings of the unchanged model.
-    A job with `patterns` is no candidate: it trains the super-network into `checkpoint`, unless it is there, out of the
-    fine-tuned unchanged model in `start` (fine-tuned now if it is not there), and `scores` the patterns over its
-    weights.
-    """
-
-    number: int
-    pattern: str
-    seed: int
-    scored_on: Split = "search"
-    checkpoint: str | None = None
-    front: tuple[tuple[float, int], ...] = ()
-    start: str | None = None
-    budget: float | None = None
-    patterns: tuple[str, ...] = ()
-    scores: bool = True
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a job: `score` and all that belongs to it, or the `reason` (one line) why there is none.
-
-    `lost` says that the candidate itself is not to blame (a stop was asked for, or its process died: `died`) and may be
-    tried again; `shared` holds the scores by pattern of a job that had `patterns`; `work` is what was run for the job
-    in fine-tunings of the unchanged model (layers x examples, a backward pass counted twice); `start` is the name of
-    the folder that the weights came from; `note` is a remark that the user should see; `versions` names the libraries,
-    `ray_trial` the trial of Ray Tune.
-    Times are wall-clock seconds; `seconds` is all of the trial, from the job's start in the worker to its outcome.
-    """
-
-    number: int
-    pattern: str
-    seed: int
-    score: float | None = None
-    interval: tuple[float, float] | None = None
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    parameters: int | None = None
-    train_loss: float | None = None
-    train_seconds: float = 0.0
-    score_seconds: float = 0.0
-    seconds: float = 0.0
-    examples: int = 0
-    work: float = 0.0
-    shared: Mapping[str, float] = field(default_factory=dict)
-    precision: str | None = None
-    versions: str | None = None
-    ray_trial: str | None = None
-    checkpoint: str | None = None
-    start: str | None = None
-    note: str | None = None
-    reason: str | None = None
-    lost: bool = False
-    died: bool = False
-    trace: str | None = None
-
-    def as_json(self) -> str:
-        """One string, for a file or for Ray Tune (which flattens dictionaries)."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> Outcome:
-        """The inverse of `as_json`."""
-        values = json.loads(text)
-        interval = values["interval"]
-        return cls(**{**values, "interval": None if interval is None else tuple(interval)})
+_SPENT = ("work", "seconds", "train_seconds", "score_seconds")  # what an outcome adds up from rung to rung
 
 
 @dataclass(frozen=True)
@@ -129,25 +60,41 @@ class Evaluator:
     one_shot: OneShotRecipe = field(default_factory=OneShotRecipe)
 
     def __call__(self, job: Job, heartbeat: Heartbeat = lambda _: None) -> Outcome:
-        """Evaluate `job`. A candidate's failure comes back as the outcome's reason; StoppedError passes through."""
+        """What becomes of `job` at its end. A candidate's failure comes back as the outcome's reason."""
+        *_, outcome = self.course(job, heartbeat)
+        return outcome
+
+    def course(self, job: Job, heartbeat: Heartbeat = lambda _: None) -> Generator[Outcome, None, None]:
+        """The outcomes of `job`, the last of them final: one at each of its rungs, or one alone. StoppedError passes.
+
+        Whoever takes no more of them leaves the candidate at its rung; asking for the next goes on from memory.
+        """
         began = time.perf_counter()
         try:
-            return self._evaluate(job, heartbeat, began)
+            if job.patterns:
+                yield self._share(job, heartbeat, began)
+            else:
+                yield from self._climb(job, heartbeat, began)
         except StoppedError:
             raise
         except LayersearchError as error:
-            return _failed(job, str(error), began)
+            yield _failed(job, str(error), began)
         except Exception as error:  # the boundary: a bug in one candidate must not end the others
-            import torch
-
-            if isinstance(error, torch.AcceleratorError) and not isinstance(error, torch.OutOfMemoryError):
-                raise  # the device's state is broken: this process can evaluate nothing any more
-            if isinstance(error, MemoryError | torch.OutOfMemoryError):
-                outcome = _failed(job, f"out of memory on {self.device}: start fewer workers or a smaller batch", began)
-                return replace(outcome, lost=True, died=True)
-            return _failed(job, f"{type(error).__name__}: {error}".splitlines()[0], began, traceback.format_exc())
+            yield self._broken(job, error, began)
         finally:
             self._give_memory_back()
+
+    def _broken(self, job: Job, error: Exception, began: float) -> Outcome:
+        """What an error that nobody foresaw means for the job; raises it if this process is of no use any more."""
+        import torch
+
+        if isinstance(error, torch.AcceleratorError) and not isinstance(error, torch.OutOfMemoryError):
+            raise error  # the device's state is broken: this process can evaluate nothing
+        if isinstance(error, MemoryError | torch.OutOfMemoryError):
+            outcome = _failed(job, f"out of memory on {self.device}: start fewer workers or a smaller batch", began)
+            return replace(outcome, lost=True, died=True)
+        trace = "".join(traceback.format_exception(error))
+        return _failed(job, f"{type(error).__name__}: {error}".splitlines()[0], began, trace)
 
     def _give_memory_back(self) -> None:
         """Let other workers on the same GPU have what this trial took."""
@@ -156,29 +103,46 @@ class Evaluator:
 
             torch.cuda.empty_cache()
 
-    def _evaluate(self, job: Job, heartbeat: Heartbeat, began: float) -> Outcome:
-        if job.patterns:
-            return self._share(job, heartbeat, began)
+    def _climb(self, job: Job, heartbeat: Heartbeat, began: float) -> Iterator[Outcome]:
+        """Fine-tune the candidate from rung to rung, and score it at each."""
         pattern = Pattern.parse(job.pattern)
         model, recipe, teacher = self._fresh(job, pattern) if job.start is None else self._taught(job, pattern)
-        scored = self.data[job.scored_on]
-        scores = evaluate(model, self.task, recipe, self.data["train"], scored, heartbeat, teacher)
+        training = begin(model, self.task.kind, recipe, self.data["train"], teacher)
+        rungs = job.rungs or (1.0,)
+        spent = _resumed(job, training, rungs[0])
+        before = spent.seconds
+        for share in rungs:
+            spent = self._measured(job, training, pattern, share, spent, heartbeat)
+            if share == 1.0:
+                spent = self._keep(job, replace(spent, rung=None), model, pattern)
+            spent = replace(spent, seconds=before + time.perf_counter() - began)
+            yield spent if share == 1.0 else _put_down(job, training, spent)
+
+    def _measured(
+        self, job: Job, training: Training, pattern: Pattern, share: float, spent: Outcome, heartbeat: Heartbeat
+    ) -> Outcome:
+        """The outcome of training until `share` of the steps is done, when `spent` tells what it cost up to now."""
+        scored, done = self.data[job.scored_on], training.done
+        scores = measure(training, self.task, scored, share, heartbeat)
+        depth, examples = thirds(pattern.blocks) / 3, len(self.data["train"]) * training.recipe.epochs
+        work = self._work(trained=depth * examples * (training.done - done), passed=depth * len(scored))
         outcome = Outcome(
             number=job.number,
             pattern=job.pattern,
             seed=job.seed,
             score=scores.metrics[self.task.metric],
-            parameters=sum(p.numel() for p in model.parameters()),
-            work=self._work(
-                trained=thirds(pattern.blocks) / 3 * len(self.data["train"]) * recipe.epochs,
-                passed=thirds(pattern.blocks) / 3 * len(scored),
-            ),
+            parameters=sum(p.numel() for p in training.model.parameters()),
+            work=spent.work + work,
             start=None if job.start is None else Path(job.start).name,
             versions=_versions(),
+            rung=share,
             **vars(scores),
         )
-        outcome = self._keep(job, outcome, model, pattern)
-        return replace(outcome, seconds=time.perf_counter() - began)
+        return replace(
+            outcome,
+            train_seconds=spent.train_seconds + scores.train_seconds,
+            score_seconds=spent.score_seconds + scores.score_seconds,
+        )
 
     def _fresh(self, job: Job, pattern: Pattern) -> tuple[PreTrainedModel, Recipe, None]:
         """The candidate over pre-trained weights, with a new head."""
@@ -313,6 +277,32 @@ class Evaluator:
 def answers_of(folder: Path) -> Path:
     """Where the answers of the model in `folder` to the training examples lie, beside it."""
     return folder.with_name(f"{folder.name}-answers.npy")
+
+
+def _resumed(job: Job, training: Training, first: float) -> Outcome:
+    """Bring `training` to where the job's state was put down, if that is not behind `first`; what it had cost there."""
+    from layersearch.training import paused
+
+    state = None if job.state is None else paused.load(Path(job.state))
+    begun = Outcome(job.number, job.pattern, job.seed)
+    if state is None or (state["pattern"], state["seed"]) != (job.pattern, job.seed) or state["rung"] > first:
+        return begun
+    training.restore(state)
+    return replace(begun, **{name: state[name] for name in _SPENT})
+
+
+def _put_down(job: Job, training: Training, outcome: Outcome) -> Outcome:
+    """Write the candidate's state, so that it can go on from its rung in another process."""
+    from layersearch.training import paused
+
+    if job.state is None:
+        return outcome
+    about = {"pattern": job.pattern, "seed": job.seed, "rung": outcome.rung}
+    try:
+        paused.save({**training.state(), **about, **{name: getattr(outcome, name) for name in _SPENT}}, Path(job.state))
+    except OSError as error:  # a full disk must not cost a score that is paid for
+        return replace(outcome, note=f"state not kept, it would be trained again: {error}".splitlines()[0])
+    return outcome
 
 
 @cache

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from layersearch.errors import TrainingError
 from layersearch.tasks.task import Encoded, Task
 from layersearch.training.batches import collate, scoring_order, training_order
+from layersearch.training.losses import Kind, distance, label_loss
 from layersearch.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -26,9 +28,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 SCORING_BATCH = 64
-TEMPERATURE = 2.0  # softens a teacher's distribution
 CHECK_EVERY = 16  # steps between two looks at the loss: a look makes a GPU wait
-Kind = Literal["classification", "regression"]
 Heartbeat = Callable[[float], None]  # called with the share of the work that is done, at every step
 
 
@@ -81,10 +81,14 @@ def evaluate(
 
     Raises TrainingError as soon as a loss, a logit or a metric is not finite.
     """
-    device = model.device
-    precision = resolve_precision(recipe, device)
+    return measure(begin(model, task.kind, recipe, train, teacher), task, held_out, 1.0, heartbeat)
+
+
+def measure(training: Training, task: Task, held_out: Encoded, share: float, heartbeat: Heartbeat) -> Scores:
+    """Train until `share` of the steps is done, and score the model on `held_out`. Raises TrainingError."""
+    model, precision = training.model, training.precision
     began = time.perf_counter()
-    loss = finetune(model, task.kind, recipe, train, heartbeat, teacher)
+    loss = training.advance(share, heartbeat)
     trained = time.perf_counter()
     logits = predict(model, held_out, precision, heartbeat)
     metrics = task.score(logits, held_out.labels)
@@ -98,7 +102,7 @@ def evaluate(
         train_seconds=trained - began,
         score_seconds=time.perf_counter() - trained,
         precision=precision,
-        examples=math.ceil(len(train) * recipe.epochs),
+        examples=math.ceil(training.done * len(training.train) * training.recipe.epochs),
     )
 
 
@@ -112,9 +116,19 @@ def finetune(
 ) -> float:
     """Fine-tune `model` in place; returns the mean loss of the last `CHECK_EVERY` steps or fewer.
 
+    Raises TrainingError when the loss is not finite.
+    """
+    return begin(model, kind, recipe, train, teacher).advance(1.0, heartbeat)
+
+
+def begin(
+    model: PreTrainedModel, kind: Kind, recipe: Recipe, train: Encoded, teacher: Teacher | None = None
+) -> Training:
+    """The fine-tuning of `model` in place, before its first step.
+
     Cross-entropy for classification, mean squared error for regression; with a `teacher` its part of the loss is the
     distance to the teacher's answers. The order of the examples and the dropout follow `recipe.seed`, so one machine
-    gives one answer. Raises TrainingError when the loss is not finite.
+    gives one answer.
     """
     import torch
 
@@ -130,7 +144,7 @@ def finetune(
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
-    return optimise(model, recipe, train, loss_of, heartbeat)
+    return Training(model, recipe, train, loss_of)
 
 
 @dataclass(frozen=True)
@@ -150,45 +164,107 @@ class Batch:
     indices: NDArray[np.int64]
 
 
-def optimise(
-    model: PreTrainedModel,
-    recipe: Recipe,
-    train: Encoded,
-    backward: Callable[[Batch], torch.Tensor],
-    heartbeat: Heartbeat = lambda _: None,
-) -> float:
-    """Run the recipe's steps: `backward` leaves gradients in `model` and returns the batch's loss, detached.
+class Training:
+    """The steps of a recipe on `model`, in place; it may halt after any of them and go on as if it had not.
 
-    Returns the mean loss of the last `CHECK_EVERY` steps or fewer; raises TrainingError when it is not finite.
+    `backward` leaves gradients in `model` and returns the batch's loss, detached. `done` is the share of the steps
+    that are done.
     """
+
+    def __init__(
+        self, model: PreTrainedModel, recipe: Recipe, train: Encoded, backward: Callable[[Batch], torch.Tensor]
+    ) -> None:
+        import torch
+
+        self.model, self.recipe, self.train = model, recipe, train
+        self.precision = resolve_precision(recipe, model.device)
+        self._steps = max(1, math.ceil(recipe.epochs * math.ceil(len(train) / recipe.batch_size)))
+        self._step = 0
+        self._backward = backward
+        self._optimizer, self._schedule = _optimizer(model, recipe, self._steps)
+        self._labels = torch.from_numpy(np.ascontiguousarray(train.labels)).to(model.device)
+        self._order = _endless(train, recipe)
+        self._losses: list[torch.Tensor] = []
+        torch.manual_seed(recipe.seed)
+        self._random = _random_state(model.device)
+
+    @property
+    def done(self) -> float:
+        """The share of the steps that are done."""
+        return self._step / self._steps
+
+    def advance(self, share: float, heartbeat: Heartbeat = lambda _: None) -> float:
+        """Train until `share` of the steps (one at least) is done; the mean loss of the last `CHECK_EVERY` or fewer.
+
+        Raises TrainingError when it is not finite.
+        """
+        until = max(1, round(share * self._steps))
+        _set_random_state(self._random, self.model.device)
+        self.model.train()
+        while self._step < until:
+            self._take_step()
+            if len(self._losses) == CHECK_EVERY:
+                _finite_mean(self._losses, self._step)
+            heartbeat(self.done)
+        self._random = _random_state(self.model.device)
+        return _finite_mean(self._losses, self._step)
+
+    def _take_step(self) -> None:
+        import torch
+
+        if len(self._losses) == CHECK_EVERY:
+            self._losses.clear()
+        model, indices = self.model, next(self._order)
+        batch = Batch(collate(self.train, indices, model.device, pad_of(model)), self._labels[indices], indices)
+        with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
+            self._losses.append(self._backward(batch))
+        if self.recipe.max_grad_norm:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), self.recipe.max_grad_norm)
+        self._optimizer.step()
+        self._schedule.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        self._step += 1
+
+    def state(self) -> dict[str, Any]:
+        """What `restore` needs to go on from here: weights, moments, the step, random numbers, the last losses."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "step": self._step,
+            "random": self._random,
+            "losses": self._losses,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Be where the training was whose `state` this is; it must be of the same model, recipe and examples."""
+        self.model.load_state_dict(state["model"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._step = self._schedule.last_epoch = state["step"]
+        self._random = state["random"]
+        self._losses = [loss.to(self.model.device) for loss in state["losses"]]
+        self._order = islice(_endless(self.train, self.recipe), self._step, None)
+
+
+def _endless(train: Encoded, recipe: Recipe) -> Iterator[NDArray[np.int64]]:
+    """The batches of one epoch after another, as `recipe.seed` orders them."""
+    rng = np.random.default_rng(recipe.seed)
+    while True:
+        yield from reversed(training_order(train.lengths, recipe.batch_size, rng))
+
+
+def _random_state(device: torch.device) -> list[torch.Tensor]:
     import torch
 
-    torch.manual_seed(recipe.seed)
-    rng = np.random.default_rng(recipe.seed)
-    steps = max(1, math.ceil(recipe.epochs * math.ceil(len(train) / recipe.batch_size)))
-    optimizer, schedule = _optimizer(model, recipe, steps)
-    autocast = resolve_precision(recipe, model.device) == "bf16"
-    labels = torch.from_numpy(np.ascontiguousarray(train.labels)).to(model.device)
-    model.train()
-    order: list[NDArray[np.int64]] = []
-    losses: list[torch.Tensor] = []
-    mean = math.nan
-    for step in range(steps):
-        order = order or training_order(train.lengths, recipe.batch_size, rng)
-        indices = order.pop()
-        batch = Batch(collate(train, indices, model.device, pad_of(model)), labels[indices], indices)
-        with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=autocast):
-            losses.append(backward(batch))
-        if recipe.max_grad_norm:
-            torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.max_grad_norm)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad(set_to_none=True)
-        if len(losses) == CHECK_EVERY or step == steps - 1:
-            mean = _finite_mean(losses, step)
-            losses.clear()
-        heartbeat((step + 1) / steps)
-    return mean
+    state = [torch.random.get_rng_state()]
+    return [*state, torch.cuda.get_rng_state(device)] if device.type == "cuda" else state
+
+
+def _set_random_state(state: list[torch.Tensor], device: torch.device) -> None:
+    import torch
+
+    torch.random.set_rng_state(state[0])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state[-1], device)
 
 
 def predict(
@@ -230,32 +306,13 @@ def _optimizer(
     return optimizer, get_linear_schedule_with_warmup(optimizer, warmup, steps)  # type: ignore[no-untyped-call]
 
 
-def label_loss(logits: torch.Tensor, labels: torch.Tensor, kind: Kind) -> torch.Tensor:
-    """Cross-entropy for classification, mean squared error for regression, in fp32."""
-    import torch.nn.functional as functional
-
-    if kind == "regression":
-        return functional.mse_loss(logits.float().squeeze(-1), labels)
-    return functional.cross_entropy(logits.float(), labels)
-
-
-def distance(logits: torch.Tensor, told: torch.Tensor, kind: Kind) -> torch.Tensor:
-    """How far `logits` are from those of a teacher: squared error, or for classification the divergence from its
-    softened distribution, times the square of the temperature (Hinton et al., arXiv 1503.02531)."""
-    import torch.nn.functional as functional
-
-    if kind == "regression":
-        return functional.mse_loss(logits.float(), told)
-    ours, theirs = (functional.log_softmax(x.float() / TEMPERATURE, dim=-1) for x in (logits, told))
-    return functional.kl_div(ours, theirs, log_target=True, reduction="batchmean") * TEMPERATURE**2
-
-
 def _finite_mean(losses: list[torch.Tensor], step: int) -> float:
+    """The mean of the `losses` that led up to `step`, counted from one."""
     import torch
 
     mean = float(torch.stack(losses).mean())
     if not math.isfinite(mean):
-        raise TrainingError(f"the loss is {mean} at step {step + 1}: the training diverged; try a lower learning rate")
+        raise TrainingError(f"the loss is {mean} at step {step}: the training diverged; try a lower learning rate")
     return mean
 
 

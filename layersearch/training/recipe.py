@@ -82,6 +82,49 @@ class OneShotRecipe:
     taught: float = 0.7
 
 
+@dataclass(frozen=True)
+class Halving:
+    """Where successive halving looks at candidates, and how few it lets on.
+
+    The first rung is at the share `first` of the recipe's steps, each next one `eta` times as far, the last at the end;
+    about one in `eta` goes on from a rung. With `brackets` candidates take turns: those of bracket b begin at rung b
+    and are ranked among themselves (Li et al., arXiv 1810.05934). Raises LayersearchError for a value outside its
+    bounds.
+    """
+
+    eta: int = 3
+    first: float = 1 / 9
+    brackets: int = 1
+
+    def __post_init__(self) -> None:
+        if self.eta < 2:
+            raise LayersearchError(f"halving: eta = {self.eta}; allowed is 2 or more")
+        if not 0 < self.first < 1:
+            raise LayersearchError(
+                f"halving: first = {self.first}; allowed is above 0 and below 1 (a share of the steps)"
+            )
+        most = len(self.rungs())
+        if not 1 <= self.brackets <= most:
+            raise LayersearchError(f"halving: brackets = {self.brackets}; allowed is 1 to {most}, the number of rungs")
+
+    def rungs(self, bracket: int = 0) -> tuple[float, ...]:
+        """The rungs of a bracket as shares of the recipe's steps, rising to 1.0, to six decimals."""
+        shares = [self.first]
+        while shares[-1] * self.eta < 1 - 1e-6:
+            shares.append(shares[-1] * self.eta)
+        return (*(round(share, 6) for share in shares), 1.0)[bracket:]
+
+    @property
+    def work(self) -> float:
+        """The share of its full training that a candidate gets on average, one in `eta` going on from each rung."""
+        total = 0.0
+        for bracket in range(self.brackets):
+            rungs = self.rungs(bracket)
+            steps = zip((0.0, *rungs), rungs, strict=False)
+            total += sum((end - begin) / self.eta**rung for rung, (begin, end) in enumerate(steps))
+        return total / self.brackets
+
+
 # Sajjad et al. state "3 epochs, standard settings" and not which: the tree they forked offers these two
 # (hsajjad/transformers @ a832254, examples/README.md and the defaults of examples/run_glue.py).
 PRESETS: Mapping[str, Recipe] = {

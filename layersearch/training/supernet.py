@@ -19,16 +19,8 @@ from layersearch.models.supernet import SuperNetwork
 from layersearch.pattern import Pattern
 from layersearch.tasks.task import Encoded
 from layersearch.training.batches import collate, scoring_order
-from layersearch.training.finetune import (
-    SCORING_BATCH,
-    Batch,
-    Heartbeat,
-    Kind,
-    distance,
-    label_loss,
-    optimise,
-    pad_of,
-)
+from layersearch.training.finetune import SCORING_BATCH, Batch, Heartbeat, Training, pad_of
+from layersearch.training.losses import Kind, distance, label_loss
 from layersearch.training.recipe import OneShotRecipe, Recipe
 
 if TYPE_CHECKING:
@@ -80,7 +72,7 @@ def train_super(
         loss.backward()  # type: ignore[no-untyped-call]
         return total + loss.detach()
 
-    return optimise(model, recipe, train, backward, heartbeat)
+    return Training(model, recipe, train, backward).advance(1.0, heartbeat)
 
 
 def predict_many(

@@ -35,7 +35,7 @@ PARTS: dict[str, tuple[Any, str]] = {
     "front": (Study, "front"),
     "build the candidate": (surgery, "build"),
     "draw its head": (base, "reset_head"),
-    "train and score (the work)": (evaluator, "evaluate"),
+    "train and score (the work)": (evaluator, "measure"),
     "write a checkpoint": (checkpoint, "save"),
     "finish (tell, drop beaten checkpoints)": (Driver, "finish"),
     "tell": (Study, "tell"),
@@ -48,6 +48,7 @@ class Silent:
     def phase(self, *_: Any) -> None: ...
     def started(self, *_: Any) -> None: ...
     def finished(self, *_: Any) -> None: ...
+    def reached(self, *_: Any, **__: Any) -> None: ...
     def progressed(self, number: int, share: float) -> None:
         """Not of interest here."""
 

@@ -13,7 +13,7 @@ from layersearch.report.console import Progress, print_front, print_next_command
 from layersearch.search.record import Record
 from layersearch.search.study import Study
 from layersearch.search.trials import Confirmed, Row
-from layersearch.training.evaluator import Job, Outcome
+from layersearch.training.job import Job, Outcome
 from tests.report.conftest import COUNTS
 from tests.search.support import close_all, open_study, outcome_of
 

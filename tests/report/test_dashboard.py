@@ -21,7 +21,7 @@ import pytest
 from layersearch.errors import StudyError
 from layersearch.report import dashboard
 from layersearch.report.dashboard import guarded, serve
-from layersearch.training.evaluator import Outcome
+from layersearch.training.job import Outcome
 from tests.search.support import close_all, open_study, outcome_of
 
 Ask = Callable[..., tuple[int, bytes]]

@@ -11,7 +11,7 @@ from layersearch.search.purpose import Purpose
 from layersearch.search.storage import open_storage, parse_url, take_lease
 from layersearch.search.study import Study
 from layersearch.search_space import SearchSpace
-from layersearch.training.evaluator import Job, Outcome
+from layersearch.training.job import Job, Outcome
 
 LAYERS = 4
 COUNTS = PartCounts(fixed=1000, attention=(40,) * LAYERS, ffn=(60,) * LAYERS)

@@ -10,7 +10,7 @@ import pytest
 from layersearch.errors import TrainingError
 from layersearch.search.driver import Driver, front_to_confirm
 from layersearch.search.study import Study
-from layersearch.training.evaluator import Job, Outcome
+from layersearch.training.job import Job, Outcome
 from tests.search.support import open_study, outcome_of, purpose
 
 
@@ -22,12 +22,16 @@ class Witness:
     phases: list[tuple[str, int]] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
     known: list[int] = field(default_factory=list)
+    rungs: list[tuple[int, float, bool]] = field(default_factory=list)
 
     def phase(self, study: Study, wanted: int) -> None:
         self.phases.append((study.name, wanted))
 
     def started(self, job: Job) -> None:
         self.lines.append(job.pattern)
+
+    def reached(self, outcome: Outcome, *, goes_on: bool) -> None:
+        self.rungs.append((outcome.number, outcome.rung or 0.0, goes_on))
 
     def finished(self, outcome: Outcome) -> None:
         self.outcomes.append(outcome)

@@ -10,7 +10,7 @@ import pytest
 from layersearch.errors import StudyError
 from layersearch.search.record import Record, read_study
 from layersearch.search.study import Study
-from layersearch.training.evaluator import Job, Outcome
+from layersearch.training.job import Job, Outcome
 from tests.search.support import open_study, outcome_of
 
 

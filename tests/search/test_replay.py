@@ -18,7 +18,7 @@ from layersearch.search.run import run_replay
 from layersearch.search.scores import Known, Table, read_table
 from layersearch.search.study import Study
 from layersearch.search_space import SearchSpace
-from layersearch.training.evaluator import Job
+from layersearch.training.job import Job
 from tests.search.test_driver import Witness
 
 ROOT = Path(__file__).parents[2]

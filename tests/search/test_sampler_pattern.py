@@ -22,7 +22,7 @@ from layersearch.search.sampler_pattern import PatternSampler
 from layersearch.search.samplers import check_sampler, make_sampler
 from layersearch.search.surrogate import coded, differing, expected_growth, fitted, one_thread
 from layersearch.search_space import SearchSpace, load
-from layersearch.training.evaluator import Outcome
+from layersearch.training.job import Outcome
 from tests.search.support import open_study
 
 WHOLE = SearchSpace(choices=("keep", "drop"), start=("top", "bottom"))

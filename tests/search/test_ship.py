@@ -21,7 +21,8 @@ from layersearch.search.question import How, prepare
 from layersearch.search.record import Record, read_study
 from layersearch.search.ship import question_of, ship
 from layersearch.search.trials import Row
-from layersearch.training.evaluator import Evaluator, Outcome
+from layersearch.training.evaluator import Evaluator
+from layersearch.training.job import Outcome
 from tests.conftest import TinyRun
 
 

@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 from layersearch.errors import StudyError
 from layersearch.search.purpose import Purpose
 from layersearch.search.study import Study
-from layersearch.training.evaluator import Job, Outcome
+from layersearch.training.job import Job, Outcome
 from tests.search.support import LAYERS, SPACE, open_study, outcome_of, purpose
 
 

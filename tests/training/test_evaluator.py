@@ -15,7 +15,8 @@ from layersearch.errors import LayersearchError, StoppedError, TrainingError
 from layersearch.models import checkpoint
 from layersearch.training import evaluator as module
 from layersearch.training import finetune
-from layersearch.training.evaluator import Evaluator, Job, Outcome
+from layersearch.training.evaluator import Evaluator
+from layersearch.training.job import Job, Outcome
 
 
 def raising(error: Exception) -> Any:
@@ -55,13 +56,13 @@ def test_one_job_gives_one_score_whatever_ran_before(evaluator: Evaluator) -> No
 
 def test_the_split_that_scores_is_the_jobs(evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch) -> None:
     scored: list[int] = []
-    real = finetune.evaluate
+    real = finetune.measure
 
     def watched(*args: Any) -> Any:
-        scored.append(len(args[4]))
+        scored.append(len(args[2]))
         return real(*args)
 
-    monkeypatch.setattr(module, "evaluate", watched)
+    monkeypatch.setattr(module, "measure", watched)
     evaluator(Job(0, "0", 0))
     evaluator(Job(1, "0", 0, scored_on="validation"))
     assert scored == [len(evaluator.data["search"]), len(evaluator.data["validation"])]
@@ -102,7 +103,7 @@ def test_a_pattern_that_does_not_fit_is_a_reason(evaluator: Evaluator) -> None:
 def test_what_a_user_can_mend_has_a_reason_without_a_trace_and_memory_is_not_the_patterns_fault(
     evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str, lost: bool
 ) -> None:
-    monkeypatch.setattr(module, "evaluate", raising(error))
+    monkeypatch.setattr(module, "measure", raising(error))
     outcome = evaluator(Job(0, "0", 0))
     assert (outcome.reason, outcome.trace, outcome.lost, outcome.died) == (reason, None, lost, lost)
 
@@ -111,7 +112,7 @@ def test_what_a_user_can_mend_has_a_reason_without_a_trace_and_memory_is_not_the
 def test_a_bug_has_one_line_of_reason_and_a_trace(
     evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    monkeypatch.setattr(module, "evaluate", raising(error))
+    monkeypatch.setattr(module, "measure", raising(error))
     outcome = evaluator(Job(0, "0", 0))
     assert outcome.reason is not None
     assert outcome.reason.startswith(type(error).__name__)

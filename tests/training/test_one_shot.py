@@ -12,8 +12,9 @@ import torch
 from layersearch.models import checkpoint
 from layersearch.models.supernet import blocks_run
 from layersearch.pattern import Pattern, thirds
-from layersearch.training.evaluator import Evaluator, Job, Outcome, answers_of
+from layersearch.training.evaluator import Evaluator, answers_of
 from layersearch.training.finetune import predict
+from layersearch.training.job import Job, Outcome
 
 PATTERNS = ("0-3", "0-2", "0 3", "1", "2a 3f")
 
