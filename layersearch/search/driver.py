@@ -7,6 +7,7 @@ how progress is shown (a `Watcher` is told).
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Protocol
 
 from layersearch.errors import TrainingError
 from layersearch.search.one_shot import OneShot
+from layersearch.search.quality import plateau
 from layersearch.search.study import Study
 from layersearch.search.trials import Row
 from layersearch.training.evaluator import Job, Outcome
@@ -48,6 +50,9 @@ class Driver:
     `open_confirmation` opens the study of the confirmation with the front and the unchanged model queued, or is None.
     With `one_shot`, super-networks come first and say which candidates follow; `trials` may then be None: as many as
     the front of the shared scores holds, and the unchanged model.
+
+    After `seconds`, or with `until_plateau` as soon as the front stands still, the search begins no more candidates:
+    what runs is finished, and the confirmation follows.
     """
 
     study: Study
@@ -55,7 +60,12 @@ class Driver:
     watcher: Watcher
     open_confirmation: Callable[[], Study] | None = None
     one_shot: OneShot | None = None
+    seconds: float | None = None
+    until_plateau: bool = False
     stopping: bool = False
+    _began: float = field(default_factory=time.monotonic)
+    _over: str = ""  # why nothing more is begun, before the wanted number is reached
+    _ended: str = ""  # why the search ended, once its confirmation has begun
     _wanted: int = 0
     _running: dict[int, Job] = field(default_factory=dict)
     _failures: list[str] = field(default_factory=list)
@@ -66,11 +76,22 @@ class Driver:
     def __post_init__(self) -> None:
         self._wanted = self._trials_to_do()
         self.watcher.phase(self.study, self._wanted)
+        self._look_for_standstill()
 
     @property
     def searched(self) -> bool:
         """Whether the search holds what it shall, its confirmation apart."""
-        return self.study.finished() >= self._wanted
+        return bool(self._over) or self.study.finished() >= self._wanted
+
+    @property
+    def ended(self) -> str:
+        """Why the search begins no more candidates, in words; empty as long as it does."""
+        if self._ended or self._over:
+            return self._ended or self._over
+        finished = self.study.finished()
+        if finished >= self._wanted:
+            return f"{finished} trials are finished"
+        return f"no pattern is left to try after {finished} finished trials" if self._exhausted else ""
 
     @property
     def done(self) -> bool:
@@ -87,6 +108,8 @@ class Driver:
         if self.stopping:
             return None
         self._break_circuit()
+        if self._keeps and self.seconds is not None and time.monotonic() - self._began >= self.seconds:
+            self._over = self._over or f"{self.seconds:g} s are over, with {self.study.finished()} trials finished"
         if self._complete() and not self._running and self.open_confirmation is not None:
             self._confirm()
         if self._complete() or self.study.finished() + sum(number >= 0 for number in self._running) >= self._wanted:
@@ -121,7 +144,13 @@ class Driver:
         self._succeeded += outcome.score is not None
         if self._keeps:
             self._drop_beaten_checkpoints()
+            self._look_for_standstill()
         self.watcher.finished(outcome)
+
+    def _look_for_standstill(self) -> None:
+        if self.until_plateau and not self._over:
+            layers = int(self.study.facts["num_layers"])
+            self._over = str(plateau(self.study.rows(), self.study.purpose.direction, layers) or "")
 
     def _take_super_network(self, outcome: Outcome, one_shot: OneShot) -> None:
         self._write_trace(outcome)
@@ -149,10 +178,11 @@ class Driver:
             self.finish(Outcome(job.number, job.pattern, job.seed, reason=reason, lost=True))
 
     def _complete(self) -> bool:
-        return self._exhausted or self.study.finished() >= self._wanted
+        return self._exhausted or self.searched
 
     def _confirm(self) -> None:
         assert self.open_confirmation is not None
+        self._ended, self._over = self.ended, ""
         self.study = self.open_confirmation()
         self.open_confirmation = None
         self._exhausted = False

@@ -21,7 +21,7 @@ class Ledger:
         self._study = study
         self._direction = direction
         self._settled: dict[int, list[Row]] = {}  # of finished trials by number; one row, or none without a pattern
-        self._front: list[Row] | None = None
+        self._front: list[Row] = []
         self._fresh = False
 
     def changed(self) -> None:
@@ -36,8 +36,6 @@ class Ledger:
     def front(self) -> list[Row]:
         """The front of score against parameters, largest candidate first."""
         self._read()
-        if self._front is None:
-            self._front = front_of(self._rows, self._direction)
         return self._front
 
     def finished(self) -> int:
@@ -55,9 +53,8 @@ class Ledger:
         trials = self._study.get_trials(deepcopy=False)
         unfinished = [trial for trial in trials if not trial.state.is_finished()]
         settled = {t.number: rows_of([t]) for t in trials if t.number not in self._settled and t.state.is_finished()}
-        if settled:
-            self._settled |= settled
-            self._front = None
+        self._settled |= settled
+        self._front = front_of([*self._front, *(row for rows in settled.values() for row in rows)], self._direction)
         rows = self._settled | {trial.number: rows_of([trial]) for trial in unfinished}
         self._rows = [row for number in sorted(rows) for row in rows[number]]
         self._waiting = any(trial.state == TrialState.WAITING for trial in unfinished)

@@ -22,9 +22,10 @@ from layersearch.search.driver import Driver, Watcher, front_to_confirm
 from layersearch.search.found import holder_of
 from layersearch.search.one_shot import OneShot, patterns_to_share
 from layersearch.search.purpose import Purpose
-from layersearch.search.question import TRIALS, How, Prepared, Question, What, prepare, resolve_device
+from layersearch.search.question import How, Prepared, Question, What, prepare, remarks, resolve_device, trials_of
 from layersearch.search.record import CONFIRMATION, SHARED
 from layersearch.search.replay import Replay
+from layersearch.search.starts import front_of_another
 from layersearch.search.storage import Lease, PatientStorage, open_storage, parse_url, take_lease
 from layersearch.search.study import Study
 from layersearch.tasks.task import Encoded
@@ -41,8 +42,13 @@ def run(what: What, how: How, *, trials: int | None, confirm: int, watcher: Watc
 
     The same call continues a study that is already there. Raises StoppedError after a clean stop (Ctrl-C, SIGTERM);
     everything finished until then is in the study. `command` is written down as what made it. Without `trials` it is
-    TRIALS for fine-tuning, and as many as the front of the shared scores for a one-shot search.
+    TRIALS for fine-tuning, and as many as the front of the shared scores for a one-shot search; with
+    `how.until_plateau` it is the size of the space, or UNTIL_PLATEAU. The end says why it came.
     """
+    if how.start_from and what.method == "one-shot":
+        raise LayersearchError(
+            "--start-from says nothing to --method one-shot, which scores all patterns; leave it out"
+        )
     prepared = prepare(what)
     resolve_device(how.device)
     for warning in prepared.splits.warnings:
@@ -57,14 +63,14 @@ def run(what: What, how: How, *, trials: int | None, confirm: int, watcher: Watc
 
         return partial(run_with_ray, evaluator=evaluator, how=how)
 
-    if trials is None and what.method == "fine-tune":
-        trials = TRIALS
     one_shot = partial(_one_shot, prepared) if what.method == "one-shot" else None
     return _search(prepared, how, make, one_shot, trials=trials, confirm=confirm, watcher=watcher, command=command)
 
 
-def run_replay(replay: Replay, how: How, *, trials: int, watcher: Watcher, command: str = "") -> Study:
+def run_replay(replay: Replay, how: How, *, trials: int | None, watcher: Watcher, command: str = "") -> Study:
     """Search like `run`, with the scores of a table: no model, no data, no workers, and nothing to confirm."""
+    if not replay.table.sized:
+        watcher.say(f"{replay.table.name} has no column `parameters`: they are counted in thirds of a layer")
 
     def make() -> Executor:
         return partial(run_inline, evaluate=replay.evaluate)
@@ -84,17 +90,22 @@ def _search(
     command: str,
 ) -> Study:
     """Open the study and work it off with what `make` makes, unless nothing is left to do."""
+    for line in remarks(question):
+        watcher.say(line)
     with opened(question, how, watcher, proposes=one_shot is None) as studies:
         studies.search.note(**({"command": command} if command else {}))
         method = one_shot(studies) if one_shot else None
         driver = Driver(
             study=studies.search,
-            trials=trials,
+            trials=trials_of(question, how, trials),
             watcher=watcher,
             open_confirmation=(lambda: studies.confirmation(confirm, method)) if confirm else None,
             one_shot=method,
+            seconds=how.seconds,
+            until_plateau=how.until_plateau,
         )
         if driver.done or (driver.searched and studies.confirmed(confirm)):
+            watcher.say(f"the search ended: {driver.ended}")
             return studies.search
         execute = make()
         with stopped_by_signals(driver):
@@ -103,6 +114,7 @@ def _search(
             raise StoppedError("stopped; every finished trial is in the study. The same command goes on from here")
         if method is not None:
             method.drop_networks_of_confirmation()
+        watcher.say(f"the search ended: {driver.ended}")
         return studies.search
 
 
@@ -211,8 +223,11 @@ def _one_shot(prepared: Prepared, studies: Studies) -> OneShot:
 def opened(question: Question, how: How, watcher: Watcher, *, proposes: bool = True) -> Iterator[Studies]:
     """Open (or make) the study under a lease and heal it; gives the lease back at the end.
 
-    A study that does not propose patterns by itself starts with the unchanged model.
+    A study that does not propose patterns by itself starts with the unchanged model; one that does, with that and the
+    fronts of `how.start_from`.
     """
+    layers = question.num_layers
+    fronts = [front_of_another(source, how.storage, question.space, layers, watcher.say) for source in how.start_from]
     url = parse_url(how.storage)
     storage = open_storage(url, watcher.say, create=True)
     lease = take_lease(storage, url, how.name, holder_of(storage, how.name))
@@ -223,7 +238,7 @@ def opened(question: Question, how: How, watcher: Watcher, *, proposes: bool = T
             question.purpose,
             lease,
             how.folder,
-            num_layers=question.num_layers,
+            num_layers=layers,
             space=question.space if proposes else None,
             sampler=question.sampler,
             seed=question.seed,
@@ -232,8 +247,10 @@ def opened(question: Question, how: How, watcher: Watcher, *, proposes: bool = T
         healed = study.heal()
         if healed:
             watcher.say(f"{healed} trial{'s' * (healed > 1)} left running by a driver that died: queued again")
-        if not proposes:
-            study.enqueue(str(Pattern.full(question.num_layers)), question.seed)
+        if proposes:
+            study.start_with([pattern for front in fronts for pattern in front])
+        else:
+            study.enqueue(str(Pattern.full(layers)), question.seed)
         yield Studies(question, how, storage, lease, study)
     finally:
         lease.release()

@@ -34,8 +34,9 @@ class Known:
 class Table:
     """Known scores by pattern text, of a model with `num_layers` layers; `unchanged` are that model's parameters.
 
-    Where the file has no column `parameters`, both are counted in thirds of a layer (see `pattern.thirds`). `metric` is
-    the score's column; `fingerprint` tells the file, the column and the chosen rows from others.
+    Where the file has no column `parameters`, it is not `sized`, and both are counted in thirds of a layer (see
+    `pattern.thirds`). `metric` is the score's column; `fingerprint` tells the file, the column and the chosen rows from
+    others.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Table:
     unchanged: int
     known: Mapping[str, Known]
     fingerprint: str
+    sized: bool = True
 
 
 def read_table(
@@ -90,6 +92,7 @@ def read_table(
         unchanged=_unchanged(file, known, layers, sized=sized),
         known=known,
         fingerprint=_fingerprint(file, score, chosen or {}, layers),
+        sized=sized,
     )
 
 

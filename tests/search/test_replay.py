@@ -44,7 +44,8 @@ def replay(table: Table, sampler: str = "RandomSampler", seed: int = 0, space: s
 
 
 def search(question: Replay, folder: Path, trials: int, witness: Witness | None = None) -> Study:
-    how = How(question.default_name, str(folder / "s.db"), folder / "files")
+    folder.mkdir(exist_ok=True)
+    how = How("known-layers", str(folder / "s.db"), folder / "files")
     return run_replay(question, how, trials=trials, watcher=witness or Witness())
 
 
@@ -88,7 +89,7 @@ def test_a_continued_replay_goes_on_and_another_table_is_refused(table: Table, t
 
 
 def test_the_seed_decides_the_course(table: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("layersearch.search.study.NAMED_FIRST", 2)  # so that the sampler has a say in seven trials
+    monkeypatch.setattr("layersearch.search.starts.NAMED_FIRST", 2)  # so that the sampler has a say in seven trials
     courses = []
     for folder, seed in (("a", 0), ("b", 0), ("c", 3)):
         (tmp_path / folder).mkdir()

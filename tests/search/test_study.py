@@ -38,7 +38,7 @@ def test_the_unchanged_model_is_trial_0_and_the_named_strategies_follow(tmp_path
 
 
 def test_later_named_patterns_stand_between_the_samplers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("layersearch.search.study.NAMED_FIRST", 2)
+    monkeypatch.setattr("layersearch.search.starts.NAMED_FIRST", 2)
     study = open_study(f"{tmp_path}/db", tmp_path)
     jobs = work(study, 9)
     assert jobs[0].number == 0
