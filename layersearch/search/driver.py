@@ -109,7 +109,7 @@ class Driver:
             return None
         self._break_circuit()
         if self._keeps and self.seconds is not None and time.monotonic() - self._began >= self.seconds:
-            self._over = self._over or f"{self.seconds:g} s are over, with {self.study.finished()} trials finished"
+            self._over = self._over or f"{self.seconds:g} s are over"
         if self._complete() and not self._running and self.open_confirmation is not None:
             self._confirm()
         if self._complete() or self.study.finished() + sum(number >= 0 for number in self._running) >= self._wanted:

@@ -72,9 +72,9 @@ def read_table(
     spelling = next((name for name in PATTERN_COLUMNS if name in columns), None)
     if spelling is None:
         raise DataError(f"{file} has none of the columns {', '.join(PATTERN_COLUMNS)}; it has {', '.join(columns)}")
-    for name in (score, *(chosen or {})):
+    for option, name in (("--score", score), *(("--where", name) for name in chosen or {})):
         if name not in columns:
-            raise DataError(f"{file}: {unknown('column', name, columns)}")
+            raise DataError(f"{file}: {unknown(f'{option} column', name, columns)}")
     rows = _only(rows, chosen or {})
     layers = num_layers or 1 + max(max(row.layers(spelling), default=0) for row in rows)
     alike: dict[str, list[_Row]] = {}
@@ -181,7 +181,7 @@ def _score(alike: Sequence[_Row], column: str) -> float:
             if len(found) > 1 and name not in PATTERN_COLUMNS and not any(map(_is_number, found)):
                 lines = " and ".join(str(line) for line in sorted(found.values())[:2])
                 raise DataError(
-                    f"{alike[0].file}, lines {lines}: one pattern with different scores and {name}s; choose rows, "
+                    f"{alike[0].file}, lines {lines}: scores of one pattern differ in {name}; choose with --where, "
                     f"{' or '.join(f'{name}={value}' for value in found)}"
                 )
     return fmean(scores)
