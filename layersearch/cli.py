@@ -110,8 +110,8 @@ def plan(
         question = prepared = prepare(what)
         asked_for = trials_of(prepared, how, trials)
         below = cost_lines(prepared, cost(prepared, asked_for, CONFIRM if confirm is None else confirm))
-    for line in remarks(question):
-        _say(line)
+        for line in remarks(prepared):
+            _say(line)
     listed = list(lines(question, limit or None))
     size = question.space.size(question.num_layers)
     if as_json or as_csv:

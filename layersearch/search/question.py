@@ -257,7 +257,7 @@ def trials_of(question: Question, how: How, trials: int | None) -> int | None:
     return TRIALS if trials is None and not one_shot else trials
 
 
-def remarks(question: Question) -> list[str]:
+def remarks(question: Prepared) -> list[str]:
     """What the user should know before candidates are trained, a line each."""
     idle = question.space.idle(question.num_layers)
     if not idle:

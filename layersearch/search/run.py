@@ -53,6 +53,8 @@ def run(what: What, how: How, *, trials: int | None, confirm: int, watcher: Watc
     resolve_device(how.device)
     for warning in prepared.splits.warnings:
         watcher.say(f"warning: {warning}")
+    for line in remarks(prepared):
+        watcher.say(line)
     _require_disk(how, prepared.counts, 2 if what.method == "fine-tune" else 4 + 2 * confirm)
 
     def make() -> Executor:
@@ -90,8 +92,6 @@ def _search(
     command: str,
 ) -> Study:
     """Open the study and work it off with what `make` makes, unless nothing is left to do."""
-    for line in remarks(question):
-        watcher.say(line)
     with opened(question, how, watcher, proposes=one_shot is None) as studies:
         studies.search.note(**({"command": command} if command else {}))
         method = one_shot(studies) if one_shot else None
