@@ -20,15 +20,17 @@ from layersearch.options import (
     CONFIRM,
     AsCsv,
     AsJson,
+    Asked,
     Confirm,
     Device,
     Storage,
     StudyName,
     Trials,
+    WordsError,
     refused,
     spelled_out,
 )
-from layersearch.search.question import How, What, prepare
+from layersearch.search.question import How, Lookup, Question, prepare, remarks, trials_of
 
 PLAN_LINES = 40
 
@@ -52,19 +54,25 @@ def layersearch(
 
 @app.command()
 @spelled_out
-def run(*, what: What, trials: Trials = None, confirm: Confirm = CONFIRM, how: How) -> None:
+def run(*, what: Asked, trials: Trials = None, confirm: Confirm = None, how: How) -> None:
     """Search the front of score against parameters, confirm it, and say what to do next.
 
     The same command again continues the study.
     """
     from layersearch.report.console import Progress, print_front, print_next_commands
     from layersearch.search.record import read_study
+    from layersearch.search.replay import look_up
     from layersearch.search.run import run as search
+    from layersearch.search.run import run_replay
 
+    command = _without_passwords(shlex.join(["layersearch", *sys.argv[1:]]), how)
+    seeds = CONFIRM if confirm is None else confirm
     try:
         with Progress() as progress:
-            command = _without_password(shlex.join(["layersearch", *sys.argv[1:]]), how.storage)
-            search(what, how, trials=trials, confirm=confirm, watcher=progress, command=command)
+            if isinstance(what, Lookup):
+                run_replay(look_up(what), how, trials=trials, watcher=progress, command=command)
+            else:
+                search(what, how, trials=trials, confirm=seeds, watcher=progress, command=command)
     except StoppedError:
         print_front(read_study(how.storage, how.name, _say))
         raise
@@ -77,27 +85,41 @@ def run(*, what: What, trials: Trials = None, confirm: Confirm = CONFIRM, how: H
 @spelled_out
 def plan(
     *,
-    what: What,
+    what: Asked,
     trials: Trials = None,
-    confirm: Confirm = CONFIRM,
+    confirm: Confirm = None,
     limit: Annotated[int, typer.Option(min=0, help="Patterns to list; 0 lists all.")] = PLAN_LINES,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
-    _how: How,
+    how: How,
 ) -> None:
     """Train nothing: list the patterns, their parameters, how each could be exported, and what a run would cost.
 
-    Takes every word of `run`; those of speed and place (--study to --stall-seconds) change nothing here.
+    Takes every word of `run`; those of speed, place and order (--study to --start-from) change no pattern here.
     """
-    from layersearch.report.console import print_plan
+    from layersearch.report.console import cost_lines, print_plan
     from layersearch.search.plan import cost, lines
 
-    prepared = prepare(what)
-    listed = list(lines(prepared, limit or None))
+    _check_form(as_json=as_json, as_csv=as_csv)
+    if isinstance(what, Lookup):
+        from layersearch.search.replay import look_up
+
+        question: Question = look_up(what)
+        below = ["work: none; the table answers"]
+    else:
+        question = prepared = prepare(what)
+        asked_for = trials_of(prepared, how, trials)
+        below = cost_lines(prepared, cost(prepared, asked_for, CONFIRM if confirm is None else confirm))
+        for line in remarks(prepared):
+            _say(line)
+    listed = list(lines(question, limit or None))
+    size = question.space.size(question.num_layers)
     if as_json or as_csv:
         _print_records([line.as_record() for line in listed], as_json=as_json)
+        if len(listed) < size:
+            _say(f"{len(listed)} of {size:,} patterns listed; --limit 0 lists all")
         return
-    print_plan(prepared, listed, cost(prepared, trials, confirm))
+    print_plan(question, listed, below)
 
 
 @app.command()
@@ -113,6 +135,7 @@ def front(
     from layersearch.report.console import print_front
     from layersearch.search.record import read_study
 
+    _check_form(as_json=as_json, as_csv=as_csv)
     record = read_study(storage, study, _say)
     if png is not None:
         from layersearch.report.figures import draw_front
@@ -175,11 +198,19 @@ def main() -> None:
         sys.exit(1)
 
 
-def _without_password(command: str, storage: str) -> str:
-    """The command as it may be written down: the storage without its password."""
+def _without_passwords(command: str, how: How) -> str:
+    """The command as it may be written down: its storages without their passwords."""
     from layersearch.search.storage import parse_url, shown
 
-    return command.replace(storage, shown(parse_url(storage))) if "://" in storage else command
+    for storage in (how.storage, *(source.partition("@")[2] for source in how.start_from)):
+        if "://" in storage:
+            command = command.replace(storage, shown(parse_url(storage)))
+    return command
+
+
+def _check_form(*, as_json: bool, as_csv: bool) -> None:
+    if as_json and as_csv:
+        raise WordsError("--json and --csv are two forms of one output; give one of them")
 
 
 def _print_records(records: list[dict[str, Any]], *, as_json: bool) -> None:

@@ -17,12 +17,13 @@ def unknown(kind: str, given: str, allowed: Iterable[str]) -> str:
 
 
 def nearest(given: str, allowed: Iterable[str]) -> str:
-    """The ` (did you mean 'stsb'?)` of an error, or nothing where no allowed name comes near.
+    """The ` (did you mean 'stsb'?)` of an error, or nothing where no allowed name comes near or begins so.
 
     Case, hyphens and underscores do not count.
     """
     plain = {_plain(name): name for name in allowed}
-    close = get_close_matches(_plain(given), plain, n=1, cutoff=0.5)
+    begun = [name for name in plain if _plain(given) and name.startswith(_plain(given))]
+    close = get_close_matches(_plain(given), plain, n=1, cutoff=0.5) or begun
     return f" (did you mean {plain[close[0]]!r}?)" if close else ""
 
 

@@ -1,12 +1,13 @@
 """The options that commands share, each listed once: what is asked, how it is done, and what was wrong with a word.
 
-Knows: their words, help and types; the defaults are those of What, How and Recipe. Does not know: commands, or how
-anything is done.
+Knows: their words, help and types, and which belong together; the defaults are those of What, Lookup, How and Recipe.
+Does not know: commands, or how anything is done.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from inspect import Parameter, Signature, signature
 from pathlib import Path
@@ -15,15 +16,18 @@ from typing import Annotated, Any
 import typer
 
 from layersearch.names import nearest
-from layersearch.search.question import How, Method, What
+from layersearch.search.question import How, Lookup, Method, What
 from layersearch.training.recipe import PRESETS, Recipe, preset
 
 CONFIRM = 3
 
+Asked = What | Lookup  # the two kinds of questions
+
 Model = Annotated[
-    str, typer.Option(help="Base model: hub name, folder, or package:NAME/FOLDER inside an installed Python package.")
+    str | None,
+    typer.Option(help="Base model: hub name, folder, or package:NAME/FOLDER inside an installed Python package."),
 ]
-Task = Annotated[str, typer.Option(help="cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli or demo.")]
+Task = Annotated[str | None, typer.Option(help="cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli or demo.")]
 Data = Annotated[
     Path | None, typer.Option(help="Folder with the task's TSV files in GLUE's layout, instead of the hub.")
 ]
@@ -49,7 +53,18 @@ MethodName = Annotated[
     ),
 ]
 
-StudyOption = Annotated[str | None, typer.Option("--study", help="Name of the study; default MODEL-TASK-SPACE.")]
+Replay = Annotated[
+    Path | None, typer.Option(help="Take scores from this CSV file and train nothing, in place of --model and --task.")
+]
+Score = Annotated[str, typer.Option(metavar="COLUMN", help="Column of the table that holds the scores.")]
+Where = Annotated[
+    list[str] | None, typer.Option(metavar="COLUMN=VALUE", help="Only rows of the table with this value; repeatable.")
+]
+Minimize = Annotated[bool, typer.Option("--minimize", help="The lower a score of the table, the better.")]
+
+StudyOption = Annotated[
+    str | None, typer.Option("--study", help="Name of the study; default MODEL-TASK-SPACE, or FILE-SPACE.")
+]
 Storage = Annotated[
     str, typer.Option(help="SQLite file or SQLAlchemy URL of the database.", envvar="LAYERSEARCH_STORAGE")
 ]
@@ -60,6 +75,19 @@ Workers = Annotated[
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 RayAddress = Annotated[str, typer.Option(help="local, or the address of a running Ray cluster.")]
 StallSeconds = Annotated[float, typer.Option(min=1, help="A worker without progress for so long is ended.")]
+Time = Annotated[
+    str | None,
+    typer.Option(
+        help="Begin no candidate after so long (90s, 30m, 1h30m); what runs and the confirmation come on top."
+    ),
+]
+UntilPlateau = Annotated[
+    bool, typer.Option("--until-plateau", help="Begin no candidate once the front stands still; --trials at most.")
+]
+StartFrom = Annotated[
+    list[str] | None,
+    typer.Option(metavar="STUDY[@STORAGE]", help="Try the front of another study first, scaled by depth; repeatable."),
+]
 
 Trials = Annotated[
     int | None,
@@ -69,7 +97,10 @@ Trials = Annotated[
         "Default 40; one-shot: its front.",
     ),
 ]
-Confirm = Annotated[int, typer.Option(min=0, help="Fresh seeds that confirm each front member; 0 leaves it out.")]
+Confirm = Annotated[
+    int | None,
+    typer.Option(min=0, help=f"Fresh seeds that confirm each front member; default {CONFIRM}, 0 leaves it out."),
+]
 StudyName = Annotated[
     str | None, typer.Argument(metavar="[STUDY]", help="Name of the study; may be left out if alone.")
 ]
@@ -77,9 +108,15 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
 
 
+class WordsError(typer.TyperException):
+    """Words that do not go together, or that say nothing; one line and exit 2, as for Typer's own findings."""
+
+    exit_code = 2
+
+
 def asked(
-    model: Model,
-    task: Task,
+    model: Model = None,
+    task: Task = None,
     data: Data = What.data,
     space: Space = What.space,
     recipe: RecipeName = "default",
@@ -95,8 +132,17 @@ def asked(
     holdout: Holdout = What.holdout,
     revision: Revision = What.revision,
     method: MethodName = What.method,
-) -> What:
+    replay: Replay = None,
+    score: Score = Lookup.score,
+    where: Where = None,
+    minimize: Minimize = False,
+) -> Asked:
     """What is asked: everything that decides a result, and is stored in the study."""
+    if replay is not None:
+        pairs = tuple(_pair(text) for text in where or ())
+        return Lookup(replay, score, pairs, "minimize" if minimize else "maximize", space, sampler, seed)
+    if model is None or task is None:
+        raise WordsError("name --model and --task, or a table of known scores with --replay FILE")
     changed = preset(recipe).with_(
         learning_rate=lr,
         batch_size=batch_size,
@@ -110,8 +156,15 @@ def asked(
     return What(model, task, data, space, changed, sampler, holdout, revision, method)
 
 
+def _pair(text: str) -> tuple[str, str]:
+    column, sign, value = text.partition("=")
+    if not (column and sign):
+        raise WordsError(f"--where {text} is not possible; allowed: COLUMN=VALUE, such as task=rte")
+    return column, value
+
+
 def placed(
-    what: What,
+    what: Asked,
     study: StudyOption = None,
     storage: Storage = How.storage,
     files: Files = How.files,
@@ -119,23 +172,78 @@ def placed(
     device: Device = How.device,
     ray_address: RayAddress = How.ray_address,
     stall_seconds: StallSeconds = How.stall_seconds,
+    time: Time = None,
+    until_plateau: UntilPlateau = How.until_plateau,
+    start_from: StartFrom = None,
 ) -> How:
-    """How it is done: everything that decides only speed and place."""
-    return How(study or what.default_name, storage, files, workers, device, ray_address, stall_seconds)
+    """How it is done: everything that decides only speed, place, order and end."""
+    return How(
+        study or what.default_name,
+        storage,
+        files,
+        workers,
+        device,
+        ray_address,
+        stall_seconds,
+        None if time is None else _seconds(time),
+        until_plateau,
+        tuple(start_from or ()),
+    )
 
 
-_MAKERS: Mapping[Any, Callable[..., Any]] = {What: asked, How: placed}
+def _seconds(text: str) -> float:
+    """The seconds of `90s`, `30m`, `2h` or `1h30m`."""
+    found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text.strip().lower())
+    hours, minutes, seconds = (int(part or 0) for part in found.groups()) if found else (0, 0, 0)
+    total = 3600 * hours + 60 * minutes + seconds
+    if total == 0:
+        raise WordsError(f"--time {text} is not possible; allowed: a time such as 90s, 30m, 2h or 1h30m")
+    return float(total)
+
+
+OF_A_TABLE = {"score", "where", "minimize"}  # words that say something only beside --replay
+OF_TRAINING = {*signature(asked).parameters} - {"space", "sampler", "seed", "replay", *OF_A_TABLE}
+OF_TRAINING |= {"workers", "device", "ray_address", "stall_seconds", "confirm"}  # and those that do not
+
+
+def _check_together(options: Mapping[str, Parameter], given: Mapping[str, Any]) -> None:
+    """Raise WordsError for options that say nothing beside the others."""
+    changed = [name for name, option in options.items() if given[name] != option.default]
+    replayed = given.get("replay") is not None
+    idle = [_word(options[name]) for name in changed if name in (OF_TRAINING if replayed else OF_A_TABLE)]
+    if idle and replayed:
+        raise WordsError(f"--replay takes scores from a table and trains nothing; leave out {_listed(idle)}")
+    if idle:
+        needs = "needs" if len(idle) == 1 else "need"
+        raise WordsError(f"{_listed(idle)} {needs} a table of known scores; name it with --replay FILE")
+
+
+def _word(option: Parameter) -> str:
+    """The word of an option on the command line."""
+    named = option.annotation.__metadata__[0].param_decls
+    return str(named[0]) if named else f"--{option.name.replace('_', '-')}"
+
+
+def _listed(words: Iterable[str]) -> str:
+    *most, last = words
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+_MAKERS: Mapping[Any, Callable[..., Any]] = {Asked: asked, How: placed}
 
 
 def spelled_out(command: Callable[..., None]) -> Callable[..., None]:
     """The command as Typer shall see it: with the options that make a What or How in place of such a parameter."""
 
+    options = _options(command)
+
     @wraps(command)
     def with_options(**given: Any) -> None:
+        _check_together(options, given)
         _filled(command, given)
 
-    options = [option.replace(kind=Parameter.KEYWORD_ONLY) for option in _options(command).values()]
-    with_options.__signature__ = Signature(options)  # type: ignore[attr-defined]
+    spelled = [option.replace(kind=Parameter.KEYWORD_ONLY) for option in options.values()]
+    with_options.__signature__ = Signature(spelled)  # type: ignore[attr-defined]
     return with_options
 
 

@@ -147,6 +147,15 @@ class SearchSpace(BaseModel):
         found = _spelled(self.start, num_layers, range(1, num_layers + 1))
         return tuple(pattern for pattern in found if self.params_of(pattern, num_layers) is not None)
 
+    def idle(self, num_layers: int) -> tuple[str, ...]:
+        """The strategies that the space names and that give none of its patterns for so many layers."""
+
+        def works(name: str) -> bool:
+            spelled = _spelled((name,), num_layers, self._ks(num_layers))[1:]
+            return any(self.params_of(pattern, num_layers) is not None for pattern in spelled)
+
+        return tuple(name for name in self.start or self.strategies if not works(name))
+
     def size(self, num_layers: int) -> int:
         """How many distinct patterns there are, the unchanged model included; counted, not enumerated."""
         listed = self._listed(num_layers)

@@ -24,7 +24,9 @@ import torch
 from transformers import AutoModelForSequenceClassification, GPT2Config, GPT2ForSequenceClassification
 
 from layersearch import __version__
+from layersearch.pattern import Pattern
 from layersearch.search.record import Record, read_study
+from layersearch.search.starts import scaled
 from layersearch.search.trials import Row
 from tests.conftest import Said, TinyRun, call
 
@@ -162,6 +164,147 @@ def test_the_words_of_speed_and_place_change_nothing_in_a_plan(tiny_run: TinyRun
     assert list(Path().iterdir()) == []
 
 
+# -- a table in place of training --------------------------------------------------------------------------------------
+
+TABLE = """kept_layers,task,parameters,f1
+0 1 2 3,rte,100,0.90
+0 1 2,rte,80,0.88
+0 1 3,rte,80,0.70
+1 2 3,rte,80,0.60
+0 1,rte,60,0.65
+0,rte,40,0.55
+0 1 2 3,cola,100,0.50
+0 1 2,cola,80,0.40
+"""
+
+
+def replay(command: str, *more: str, table: str = TABLE) -> Said:
+    """Ask `command` of the rows of RTE in a file that holds `table`."""
+    Path("known.csv").write_text(table)
+    return call(command, "--replay", "known.csv", "--score", "f1", "--where", "task=rte", *more)
+
+
+def test_a_search_over_a_table_resumes_and_reads_like_any_other() -> None:
+    said = replay("run", "--trials", "3")
+    assert said.code == 0, said.err
+    assert "searching: study known-layers, 0 of 3 trials finished" in said.err
+    assert said.err.splitlines()[-1] == "the search ended: 3 trials are finished"
+    again = replay("run")
+    assert "searching: study known-layers, 3 trials asked for" not in again.err
+    assert "searching: study known-layers, 3 of 40 trials finished" in again.err
+    assert again.err.splitlines()[-1] == "the search ended: no pattern is left to try after 6 finished trials"
+    assert [line.split()[2] for line in again.out.splitlines()[1:5]] == ["0-3", "0-2", "0-1", "0"]
+    assert [line.split()[:2] for line in again.out.partition("next:")[2].splitlines() if line] == [
+        ["layersearch", "front"],
+        ["layersearch", "dashboard"],
+    ]
+    drawn = call("front", "--png", "front.png", "--all", "--csv")
+    assert drawn.code == 0, drawn.err
+    assert Path("front.png").stat().st_size > 10_000
+    rows = {row["pattern"]: float(row["score"]) for row in csv.DictReader(io.StringIO(drawn.out))}
+    assert rows == {"0-3": 0.9, "0-2": 0.88, "0-1 3": 0.7, "1-3": 0.6, "0-1": 0.65, "0": 0.55}
+    assert "took its scores from known.csv and trained no model" in refused(
+        call("export", "--trial", "0", "--to", "out")
+    )
+
+
+def test_the_table_that_front_writes_is_one_to_search(tiny_run: TinyRun) -> None:
+    Path("again.csv").write_text(call("front", "--storage", tiny_run.storage, "--all", "--csv").out)
+    said = call("run", "--replay", "again.csv")
+    assert said.code == 0, said.err
+    mine, theirs = (record_of(database).rows for database in (Path("layersearch.db"), tiny_run.storage))
+    scores = [{row.pattern: row.score for row in rows if row.done} for rows in (mine, theirs)]
+    assert scores[0] == scores[1]
+
+
+def test_a_table_without_parameters_and_lower_scores_first() -> None:
+    said = replay("run", "--minimize", "--time", "1h", table=TABLE.replace("parameters", "milliseconds"))
+    assert said.code == 0, said.err
+    assert said.err.startswith("known.csv has no column `parameters`: they are counted in thirds of a layer\n")
+    baseline, best = (line.split() for line in said.out.splitlines()[1:3])
+    assert (baseline[2], baseline[3]) == ("0-3", "12")
+    assert (best[2], best[3]) == ("0", "3")  # the smallest has the lowest score, too
+    assert "parameters are counted in thirds of a layer" in said.out
+
+
+def test_a_plan_of_a_table_lists_its_patterns_and_costs_nothing(tmp_path: Path) -> None:
+    said = replay("plan", "--limit", "4")
+    assert said.code == 0, said.err
+    assert re.search(r"^███· +0-2 +80 +80\.0% +no weights +yes *$", said.out, re.MULTILINE)
+    assert "4 of 6 patterns listed" in said.out
+    assert said.out.endswith("work: none; the table answers\n")
+    cut = replay("plan", "--limit", "4", "--json")
+    assert (len(json.loads(cut.out)), cut.err) == (4, "4 of 6 patterns listed; --limit 0 lists all\n")
+    whole = replay("plan", "--csv")
+    assert (len(whole.out.splitlines()), whole.err) == (7, "")
+    assert [file.name for file in tmp_path.iterdir()] == ["known.csv"]
+
+
+def test_bad_tables_are_one_line() -> None:
+    assert refused(call("run", "--replay", "absent.csv")) == (
+        "error: the table absent.csv cannot be read: No such file or directory"
+    )
+    assert "known.csv: unknown --score column 'f2' (did you mean 'f1'?); allowed: " in refused(
+        replay("run", "--score", "f2")
+    )
+    assert "known.csv has no row with task=mrpc; task is one of cola, rte" in refused(
+        replay("run", "--where", "task=mrpc")
+    )
+    Path("known.csv").write_text(TABLE)
+    assert "choose with --where, task=" in refused(call("run", "--replay", "known.csv", "--score", "f1"))
+    assert not Path("layersearch.db").exists()
+    assert replay("run", "--trials", "2").code == 0
+    line = refused(replay("run", "--minimize"))
+    assert "study 'known-layers' was made for something else: direction is 'maximize' there and 'minimize' here" in line
+
+
+# -- what comes first, and when to end ---------------------------------------------------------------------------------
+
+
+def test_the_front_of_another_study_comes_first(tiny_run: TinyRun) -> None:
+    front = [row.pattern for row in record_of(tiny_run.storage).front if row.pattern != "0-3"]
+    deep = ["0-7", "0-6", "1-7", *(str(scaled(Pattern.parse(pattern), 4, 8)) for pattern in front)]
+    rows = [f"{pattern},{900 - number},0.{9 - number}" for number, pattern in enumerate(deep)]
+    Path("deep.csv").write_text("\n".join(["pattern,parameters,score", *rows]))
+    said = call("run", "--replay", "deep.csv", "--start-from", f"tiny@{tiny_run.storage}", "--trials", "2")
+    assert said.code == 0, said.err
+    line = f"starting from the front of tiny: {len(front)} pattern{'s' * (len(front) > 1)}, scaled from 4 layers to 8"
+    assert line in said.err.splitlines()
+    assert [row.pattern for row in record_of(Path("layersearch.db")).rows] == ["0-7", deep[3]]
+    line = refused(call("run", "--replay", "deep.csv", "--start-from", "tinny"))
+    assert re.fullmatch(r"error: there is no study 'tinny' in \S+; it holds deep-layers", line)
+
+
+def test_a_password_of_another_database_is_not_written_down() -> None:
+    from layersearch.cli import _without_passwords
+    from layersearch.search.question import How
+
+    how = How("s", "postgresql://me:one@here/db", start_from=("a", "b@postgresql://me:two@there/db"))
+    written = _without_passwords(f"layersearch run --storage {how.storage} --start-from {how.start_from[1]}", how)
+    assert written == (
+        "layersearch run --storage postgresql://me:***@here/db --start-from b@postgresql://me:***@there/db"
+    )
+
+
+def test_one_shot_has_no_order_to_start_with(tiny_run: TinyRun) -> None:
+    line = refused(asked(tiny_run, "s.db", method="one-shot", start_from="tiny"))
+    assert line == "error: --start-from says nothing to --method one-shot, which scores all patterns; leave it out"
+
+
+def test_a_start_strategy_without_a_pattern_is_said_in_plan_and_run(tiny_run: TinyRun, own: Path) -> None:
+    Path("mine.toml").write_text('choices = ["keep", "drop"]\nstart = ["top", "ffn-only", "duplicate"]\n')
+    said = "strategies of the space that give none of its patterns for 4 layers: ffn-only, duplicate"
+    assert call("plan", *tiny_run.what, "--space", "mine.toml").err == f"{said}\n"
+    words = ("--space", "mine.toml", "--study", "mine", "--storage", own, "--workers", "0", "--trials", "1")
+    run = call("run", *tiny_run.what, *words, "--confirm", "0")  # known from the other study: nothing is trained
+    assert run.code == 0, run.err
+    assert said in run.err.splitlines()
+
+
+def test_a_run_says_why_it_ended(tiny_run: TinyRun) -> None:
+    assert tiny_run.said.err.splitlines()[-1] == "the search ended: 5 trials are finished"
+
+
 def test_the_version_is_the_installed_one() -> None:
     assert call("--version") == Said(0, f"layersearch {__version__}\n", "")
     assert version("layersearch") == __version__
@@ -215,9 +358,9 @@ def test_a_hub_that_cannot_be_reached_is_said_within_two_seconds(
         ("space", "layer", "unknown search space 'layer' (did you mean 'layers'?); allowed: everything, halves"),
         ("sampler", "NSGASampler", "unknown sampler 'NSGASampler' (did you mean 'NSGAIISampler'?); allowed: "),
         ("recipe", "defualt", "unknown recipe 'defualt' (did you mean 'default'?); allowed: default, glue-readme"),
-        ("lr", "7", "recipe: learning_rate = 7.0; allowed is above 0 and at most 1"),
-        ("epochs", "0", "recipe: epochs = 0.0; allowed is above 0"),
-        ("precision", "fp8", "recipe: precision = 'fp8'; allowed is auto, bf16 or fp32"),
+        ("lr", "7", "--lr 7.0 is not possible; allowed: above 0 and at most 1"),
+        ("epochs", "0", "--epochs 0.0 is not possible; allowed: above 0"),
+        ("precision", "fp8", "--precision fp8 is not possible; allowed: auto, bf16 or fp32"),
         ("holdout", "1.5", "--holdout 1.5 is not a share between 0 and 1"),
         ("device", "tpu", "unknown device 'tpu' (did you mean 'cpu'?); allowed: auto, cpu, cuda"),
         ("storage", "nonsense://x/y", "the storage nonsense://x/y cannot be opened: "),

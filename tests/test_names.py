@@ -19,6 +19,8 @@ ALLOWED = ("stsb", "run-glue-defaults", "NSGAIISampler")
         ("STS-B", "stsb"),
         ("RUN_GLUE_DEFAULT", "run-glue-defaults"),
         ("nsgaisampler", "NSGAIISampler"),
+        ("NSGA", "NSGAIISampler"),
+        ("run", "run-glue-defaults"),
     ],
 )
 def test_the_nearest_name_is_offered_whatever_its_case_and_hyphens(given: str, near: str) -> None:

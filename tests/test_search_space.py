@@ -235,3 +235,15 @@ def test_the_light_modules_stay_light() -> None:
     code = f"import sys, {names}; print(*sorted(set('{heavy}'.split()) & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, "\n", "")
+
+
+def test_strategies_without_a_pattern_are_idle() -> None:
+    assert SearchSpace(choices=("keep", "drop"), start=("top", "symmetric")).idle(6) == ()
+    assert SearchSpace(choices=("keep", "drop"), start=("top", "symmetric")).idle(2) == ("symmetric",)
+    assert SearchSpace(choices=("keep", "drop"), start=("ffn-only", "top", "duplicate")).idle(6) == (
+        "ffn-only",
+        "duplicate",
+    )
+    assert SearchSpace(choices=("keep", "drop"), start=("symmetric", "top"), min_layers=5).idle(6) == ("symmetric",)
+    assert SearchSpace(strategies=("top", "alternate-odd"), min_k=4).idle(6) == ("alternate-odd",)
+    assert SearchSpace(choices=("keep", "drop")).idle(2) == ()

@@ -21,7 +21,7 @@ from layersearch.search.trials import Row, baseline_of
 
 if TYPE_CHECKING:
     from layersearch.search.plan import Cost, Line
-    from layersearch.search.question import Prepared
+    from layersearch.search.question import Prepared, Question
     from layersearch.search.record import Record
     from layersearch.search.study import Study
     from layersearch.training.job import Job, Outcome
@@ -231,6 +231,8 @@ def _notes(record: Record, *, everything: bool) -> list[str]:
             f"trial {baseline.number} is the unchanged model and not on the front: "
             "a trial that is no larger scores at least as well"
         )
+    if "parameters_are" in record.facts:
+        notes.append(f"parameters are counted in {record.facts['parameters_are']}")
     scores = [row.score for row in record.rows if row.score is not None]
     if len(scores) > 1 and len(set(scores)) == 1:
         notes.append("all scores are equal, so nothing was learned: train longer (--epochs) or with another --lr")
@@ -273,11 +275,11 @@ def print_next_commands(record: Record, storage: str, default_storage: str) -> N
     console.print(f"  layersearch dashboard{where}", soft_wrap=True)
 
 
-def print_plan(prepared: Prepared, listed: Sequence[Line], total: Cost) -> None:
-    """The patterns of a space, and what the run would cost."""
+def print_plan(question: Question, listed: Sequence[Line], below: Sequence[str]) -> None:
+    """The patterns of a space, and the lines that stand `below` them."""
     console = _output()
-    layers = prepared.num_layers
-    size = prepared.space.size(layers)
+    layers = question.num_layers
+    size = question.space.size(layers)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title, side in (("layers", "left"), ("pattern", "left"), ("parameters", "right"), ("share", "right")):
         table.add_column(title, justify=side, no_wrap=True)  # type: ignore[arg-type]
@@ -289,11 +291,12 @@ def print_plan(prepared: Prepared, listed: Sequence[Line], total: Cost) -> None:
         table.add_row(*cells, "yes" if line.is_start else "")
     console.print(table)
     console.print(f"{LEGEND}; {len(listed)} of {size:,} patterns listed", style="dim", soft_wrap=True)
-    for text in _cost_lines(prepared, total):
+    for text in below:
         console.print(text, soft_wrap=True)
 
 
-def _cost_lines(prepared: Prepared, total: Cost) -> list[str]:
+def cost_lines(prepared: Prepared, total: Cost) -> list[str]:
+    """What a run would cost, in words."""
     splits = prepared.splits
     return [
         *(f"warning: {warning}" for warning in splits.warnings),

@@ -6,16 +6,17 @@ not know: Ray, SQL, training, how progress is shown (a `Watcher` is told).
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Protocol
 
 from layersearch.errors import TrainingError
 from layersearch.search.distill import Distill
+from layersearch.search.files import checkpoint_of, drop_checkpoints, drop_states, state_of, write_trace
 from layersearch.search.halving import Rungs
 from layersearch.search.one_shot import OneShot
+from layersearch.search.quality import plateau
 from layersearch.search.question import TRIALS
 from layersearch.search.study import Study
 from layersearch.search.trials import Row
@@ -57,6 +58,9 @@ class Driver:
     With `halving`, the candidates of the search report at rungs: `reached` says who goes on, the others are paused, and
     those that may go on after all come before new candidates. What is paused when nothing else is left to do is stopped
     for good, and counts as one of the `trials`.
+
+    After `seconds`, or with `until_plateau` as soon as the front stands still, the search begins no more candidates:
+    what runs is finished, and the confirmation follows.
     """
 
     study: Study
@@ -65,7 +69,12 @@ class Driver:
     open_confirmation: Callable[[], Study] | None = None
     warm: Distill | OneShot | None = None
     halving: Rungs | None = None
+    seconds: float | None = None
+    until_plateau: bool = False
     stopping: bool = False
+    _began: float = field(default_factory=time.monotonic)
+    _over: str = ""  # why nothing more is begun, before the wanted number is reached
+    _ended: str = ""  # why the search ended, once its confirmation has begun
     _wanted: int = 0
     _running: dict[int, Job] = field(default_factory=dict)
     _failures: list[str] = field(default_factory=list)
@@ -76,13 +85,24 @@ class Driver:
 
     def __post_init__(self) -> None:
         self._wanted = self._trials_to_do()
-        self._drop_states()
+        self._drop_files()
         self.watcher.phase(self.study, self._wanted)
+        self._look_for_standstill()
 
     @property
     def searched(self) -> bool:
         """Whether the search holds what it shall, its confirmation apart."""
-        return self.study.finished() >= self._wanted and not self._paused()
+        return (bool(self._over) or self.study.finished() >= self._wanted) and not self._paused()
+
+    @property
+    def ended(self) -> str:
+        """Why the search begins no more candidates, in words; empty as long as it does."""
+        if self._ended or self._over:
+            return self._ended or self._over
+        finished = self.study.finished()
+        if finished >= self._wanted:
+            return f"{finished} trials are finished"
+        return f"no pattern is left to try after {finished} finished trials" if self._exhausted else ""
 
     @property
     def done(self) -> bool:
@@ -99,6 +119,8 @@ class Driver:
         if self.stopping:
             return None
         self._break_circuit()
+        if self._keeps and self.seconds is not None and time.monotonic() - self._began >= self.seconds:
+            self._over = self._over or f"{self.seconds:g} s are over"
         job = self._promoted()
         if job is None and not self._running and self._begun_all():
             self._stop_paused()
@@ -127,17 +149,17 @@ class Driver:
         """Whether as many candidates have begun as are wanted, or as there are."""
         out = {number for number in self._running if number >= 0}
         begun = out.union(row.number for row in self._paused())
-        return self._exhausted or self.study.finished() + len(begun) >= self._wanted
+        return bool(self._over) or self._exhausted or self.study.finished() + len(begun) >= self._wanted
 
     def _placed(self, job: Job) -> Job:
         """The job with the places of its files and its rungs."""
         if job.checkpoint is None:
-            job = replace(job, checkpoint=str(self._checkpoint(job)), front=self._points())
+            job = replace(job, checkpoint=str(checkpoint_of(self.study.folder, job.number)), front=self._points())
         if self.halving is None:
             return job
         known = next((row.rungs for row in self._paused() if row.number == job.number), {})
         ahead = tuple(share for share in self.halving.of(job.number) if share not in known)
-        return replace(job, rungs=ahead, state=str(self.study.folder / "paused" / f"trial-{job.number:05d}"))
+        return replace(job, rungs=ahead, state=str(state_of(self.study.folder, job.number)))
 
     def _tell_reused(self) -> None:
         if self.study.reused > self._reused:
@@ -152,7 +174,8 @@ class Driver:
 
     def _promoted(self) -> Job | None:
         """A paused candidate that may go on now."""
-        row = self.halving.promoted(self.study.rows(), self._running) if self.halving else None
+        asks = self.halving is not None and not self._over
+        row = self.halving.promoted(self.study.rows(), self._running) if self.halving and asks else None
         return None if row is None else Job(row.number, row.pattern, row.seed, scored_on=self.study.purpose.scored_on)
 
     def reached(self, outcome: Outcome) -> bool:
@@ -173,16 +196,15 @@ class Driver:
         for row in stopped:
             self.study.stop(row)
         if stopped:
-            self._drop_states()
+            self._drop_files()
             self.watcher.say(f"{len(stopped)} of {self.study.finished()} candidates were stopped early, at their rungs")
 
-    def _drop_states(self) -> None:
-        """Remove the states of candidates that nobody will ask to go on."""
+    def _drop_files(self) -> None:
+        """Remove the checkpoints that the front leaves behind, and the states of candidates that will not go on."""
         if self._keeps:
             running = {row.number for row in self.study.rows() if row.state == "RUNNING"}
-            for number, file in _by_trial(self.study.folder / "paused"):
-                if number not in running:
-                    file.unlink(missing_ok=True)
+            drop_states(self.study.folder, running)
+            drop_checkpoints(self.study.folder, running.union(row.number for row in self.study.front()))
 
     # -- outcomes ---------------------------------------------------------------------------------------------------
 
@@ -194,20 +216,26 @@ class Driver:
             self._take_super_network(outcome)
             return
         self.study.tell(outcome)
-        self._write_trace(outcome)
+        if outcome.trace:
+            write_trace(self.study.folder, outcome.number, outcome.trace)
         if outcome.score is None and (outcome.died or not outcome.lost):
             self._failures.append(outcome.reason or "")
         self._succeeded += outcome.score is not None
+        self._drop_files()
         if self._keeps:
-            self._drop_beaten_checkpoints()
-        if self.halving is not None:
-            self._drop_states()
+            self._look_for_standstill()
         self.watcher.finished(outcome)
         self._look_at_agreement()
 
+    def _look_for_standstill(self) -> None:
+        if self.until_plateau and not self._over:
+            layers = int(self.study.facts["num_layers"])
+            self._over = str(plateau(self.study.rows(), self.study.purpose.direction, layers) or "")
+
     def _take_super_network(self, outcome: Outcome) -> None:
         assert isinstance(self.warm, OneShot)
-        self._write_trace(outcome)
+        if outcome.trace:
+            write_trace(self.study.folder, outcome.number, outcome.trace)
         self.watcher.finished(outcome)
         first = outcome.seed not in self.warm.made
         self.warm.tell(outcome)
@@ -249,10 +277,11 @@ class Driver:
             self.finish(Outcome(job.number, job.pattern, job.seed, reason=reason, lost=True))
 
     def _complete(self) -> bool:
-        return (self._exhausted or self.study.finished() >= self._wanted) and not self._paused()
+        return self.searched or (self._exhausted and not self._paused())
 
     def _confirm(self) -> None:
         assert self.open_confirmation is not None
+        self._ended, self._over = self.ended, ""
         self.study = self.open_confirmation()
         self.halving = None  # the confirmation trains in full
         self.open_confirmation = None
@@ -279,34 +308,10 @@ class Driver:
     def _keeps(self) -> bool:
         return self.study.purpose.scored_on == "search"
 
-    def _checkpoint(self, job: Job) -> Path:
-        return self.study.folder / "checkpoints" / f"trial-{job.number:05d}"
-
     def _points(self) -> tuple[tuple[float, int], ...]:
         sign = 1.0 if self.study.purpose.direction == "maximize" else -1.0
         front = self.study.front()
         return tuple((sign * r.score, r.parameters) for r in front if r.score is not None and r.parameters is not None)
-
-    def _drop_beaten_checkpoints(self) -> None:
-        running = {row.number for row in self.study.rows() if row.state == "RUNNING"}
-        kept = {row.number for row in self.study.front()} | running
-        for number, folder in _by_trial(self.study.folder / "checkpoints"):
-            if number not in kept:
-                shutil.rmtree(folder, ignore_errors=True)
-
-    def _write_trace(self, outcome: Outcome) -> None:
-        if outcome.trace:
-            folder = self.study.folder / "traces"
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / f"trial-{outcome.number:05d}.txt").write_text(outcome.trace)
-
-
-def _by_trial(folder: Path) -> Iterator[tuple[int, Path]]:
-    """What is called after a trial in `folder`, such as `trial-00012`, and that trial's number."""
-    for path in folder.glob("trial-*"):
-        number = path.name.removeprefix("trial-").split(".")[0]
-        if number.isdigit():
-            yield int(number), path
 
 
 def front_to_confirm(front: list[Row], unchanged: str) -> list[str]:

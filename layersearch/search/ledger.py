@@ -23,7 +23,7 @@ class Ledger:
         self._direction = direction
         self._settled: dict[int, list[Row]] = {}  # of finished trials by number; one row, or none without a pattern
         self._begun: dict[int, tuple[FrozenTrial, list[Row]]] = {}  # of the others, as they were last read
-        self._front: list[Row] | None = None
+        self._front: list[Row] = []
         self._fresh = False
 
     def changed(self) -> None:
@@ -38,8 +38,6 @@ class Ledger:
     def front(self) -> list[Row]:
         """The front of score against parameters, largest candidate first."""
         self._read()
-        if self._front is None:
-            self._front = front_of(self._rows, self._direction)
         return self._front
 
     def finished(self) -> int:
@@ -57,9 +55,8 @@ class Ledger:
         trials = self._study.get_trials(deepcopy=False)
         unfinished = [trial for trial in trials if not trial.state.is_finished()]
         settled = {t.number: rows_of([t]) for t in trials if t.number not in self._settled and t.state.is_finished()}
-        if settled:
-            self._settled |= settled
-            self._front = None
+        self._settled |= settled
+        self._front = front_of([*self._front, *(row for rows in settled.values() for row in rows)], self._direction)
         known = self._begun
         same = {t.number: known[t.number] for t in unfinished if t.number in known and known[t.number][0] is t}
         self._begun = {t.number: same.get(t.number) or (t, rows_of([t])) for t in unfinished}

@@ -1,6 +1,6 @@
 """What a run would do and cost, without training anything.
 
-Knows: the prepared question, counts of parameters, sizes of splits. Does not know: studies, how it is shown.
+Knows: the question, counts of parameters, sizes of splits. Does not know: studies, how it is shown.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Literal
 
 from layersearch.pattern import Pattern
 from layersearch.search.one_shot import FEWEST_TUNED, MOST_SHARED
-from layersearch.search.question import TRIALS, Prepared
+from layersearch.search.question import TRIALS, Prepared, Question
 from layersearch.training.recipe import BYTES_A_PARAMETER, TRAINING_BYTES_A_PARAMETER, Halving, OneShotRecipe
 
 SAMPLED = 500  # patterns of a large space that stand for all
 
-ExportForm = Literal["plain folder", "not yet"]
+ExportForm = Literal["plain folder", "not yet", "no weights"]
 
 
 @dataclass(frozen=True)
@@ -55,23 +55,15 @@ class Cost:
     training_bytes: int
 
 
-def lines(prepared: Prepared, limit: int | None = None) -> Iterator[Line]:
+def lines(question: Question, limit: int | None = None) -> Iterator[Line]:
     """The patterns of the space, the start points first, at most `limit` of them."""
-    start = dict.fromkeys(prepared.space.start_points(prepared.num_layers))
-    later = (p for p in prepared.space.patterns(prepared.num_layers) if p not in start)
+    start = dict.fromkeys(question.space.start_points(question.num_layers))
+    later = (p for p in question.space.patterns(question.num_layers) if p not in start)
+    unchanged, replayed = int(question.facts["parameters"]), "replay" in question.facts
     for pattern in islice(chain(start, later), limit):
-        yield _line(prepared, pattern, pattern in start)
-
-
-def _line(prepared: Prepared, pattern: Pattern, is_start: bool) -> Line:
-    parameters = pattern.parameters(prepared.counts)
-    return Line(
-        pattern=pattern,
-        parameters=parameters,
-        share=parameters / prepared.counts.total,
-        export="plain folder" if pattern.is_whole else "not yet",
-        is_start=is_start,
-    )
+        parameters = question.parameters_of(pattern)
+        export: ExportForm = "no weights" if replayed else "plain folder" if pattern.is_whole else "not yet"
+        yield Line(pattern, parameters, parameters / unchanged, export, pattern in start)
 
 
 def _later(prepared: Prepared, start: tuple[Pattern, ...]) -> list[Pattern]:

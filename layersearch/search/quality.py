@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from statistics import median
 
@@ -81,22 +82,37 @@ def noise_of(rows: Iterable[Row]) -> float:
     return median(widths) / (2 * _HALF_WIDTH) if widths else 0.0
 
 
-def stands_still(points: Sequence[Point], noise: float, window: int = WINDOW) -> bool:
-    """Whether the last `window` points added no more hypervolume than noise could.
+@dataclass(frozen=True)
+class Standstill:
+    """A front that grows no more: the hypervolume that its last `window` points added, and what luck alone may add."""
+
+    grown: float
+    luck: float
+    window: int
+
+    def __str__(self) -> str:
+        return (
+            f"the front stands still: the last {self.window} trials added {self.grown:.2g} to its hypervolume, "
+            f"and the noise of the scores may add {self.luck:.2g}"
+        )
+
+
+def stands_still(points: Sequence[Point], noise: float, window: int = WINDOW) -> Standstill | None:
+    """The standstill, if the last `window` points added no more hypervolume than noise could, else None.
 
     Noise of one standard error on every score moves the front by `noise` over the shares that it spans: growth up to
-    that area is luck. The reference is the worst point, so that the answer needs no constant's error. False until there
+    that area is luck. The reference is the worst point, so that the answer needs no constant's error. None until there
     are `window` points more than the first.
     """
     if len(points) <= window:
-        return False
+        return None
     reference = (max(error for error, _ in points), max(1.0, *(share for _, share in points)))
     grown = hypervolume(points, reference) - hypervolume(points[:-window], reference)
     span = reference[1] - min(share for _, share in points)
-    return grown <= noise * span
+    return Standstill(grown, noise * span, window) if grown <= noise * span else None
 
 
-def plateau(rows: Iterable[Row], direction: Direction, num_layers: int, window: int = WINDOW) -> bool:
-    """Whether the front of a study, given as its rows by trial number, stands still (`--until-plateau`)."""
+def plateau(rows: Iterable[Row], direction: Direction, num_layers: int, window: int = WINDOW) -> Standstill | None:
+    """The standstill of a study's front, given its rows by trial number, or None (`--until-plateau`)."""
     done = [row for row in rows if row.done]
     return stands_still([point_of(row, direction, num_layers) for row in done], noise_of(done), window)

@@ -1,6 +1,7 @@
-"""What is asked and how it is to be done, as two frozen values, and the parts that the question names.
+"""What is asked and how it is to be done, as frozen values, and the parts that the question names.
 
-Knows: names of models, tasks, spaces, recipes, and how to look them up. Does not know: studies, workers, training.
+Knows: names of models, tasks, spaces, recipes, tables, and how to look them up. Does not know: studies, workers,
+training, what a table says.
 """
 
 from __future__ import annotations
@@ -13,18 +14,20 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 from layersearch.errors import LayersearchError
 from layersearch.models.families import family_of
 from layersearch.names import unknown
-from layersearch.pattern import PartCounts
+from layersearch.pattern import PartCounts, Pattern
 from layersearch.training.recipe import Halving, OneShotRecipe, Recipe
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
     from layersearch.search.purpose import Purpose
+    from layersearch.search.trials import Direction
     from layersearch.search_space import SearchSpace
     from layersearch.tasks.task import Splits, Task
 
 HOLDOUT = 0.15
 TRIALS = 40  # fine-tuned candidates, unless the user says how many
+UNTIL_PLATEAU = 1000  # and where a standstill ends the search, in a space that is larger
 
 Method = Literal["one-shot", "distill", "fine-tune", "halving"]
 """Where a candidate starts: from a super-network, from the fine-tuned unchanged model (taught by it), or from the
@@ -48,18 +51,46 @@ class What:
     @property
     def default_name(self) -> str:
         """The name of the study unless the user gives one."""
-        model = self.model.rstrip("/").rsplit("/", 1)[-1]
-        space = Path(self.space).stem
+        above, _, model = self.model.rstrip("/").rpartition("/")
+        if model == "model" and above:  # says nothing; what it lies in does
+            model = above.removeprefix("package:").rpartition("/")[2]
         method = "" if self.method == What.method else f"-{self.method}"
-        return "".join(c if c.isalnum() or c in "._-" else "-" for c in f"{model}-{self.task}-{space}{method}")
+        return _plain(f"{model}-{self.task}-{Path(self.space).stem}{method}")
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """A question that a table of known scores answers in place of training, and how that is searched.
+
+    `score` is the column of the scores; only rows count that have each value of `where` in its column.
+    """
+
+    table: Path
+    score: str = "score"
+    where: tuple[tuple[str, str], ...] = ()
+    direction: Direction = "maximize"
+    space: str = What.space
+    sampler: str = What.sampler
+    seed: int = Recipe.seed
+
+    @property
+    def default_name(self) -> str:
+        """The name of the study unless the user gives one."""
+        return _plain(f"{self.table.stem}-{Path(self.space).stem}")
+
+
+def _plain(name: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in name)
 
 
 @dataclass(frozen=True)
 class How:
-    """Everything that decides only speed and place.
+    """Everything that decides only speed, place, order and end.
 
     `workers` 0 runs in this process, without a watchdog (`stall_seconds`), which would end the process; None is one a
-    core or GPU of the machine, or of the cluster at `ray_address`, whose machines must all see `files`.
+    core or GPU of the machine, or of the cluster at `ray_address`, whose machines must all see `files`. After
+    `seconds`, or with `until_plateau` where the front stands still, the search begins no new candidate. The fronts of
+    the studies `start_from` (STUDY or STUDY@STORAGE) come first.
     """
 
     name: str
@@ -69,6 +100,9 @@ class How:
     device: str = "auto"
     ray_address: str = "local"
     stall_seconds: float = 600.0
+    seconds: float | None = None
+    until_plateau: bool = False
+    start_from: tuple[str, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -95,6 +129,10 @@ class Question(Protocol):
     @property
     def facts(self) -> Mapping[str, Any]:
         """What reports and exports need and the purpose does not hold, `num_layers` and `parameters` among them."""
+        ...
+
+    def parameters_of(self, pattern: Pattern) -> int:
+        """Parameters of the candidate that `pattern` of the space yields."""
         ...
 
 
@@ -135,6 +173,10 @@ class Prepared:
             "parameters": self.counts.total,
             "space_name": self.what.space,
         }
+
+    def parameters_of(self, pattern: Pattern) -> int:
+        """Parameters of the candidate, counted and not built."""
+        return pattern.parameters(self.counts)
 
 
 def prepare(what: What, space: SearchSpace | None = None) -> Prepared:
@@ -208,3 +250,21 @@ def resolve_device(name: str) -> str:
             "--device cuda, but torch sees no CUDA device; use --device cpu or install torch for CUDA"
         )
     return name
+
+
+def trials_of(question: Question, how: How, trials: int | None) -> int | None:
+    """How many finished trials a search shall hold: what was asked for, or the default (None: the method says it)."""
+    if trials is None and how.until_plateau:
+        return min(question.space.size(question.num_layers), UNTIL_PLATEAU)
+    one_shot = question.purpose.values.get("method") == "one-shot"
+    return TRIALS if trials is None and not one_shot else trials
+
+
+def remarks(question: Prepared) -> list[str]:
+    """What the user should know before candidates are trained, a line each."""
+    idle = question.space.idle(question.num_layers)
+    if not idle:
+        return []
+    return [
+        f"strategies of the space that give none of its patterns for {question.num_layers} layers: {', '.join(idle)}"
+    ]

@@ -1,21 +1,21 @@
 """Replay: a table of known scores answers in place of training, through the same study, driver and front.
 
-Knows: what a study must be told of a table. Does not know: files, models, data, training.
+Knows: what a study must be told of a table. Does not know: what a file looks like, models, data, training.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from layersearch.errors import DataError, SpaceError
 from layersearch.pattern import Pattern
 from layersearch.search.purpose import Purpose
 from layersearch.search.quality import layer_share
+from layersearch.search.question import Lookup
 from layersearch.search.samplers import check_sampler
-from layersearch.search.scores import Table
+from layersearch.search.scores import Table, read_table
 from layersearch.search_space import SearchSpace
 from layersearch.search_space import load as load_space
 from layersearch.training.job import Job, Outcome
@@ -48,17 +48,17 @@ class Replay:
     @property
     def facts(self) -> dict[str, Any]:
         """What reports need to know of it."""
-        return {
+        facts = {
             "replay": self.table.name,
             "num_layers": self.table.num_layers,
             "parameters": self.table.unchanged,
             "space_name": self.space_name,
         }
+        return facts if self.table.sized else {**facts, "parameters_are": "thirds of a layer"}
 
-    @property
-    def default_name(self) -> str:
-        """The name of the study unless the user gives one."""
-        return f"{Path(self.table.name).stem}-{Path(self.space_name).stem}"
+    def parameters_of(self, pattern: Pattern) -> int:
+        """Parameters of a candidate that the table has, as it counts them."""
+        return self.table.known[str(pattern)].parameters
 
     def evaluate(self, job: Job, _heartbeat: Callable[[float], None] | None = None) -> Outcome:
         """The outcome of `job`: what the table says of its pattern, whatever the seed."""
@@ -85,6 +85,12 @@ class Replay:
 
 def _nearest(known: Iterable[float], share: float) -> float:
     return min(known, key=lambda other: abs(other - share))
+
+
+def look_up(asked: Lookup) -> Replay:
+    """The search that `asked` wants. Raises DataError for the table, SpaceError for the space."""
+    table = read_table(asked.table, asked.score, dict(asked.where), asked.direction)
+    return replay_of(table, asked.space, asked.sampler, asked.seed)
 
 
 def replay_of(table: Table, space_name: str, sampler: str, seed: int, halving: Halving | None = None) -> Replay:

@@ -24,9 +24,10 @@ from layersearch.search.found import holder_of
 from layersearch.search.halving import Rungs
 from layersearch.search.one_shot import OneShot
 from layersearch.search.purpose import Purpose
-from layersearch.search.question import How, Prepared, Question, What, prepare, resolve_device
+from layersearch.search.question import How, Prepared, Question, What, prepare, remarks, resolve_device, trials_of
 from layersearch.search.record import CONFIRMATION, SHARED
 from layersearch.search.replay import Replay
+from layersearch.search.starts import front_of_another
 from layersearch.search.storage import Lease, PatientStorage, open_storage, parse_url, take_lease
 from layersearch.search.study import Study
 from layersearch.tasks.task import Encoded
@@ -44,12 +45,19 @@ def run(what: What, how: How, *, trials: int | None, confirm: int, watcher: Watc
 
     The same call continues a study that is already there. Raises StoppedError after a clean stop (Ctrl-C, SIGTERM);
     everything finished until then is in the study. `command` is written down as what made it. Without `trials` it is
-    TRIALS, and for a one-shot search as many as the front of the shared scores.
+    TRIALS, and for a one-shot search as many as the front of the shared scores; with `how.until_plateau` it is the size
+    of the space, or UNTIL_PLATEAU. The end says why it came.
     """
+    if how.start_from and what.method == "one-shot":
+        raise LayersearchError(
+            "--start-from says nothing to --method one-shot, which scores all patterns; leave it out"
+        )
     prepared = prepare(what)
     resolve_device(how.device)
     for warning in prepared.splits.warnings:
         watcher.say(f"warning: {warning}")
+    for line in remarks(prepared):
+        watcher.say(line)
     _require_disk(how, prepared.counts, {"fine-tune": 2, "halving": 5}.get(what.method, 4 + 2 * confirm))
 
     def make() -> Executor:
@@ -65,8 +73,10 @@ def run(what: What, how: How, *, trials: int | None, confirm: int, watcher: Watc
     return _search(prepared, how, make, warm, halving, trials=trials, confirm=confirm, watcher=watcher, command=command)
 
 
-def run_replay(replay: Replay, how: How, *, trials: int, watcher: Watcher, command: str = "") -> Study:
+def run_replay(replay: Replay, how: How, *, trials: int | None, watcher: Watcher, command: str = "") -> Study:
     """Search like `run`, with the scores of a table: no model, no data, no workers, and nothing to confirm."""
+    if not replay.table.sized:
+        watcher.say(f"{replay.table.name} has no column `parameters`: they are counted in thirds of a layer")
 
     def make() -> Executor:
         return partial(run_inline, course=replay.course)
@@ -92,13 +102,16 @@ def _search(
         method = warm(studies) if warm else None
         driver = Driver(
             study=studies.search,
-            trials=trials,
+            trials=trials_of(question, how, trials),
             watcher=watcher,
             open_confirmation=(lambda: studies.confirmation(confirm, method)) if confirm else None,
             warm=method,
             halving=None if halving is None else _rungs(question, halving),
+            seconds=how.seconds,
+            until_plateau=how.until_plateau,
         )
         if driver.done or (driver.searched and studies.confirmed(confirm)):
+            watcher.say(f"the search ended: {driver.ended}")
             return studies.search
         execute = make()
         with stopped_by_signals(driver):
@@ -107,6 +120,7 @@ def _search(
             raise StoppedError("stopped; every finished trial is in the study. The same command goes on from here")
         if isinstance(method, OneShot):
             method.drop_networks_of_confirmation()
+        watcher.say(f"the search ended: {driver.ended}")
         return studies.search
 
 
@@ -228,8 +242,11 @@ def _warm(prepared: Prepared, studies: Studies) -> Distill | OneShot:
 def opened(question: Question, how: How, watcher: Watcher, *, alone: bool = False) -> Iterator[Studies]:
     """Open (or make) the study under a lease and heal it; gives the lease back at the end.
 
-    A study that one process drives `alone`, on any database, starts with the unchanged model.
+    A study that one process drives `alone`, on any database, starts with the unchanged model; the fronts of
+    `how.start_from` come next.
     """
+    layers = question.num_layers
+    fronts = [front_of_another(source, how.storage, question.space, layers, watcher.say) for source in how.start_from]
     url = parse_url(how.storage)
     storage = open_storage(url, watcher.say, create=True)
     lease = take_lease(storage, url, how.name, holder_of(storage, how.name), alone=alone)
@@ -240,7 +257,7 @@ def opened(question: Question, how: How, watcher: Watcher, *, alone: bool = Fals
             question.purpose,
             lease,
             how.folder,
-            num_layers=question.num_layers,
+            num_layers=layers,
             space=question.space,
             sampler=question.sampler,
             seed=question.seed,
@@ -250,7 +267,8 @@ def opened(question: Question, how: How, watcher: Watcher, *, alone: bool = Fals
         if healed:
             watcher.say(f"{healed} trial{'s' * (healed > 1)} left running by a driver that died: queued again")
         if alone:
-            study.enqueue(str(Pattern.full(question.num_layers)), question.seed)
+            study.enqueue(str(Pattern.full(layers)), question.seed)
+        study.start_with([pattern for front in fronts for pattern in front])
         yield Studies(question, how, storage, lease, study)
     finally:
         lease.release()

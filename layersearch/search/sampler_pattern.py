@@ -7,7 +7,7 @@ mathematics (`surrogate.py`).
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,6 +52,7 @@ class PatternSampler(BaseSampler):
         self._read: set[int] = set()  # finished trials that are learnt, by number
         self._known: dict[str, float] = {}  # errors of complete trials, by pattern
         self._seen: set[str] = set()
+        self._front: list[str] = []  # known patterns that no other beats, smallest first
         self._pool: list[Pattern] = []
         self._place: dict[str, int] = {}  # in the pool
         self._coded = coded([], num_layers)
@@ -73,6 +74,7 @@ class PatternSampler(BaseSampler):
     ) -> dict[str, Any]:
         """The parameters of the most promising unseen pattern; none if all are seen."""
         direction: Direction = "maximize" if study.directions[0] == StudyDirection.MAXIMIZE else "minimize"
+        fresh: list[str] = []
         running: list[str] = []
         paused: list[str] = []
         for other in study.get_trials(deepcopy=False):
@@ -81,13 +83,14 @@ class PatternSampler(BaseSampler):
             text = other.user_attrs["pattern"]
             if other.state == TrialState.COMPLETE:
                 self._known[text] = error_of(other.values[0], direction)
+                fresh.append(text)
             if other.state.is_finished():
                 self._read.add(other.number)
                 self._seen.add(text)
             else:
                 (paused if RUNGS in other.user_attrs else running).append(text)
         with one_thread():
-            chosen = self._choose(self._known, running, self._seen.union(running, paused))
+            chosen = self._choose(fresh, running, paused)
         return {} if chosen is None else self._space.params_of(chosen, self._num_layers) or {}
 
     def sample_independent(
@@ -96,15 +99,17 @@ class PatternSampler(BaseSampler):
         """At random: asked only when every pattern has been seen."""
         return self._independent.sample_independent(study, trial, param_name, param_distribution)
 
-    def _choose(self, known: Mapping[str, float], running: Sequence[str], seen: Collection[str]) -> Pattern | None:
+    def _choose(self, fresh: Sequence[str], running: Sequence[str], paused: Sequence[str]) -> Pattern | None:
+        """The pattern to try next, where `fresh` ones were scored since the last time, others are out or paused."""
+        known, seen = self._known, self._seen.union(running, paused)
         self._gather(Pattern.parse(text) for text in seen if text not in self._place)
-        front = self._front(known)
-        self._fill(front)
+        self._front = self._unbeaten([*self._front, *fresh])
+        self._fill()
         unseen = [place for text, place in self._place.items() if text not in seen]
         if not unseen or len(known) < 2:
             return self._pool[self._random.choice(unseen)] if unseen else None
-        places = self._candidates(unseen, front)
-        texts = self._learnt_from(known, front)
+        places = self._candidates(unseen)
+        texts = self._learnt_from()
         process = fitted(self._coded.take([self._place[t] for t in texts]), np.array([known[t] for t in texts]))
         if running:
             process = process.believing(self._coded.take([self._place[text] for text in running]))
@@ -124,7 +129,7 @@ class PatternSampler(BaseSampler):
             self._pool += new.values()
             self._coded += coded(new.values(), self._num_layers)
 
-    def _fill(self, front: Sequence[str]) -> None:
+    def _fill(self) -> None:
         """Make candidates: the whole space once, or draws from it and the neighbours of the front."""
         layers = self._num_layers
         if self._space.size(layers) <= LISTED:
@@ -133,26 +138,25 @@ class PatternSampler(BaseSampler):
         else:
             draws = FRESH if self._expanded else POOL
             self._gather(self._space.sample(layers, self._random) for _ in range(draws))
-            new = [text for text in front if text not in self._expanded]
+            new = [text for text in self._front if text not in self._expanded]
             self._gather(other for text in new for other in self._space.neighbours(Pattern.parse(text), layers))
-        self._expanded |= {"", *front}
+        self._expanded |= {"", *self._front}
 
-    def _front(self, known: Mapping[str, float]) -> list[str]:
-        """The known patterns that no other beats."""
-        texts = list(known)
-        points = [(-known[text], self._coded.share[self._place[text]]) for text in texts]
+    def _unbeaten(self, texts: Sequence[str]) -> list[str]:
+        """Those of the known patterns `texts` that no other of them beats."""
+        points = [(-self._known[text], self._coded.share[self._place[text]]) for text in texts]
         return [texts[place] for front in fronts(points)[:1] for place in reversed(front)]
 
-    def _candidates(self, unseen: Sequence[int], front: Sequence[str]) -> list[int]:
+    def _candidates(self, unseen: Sequence[int]) -> list[int]:
         """Places of what is weighed, in random order: what is near the front first, and others to fill."""
         bits = self._coded.bits
-        near = differing(bits[unseen], bits[[self._place[text] for text in front]]).min(axis=1) <= NEAR
+        near = differing(bits[unseen], bits[[self._place[text] for text in self._front]]).min(axis=1) <= NEAR
         order = np.lexsort((self._numbers.random(len(unseen)), ~near))
         return [unseen[i] for i in order[:WEIGHED]]
 
-    def _learnt_from(self, known: Mapping[str, float], front: Sequence[str]) -> list[str]:
-        rest = [text for text in known if text not in front]
-        return [*front, *self._random.sample(rest, max(0, min(len(rest), LEARNT_FROM - len(front))))]
+    def _learnt_from(self) -> list[str]:
+        rest = [text for text in self._known if text not in self._front]
+        return [*self._front, *self._random.sample(rest, max(0, min(len(rest), LEARNT_FROM - len(self._front))))]
 
 
 class _Listener:

@@ -38,8 +38,9 @@ class Known:
 class Table:
     """Known scores by pattern text, of a model with `num_layers` layers; `unchanged` are that model's parameters.
 
-    Where the file has no column `parameters`, both are counted in thirds of a layer (see `pattern.thirds`). `metric` is
-    the score's column; `fingerprint` tells the file, the column and the chosen rows from others.
+    Where the file has no column `parameters`, it is not `sized`, and both are counted in thirds of a layer (see
+    `pattern.thirds`). `metric` is the score's column; `fingerprint` tells the file, the column and the chosen rows from
+    others.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Table:
     unchanged: int
     known: Mapping[str, Known]
     fingerprint: str
+    sized: bool = True
 
 
 def read_table(
@@ -77,9 +79,10 @@ def read_table(
     if spelling is None:
         raise DataError(f"{file} has none of the columns {', '.join(PATTERN_COLUMNS)}; it has {', '.join(columns)}")
     rungs = rungs or {}
-    for name in (score, *(chosen or {}), *rungs.values()):
+    wanted = [("--score", score), *(("--where", name) for name in chosen or {}), *(("rung", n) for n in rungs.values())]
+    for option, name in wanted:
         if name not in columns:
-            raise DataError(f"{file}: {unknown('column', name, columns)}")
+            raise DataError(f"{file}: {unknown(f'{option} column', name, columns)}")
     rows = _only(rows, chosen or {})
     layers = num_layers or 1 + max(max(row.layers(spelling), default=0) for row in rows)
     alike: dict[str, list[_Row]] = {}
@@ -104,6 +107,7 @@ def read_table(
         unchanged=_unchanged(file, known, layers, sized=sized),
         known=known,
         fingerprint=_fingerprint(file, score, chosen or {}, layers, rungs),
+        sized=sized,
     )
 
 
@@ -192,7 +196,7 @@ def _score(alike: Sequence[_Row], column: str) -> float:
             if len(found) > 1 and name not in PATTERN_COLUMNS and not any(map(_is_number, found)):
                 lines = " and ".join(str(line) for line in sorted(found.values())[:2])
                 raise DataError(
-                    f"{alike[0].file}, lines {lines}: one pattern with different scores and {name}s; choose rows, "
+                    f"{alike[0].file}, lines {lines}: scores of one pattern differ in {name}; choose with --where, "
                     f"{' or '.join(f'{name}={value}' for value in found)}"
                 )
     return fmean(scores)

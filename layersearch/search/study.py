@@ -22,6 +22,7 @@ from layersearch.search.outbox import Outbox
 from layersearch.search.purpose import Purpose
 from layersearch.search.remembered import Remembered
 from layersearch.search.samplers import make_sampler
+from layersearch.search.starts import next_start
 from layersearch.search.storage import Lease, PatientStorage
 from layersearch.search.trials import RUNGS, Row, attributes_of, counts_against, late_trial
 from layersearch.search.unseen import Unseen
@@ -31,8 +32,6 @@ from layersearch.training.job import Job, Outcome
 
 REPEATS = 4  # proposals in a row that may be known patterns before an unseen one is drawn at random
 RETRIES = 2  # times that a pattern whose worker died is tried again
-NAMED_FIRST = 8  # the unchanged model and seven named patterns come before the sampler chooses,
-NAMED_EVERY = 3  # and every third trial is a named one as long as there are any (results/search-cost)
 UNOWNED = timedelta(minutes=1)  # a running trial without an owner is younger than this only while it is being asked
 
 
@@ -67,6 +66,7 @@ class Study:
         self._seed = seed
         self._strategies = named_patterns(num_layers)
         self._named = space.start_points(num_layers) if space else ()
+        self._first: tuple[Pattern, ...] = ()
         self._outbox = Outbox(folder / "outbox")
         self._study = create_or_load(Remembered(storage) if lease.alone else storage, name, purpose)
         self._ledger = Ledger(self._study, purpose.direction)
@@ -101,7 +101,7 @@ class Study:
     def _ask(self, wanted: int | None) -> Job | None:
         repeats = 0
         while self._space is not None or self.waiting():
-            self._enqueue_named()
+            self._enqueue_start()
             if repeats >= REPEATS and not self.waiting() and not self._enqueue_unseen():
                 return None
             trial = self._study.ask()
@@ -163,16 +163,19 @@ class Study:
             self._queue(self._space.params_of(pattern, self._num_layers) or {})
         return pattern is not None
 
-    def _enqueue_named(self) -> None:
-        """Queue the next start point of the space, if the next trial is to be one."""
-        tried = sum(row.state != "PRUNED" or row.stopped for row in self.rows())
-        its_turn = tried < NAMED_FIRST or (tried - NAMED_FIRST) % NAMED_EVERY == NAMED_EVERY - 1
-        if self._space is None or not its_turn or self.waiting():
-            return
-        seen = {row.pattern for row in self.rows()}
-        pattern = next((named for named in self._named if str(named) not in seen), None)
-        if pattern is not None:
-            self._queue(self._space.params_of(pattern, self._num_layers) or {})
+    def start_with(self, patterns: Sequence[Pattern]) -> None:
+        """Ask for these patterns of the space first, after the unchanged model; a continued study knows them still."""
+        first = dict.fromkeys([*map(Pattern.parse, self.facts.get("start_from", ())), *patterns])
+        if first:
+            self.note(start_from=[str(pattern) for pattern in first])
+            self._first = (*self._named[:1], *first)
+
+    def _enqueue_start(self) -> None:
+        """Queue the next pattern that comes before what the sampler proposes, if there is one."""
+        if self._space is not None and not self.waiting():
+            pattern = next_start(self.rows(), self._first, self._named)
+            if pattern is not None:
+                self._queue(self._space.params_of(pattern, self._num_layers) or {})
 
     def enqueue(self, pattern: str, seed: int) -> None:
         """Queue `pattern` with `seed` unless a trial that counts has them."""

@@ -6,7 +6,8 @@ Knows: patterns as bits and shares, errors as numbers. Does not know: trials, sp
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
@@ -64,12 +65,20 @@ def coded(patterns: Iterable[Pattern], num_layers: int) -> Coded:
     """`patterns` of a model with `num_layers` layers as numbers."""
     patterns = list(patterns)
     bits = np.zeros((len(patterns), 2, TIMES, num_layers))
-    for row, pattern in zip(bits, patterns, strict=True):
-        for block in pattern.blocks:
-            for half in [0, 1] if block.halves == "both" else [int(block.halves == "ffn")]:
-                row[half, min(int(row[half, :, block.layer].sum()), TIMES - 1), block.layer] = 1
+    places = [(number, *place) for number, pattern in enumerate(patterns) for place in _places(pattern)]
+    if places:
+        bits[tuple(np.transpose(places))] = 1
     share = np.array([layer_share(pattern, num_layers) for pattern in patterns], dtype=float)
     return Coded(bits.reshape(len(patterns), 2 * TIMES * num_layers), share)
+
+
+def _places(pattern: Pattern) -> Iterator[tuple[int, int, int]]:
+    """Which half (0 attention, 1 FFN), the how manieth time, of which layer: one entry a half of the pattern."""
+    times: Counter[tuple[int, int]] = Counter()
+    for block in pattern.blocks:
+        for half in (0, 1) if block.halves == "both" else (int(block.halves == "ffn"),):
+            yield half, min(times[half, block.layer], TIMES - 1), block.layer
+            times[half, block.layer] += 1
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,8 @@ class Recipe:
         }
         for name, (good, allowed) in checks.items():
             if not good:
-                raise LayersearchError(f"recipe: {name} = {getattr(self, name)!r}; allowed is {allowed}")
+                option = "--lr" if name == "learning_rate" else f"--{name.replace('_', '-')}"
+                raise LayersearchError(f"{option} {getattr(self, name)} is not possible; allowed: {allowed}")
 
     def with_(self, **changes: object) -> Recipe:
         """This recipe with the given fields changed, those that are None left as they are."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from layersearch.errors import TrainingError
 from layersearch.search.driver import Driver, front_to_confirm
+from layersearch.search.quality import plateau
 from layersearch.search.study import Study
 from layersearch.training.job import Job, Outcome
 from tests.search.support import open_study, outcome_of, purpose
@@ -61,6 +64,17 @@ def failed(job: Job, reason: str, *, died: bool = False) -> Outcome:
     return Outcome(job.number, job.pattern, job.seed, reason=reason, lost=died, died=died)
 
 
+def confirmation_of(search: Study, folder: Path) -> Study:
+    """The study of the confirmation, with two fresh seeds, as `run` opens it."""
+    wanted = purpose()
+    validation = type(wanted)(wanted.values, wanted.metric, wanted.direction, scored_on="validation")
+    study = open_study(f"{folder}/db", folder, "s.confirm", wanted=validation, space=None)
+    for pattern in front_to_confirm(search.front(), "0-3"):
+        for seed in (1, 2):
+            study.enqueue(pattern, seed)
+    return study
+
+
 def test_what_another_study_knows_is_told_and_not_handed_out(tmp_path: Path) -> None:
     work(Driver(open_study(f"{tmp_path}/db", tmp_path, "first"), 5, Witness()))
     witness = Witness()
@@ -86,8 +100,49 @@ def test_it_ends_when_the_study_holds_the_wanted_number_and_a_larger_number_goes
 
 
 def test_a_space_that_is_worked_off_ends_the_run_early(tmp_path: Path) -> None:
+    driver = Driver(open_study(f"{tmp_path}/db", tmp_path), 1000, Witness())
+    assert driver.ended == ""
+    assert len(work(driver)) == 15
+    assert driver.ended == "no pattern is left to try after 15 finished trials"
+
+
+def test_after_its_time_no_candidate_is_begun_and_what_runs_is_finished_and_confirmed(tmp_path: Path) -> None:
+    search = open_study(f"{tmp_path}/db", tmp_path)
+    driver = Driver(search, 10, Witness(), open_confirmation=lambda: confirmation_of(search, tmp_path), seconds=60)
+    first, second = driver.next_job(), driver.next_job()
+    assert first is not None
+    assert second is not None
+    driver._began -= 60
+    driver.finish(outcome_of(first))
+    assert driver.next_job() is None
+    assert not driver.done  # one is out
+    driver.finish(outcome_of(second))
+    confirmed = work(driver)
+    assert {job.scored_on for job in confirmed} == {"validation"}
+    assert {job.pattern for job in confirmed} == {row.pattern for row in search.front()} | {"0-3"}
+    assert driver.ended == "60 s are over"
+    again = Driver(search, 3, Witness(), seconds=60)  # a new call has its own time
+    assert len(work(again)) == 1
+    assert again.ended == "3 trials are finished"
+
+
+def test_a_front_that_stands_still_ends_the_search_and_a_plain_run_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("layersearch.search.driver.plateau", partial(plateau, window=3))
     study = open_study(f"{tmp_path}/db", tmp_path)
-    assert len(work(Driver(study, 1000, Witness()))) == 15
+    study.note(num_layers=4)
+    driver = Driver(study, 15, Witness(), until_plateau=True)
+    number = len(work(driver))
+    assert 3 < number < 15
+    assert re.fullmatch(
+        r"the front stands still: the last 3 trials added [\d.e-]+ to its hypervolume, "
+        r"and the noise of the scores may add 0\.0\d+",
+        driver.ended,
+    )
+    again = Driver(study, 15, Witness(), until_plateau=True)
+    assert (again.searched, again.done, work(again)) == (True, True, [])
+    assert len(work(Driver(study, number + 1, Witness()))) == 1
 
 
 def test_no_more_jobs_are_out_than_trials_are_wanted(tmp_path: Path) -> None:
@@ -100,16 +155,7 @@ def test_no_more_jobs_are_out_than_trials_are_wanted(tmp_path: Path) -> None:
 def test_the_front_and_the_unchanged_model_are_confirmed_on_the_validation_set_with_fresh_seeds(tmp_path: Path) -> None:
     search = open_study(f"{tmp_path}/db", tmp_path)
 
-    def confirmation() -> Study:
-        wanted = purpose()
-        validation = type(wanted)(wanted.values, wanted.metric, wanted.direction, scored_on="validation")
-        study = open_study(f"{tmp_path}/db", tmp_path, "s.confirm", wanted=validation, space=None)
-        for pattern in front_to_confirm(search.front(), "0-3"):
-            for seed in (1, 2):
-                study.enqueue(pattern, seed)
-        return study
-
-    jobs = work(Driver(search, 6, Witness(), open_confirmation=confirmation))
+    jobs = work(Driver(search, 6, Witness(), open_confirmation=lambda: confirmation_of(search, tmp_path)))
     confirmed = jobs[6:]
     front = {row.pattern for row in search.front()}
     assert all(job.scored_on == "search" for job in jobs[:6])

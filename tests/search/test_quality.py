@@ -112,6 +112,16 @@ def test_a_front_stands_still_where_the_last_trials_add_less_than_noise() -> Non
     assert not stands_still([bad, good, *[bad] * 2, (0.2, 0.1)], 0.06, window=2)  # a much smaller one
 
 
+def test_a_standstill_tells_its_figures() -> None:
+    still = stands_still([(0.9, 0.9), (0.2, 0.5), (0.19, 0.5)], 0.06, window=1)
+    assert still is not None
+    assert (still.grown, still.luck) == pytest.approx((0.01 * 0.5, 0.06 * 0.5))
+    assert str(still) == (
+        "the front stands still: the last 1 trials added 0.005 to its hypervolume, "
+        "and the noise of the scores may add 0.03"
+    )
+
+
 def test_a_study_stands_still_by_its_complete_trials_only() -> None:
     rows = [row(0, "0-5", 0.8, 0.02), row(1, "0-2", 0.8, 0.02)]
     rows += [row(n, "0-4", 0.5, 0.02) for n in range(2, 6)]

@@ -150,7 +150,7 @@ def test_another_choice_than_before_is_refused(storage: PatientStorage) -> None:
 
 def test_a_turn_of_the_driver_waits_for_the_disk_few_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Optuna alone would commit every parameter and every attribute by itself: 20 times for four layers."""
-    monkeypatch.setattr("layersearch.search.study.NAMED_FIRST", 2)  # queueing a named pattern is a commit more
+    monkeypatch.setattr("layersearch.search.starts.NAMED_FIRST", 2)  # queueing a named pattern is a commit more
     study = open_study(f"{tmp_path}/db", tmp_path, sampler="PatternSampler")
     for _ in range(3):
         turn(study)

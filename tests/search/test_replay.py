@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from layersearch.errors import SpaceError, StudyError
+from layersearch.errors import DataError, SpaceError, StudyError
 from layersearch.pattern import Pattern
-from layersearch.search.question import How
+from layersearch.search.question import How, Lookup
 from layersearch.search.record import read_study
-from layersearch.search.replay import Replay, replay_of
+from layersearch.search.replay import Replay, look_up, replay_of
 from layersearch.search.run import run_replay
 from layersearch.search.scores import Known, Table, read_table
 from layersearch.search.study import Study
@@ -44,7 +45,9 @@ def replay(table: Table, sampler: str = "RandomSampler", seed: int = 0, space: s
 
 
 def search(question: Replay, folder: Path, trials: int, witness: Witness | None = None) -> Study:
-    how = How(question.default_name, str(folder / "s.db"), folder / "files")
+    folder.mkdir(exist_ok=True)
+    folder.mkdir(exist_ok=True)
+    how = How("known-layers", str(folder / "s.db"), folder / "files")
     return run_replay(question, how, trials=trials, watcher=witness or Witness())
 
 
@@ -88,14 +91,37 @@ def test_a_continued_replay_goes_on_and_another_table_is_refused(table: Table, t
 
 
 def test_the_seed_decides_the_course(table: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("layersearch.search.study.NAMED_FIRST", 2)  # so that the sampler has a say in seven trials
+    monkeypatch.setattr("layersearch.search.starts.NAMED_FIRST", 2)  # so that the sampler has a say in seven trials
     courses = []
     for folder, seed in (("a", 0), ("b", 0), ("c", 3)):
-        (tmp_path / folder).mkdir()
         witness = Witness()
         search(replay(table, seed=seed), tmp_path / folder, 7, witness)
         courses.append([outcome.pattern for outcome in witness.outcomes])
     assert courses[0] == courses[1] != courses[2]
+
+
+def test_sizes_that_are_no_parameters_are_said_to_be_none(table: Table, tmp_path: Path) -> None:
+    said: list[list[str]] = []
+    for text in (ROWS, ROWS.replace("parameters", "milliseconds")):
+        (tmp_path / "known.csv").write_text(text)
+        witness = Witness()
+        question = replay(read_table(tmp_path / "known.csv", "acc"))
+        search(question, tmp_path / str(len(said)), 1, witness)
+        said.append([line for line in witness.lines if "thirds" in line])
+        assert ("parameters_are" in question.facts) == bool(said[-1])
+    assert said == [[], ["known.csv has no column `parameters`: they are counted in thirds of a layer"]]
+    assert table.sized
+
+
+def test_a_replay_is_looked_up_as_it_was_asked(table: Table, tmp_path: Path) -> None:
+    asked = Lookup(tmp_path / "known.csv", "acc", (("parameters", "80"),), "minimize", "layers", "RandomSampler", 3)
+    with pytest.raises(DataError, match="has parameters and no row for the unchanged model"):
+        look_up(asked)
+    found = look_up(replace(asked, where=()))
+    assert found.table == replace(table, direction="minimize")
+    assert (found.sampler, found.seed, found.purpose.direction) == ("RandomSampler", 3, "minimize")
+    assert found.parameters_of(Pattern.parse("2-3")) == 60
+    assert asked.default_name == "known-layers"
 
 
 def test_an_answer_holds_what_the_table_holds(table: Table) -> None:

@@ -79,13 +79,17 @@ def test_the_fingerprint_tells_file_column_choice_and_layers(tmp_path: Path) -> 
             {},
             "has none of the columns pattern, kept_layers, dropped_layers; it has layers, score",
         ),
-        ("pattern,acc\n0,1\n", {}, "t.csv: unknown column 'score'; allowed: pattern, acc"),
-        ("pattern,score\n0,1\n", {"chosen": {"tsk": "rte"}}, "t.csv: unknown column 'tsk'; allowed: pattern, score"),
+        ("pattern,acc\n0,1\n", {}, "t.csv: unknown --score column 'score'; allowed: pattern, acc"),
+        (
+            "pattern,score\n0,1\n",
+            {"chosen": {"tsk": "rte"}},
+            "t.csv: unknown --where column 'tsk'; allowed: pattern, score",
+        ),
         (MIXED, {"chosen": {"task": "mrpc"}}, "t.csv has no row with task=mrpc; task is one of cola, rte"),
         (
             MIXED,
             {},
-            "t.csv, lines 2 and 3: one pattern with different scores and tasks; choose rows, task=cola or task=rte",
+            "t.csv, lines 2 and 3: scores of one pattern differ in task; choose with --where, task=cola or task=rte",
         ),
         (
             "pattern,score\n0-1,1\n0-,1\n",
@@ -142,5 +146,5 @@ def test_the_published_table_holds_all_pairs_and_a_greedy_path() -> None:
     file = SHARED / "published" / "layer_subsets_bert.csv"
     found = read_table(file, chosen={"task": "stsb", "scored_on": "validation"})
     assert (found.num_layers, found.unchanged, len(found.known)) == (12, 36, 112)
-    with pytest.raises(DataError, match="one pattern with different scores and tasks; choose rows, task=cola or"):
+    with pytest.raises(DataError, match="scores of one pattern differ in task; choose with --where, task=cola or"):
         read_table(file)

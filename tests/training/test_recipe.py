@@ -33,7 +33,8 @@ from layersearch.training.recipe import PRESETS, Recipe, preset
 def test_a_value_outside_its_bounds_is_refused_with_what_is_allowed(
     name: str, value: float | str, allowed: str
 ) -> None:
-    with pytest.raises(LayersearchError, match=re.escape(f"recipe: {name} = {value!r}; allowed is {allowed}")):
+    option = {"learning_rate": "lr"}.get(name, name.replace("_", "-"))
+    with pytest.raises(LayersearchError, match=re.escape(f"--{option} {value} is not possible; allowed: {allowed}")):
         Recipe().with_(**{name: value})
 
 
