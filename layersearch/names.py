@@ -22,7 +22,7 @@ def nearest(given: str, allowed: Iterable[str]) -> str:
     Case, hyphens and underscores do not count.
     """
     plain = {_plain(name): name for name in allowed}
-    begun = [name for name in plain if _plain(given) and name.startswith(_plain(given))]
+    begun = sorted((name for name in plain if _plain(given) and name.startswith(_plain(given))), key=len)
     close = get_close_matches(_plain(given), plain, n=1, cutoff=0.5) or begun
     return f" (did you mean {plain[close[0]]!r}?)" if close else ""
 

@@ -225,3 +225,14 @@ def test_a_joined_cluster_counts_its_own_hardware() -> None:
 
 def test_without_a_gpu_a_worker_takes_a_core() -> None:
     assert _resources(3, 0) == {"cpu": 1.0}
+
+
+def test_when_the_time_is_over_ray_begins_no_candidate_and_the_confirmation_follows(
+    tiny_model: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    """Ray alone takes longer than a second to start."""
+    process = start([*command(tiny_model, tiny_data, tmp_path, workers=1), "--time", "1s"], tmp_path)
+    assert process.wait(timeout=180) == 0, (tmp_path / "log").read_text()[-2000:]
+    assert "the search ended: 1 s are over" in (tmp_path / "log").read_text().splitlines()
+    assert len(finished(tmp_path)) < TRIALS
+    assert [t.state for t in trials(tmp_path, "s.confirm")] == [TrialState.COMPLETE]

@@ -129,7 +129,7 @@ def test_a_trial_that_was_stopped_early_is_not_learnt_from(monkeypatch: pytest.M
     for text in ("1-3", "0-2"):  # one that was stopped, and a repeat of one that is complete
         study.add_trial(create_trial(state=TrialState.PRUNED, user_attrs={"pattern": text}))
     learnt: list[str] = []
-    monkeypatch.setattr(study.sampler, "_choose", lambda fresh, _running: learnt.extend(fresh))
+    monkeypatch.setattr(study.sampler, "_choose", lambda fresh, *_: learnt.extend(fresh))
     for _ in range(2):  # each is learnt once
         study.ask().suggest_categorical("layer_0", ("keep", "drop"))
     assert learnt == ["0-3", "0-2", "0-1"]

@@ -206,7 +206,7 @@ def test_without_a_space_only_what_is_queued_is_asked_each_pattern_and_seed_once
 
 
 def test_an_unknown_sampler_is_refused_with_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(StudyError, match=r"unknown sampler 'NSGA' .*allowed: .*NSGAIISampler"):
+    with pytest.raises(StudyError, match=r"unknown sampler 'NSGA' \(did you mean 'NSGAIISampler'\?\); allowed: .*"):
         open_study(f"{tmp_path}/db", tmp_path, sampler="NSGA")
 
 
