@@ -19,6 +19,7 @@ from layersearch.search.scheduler import RungScheduler
 from layersearch.search.searcher import LayerSearcher
 from layersearch.training.job import Job, Outcome
 from layersearch.training.recipe import Halving
+from tests.conftest import call
 from tests.search.support import open_study, outcome_of
 from tests.search.test_cluster import command, end, left_over, start, trials, wait_for
 from tests.search.test_driver import Witness
@@ -54,6 +55,18 @@ def check_ended(folder: Path) -> None:
     assert not list((folder / "files" / "s" / "paused").glob("*"))
 
 
+def check_same_as_in_full(model: Path, data: Path, folder: Path) -> None:
+    """Whoever was complete has the numbers of a training that never halted, in this process."""
+    (folder / "full").mkdir()
+    words = command(model, data, folder / "full", workers=0, trials=15, epochs=3)
+    assert call(*words[words.index("run") :], "--confirm", "0").code == 0
+    whole = {trial.user_attrs["pattern"]: trial for trial in trials(folder / "full") if "pattern" in trial.user_attrs}
+    for trial in (trial for trial in trials(folder) if trial.state == TrialState.COMPLETE):
+        other = whole[trial.user_attrs["pattern"]]
+        assert trial.user_attrs["train_loss"] == pytest.approx(other.user_attrs["train_loss"], abs=2e-6)
+        assert trial.values == other.values
+
+
 def test_ray_pauses_hands_out_again_and_ends(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:
     process = start(halving(tiny_model, tiny_data, tmp_path), tmp_path)
     try:
@@ -61,6 +74,7 @@ def test_ray_pauses_hands_out_again_and_ends(tiny_model: Path, tiny_data: Path, 
     finally:
         end(process)
     check_ended(tmp_path)
+    check_same_as_in_full(tiny_model, tiny_data, tmp_path)
     log = (tmp_path / "log").read_text()
     assert "at rung 0.111, paused" in log
     assert "at rung 0.111, goes on" in log
