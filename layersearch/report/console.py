@@ -61,7 +61,8 @@ class Progress:
         self._done = have
         what = "searching" if study.purpose.scored_on == "search" else "confirming on the validation set"
         count = f"{have} of {wanted} trials" if have <= wanted else f"{wanted} trials asked for, {have}"
-        self.say(f"{what}: study {study.name}, {count} finished")
+        paused = f", {len(self._paused)} paused" if self._paused else ""
+        self.say(f"{what}: study {study.name}, {count} finished{paused}")
 
     def started(self, job: Job) -> None:
         """A candidate goes to a worker."""

@@ -292,10 +292,10 @@ def test_many_at_once_hand_out_promotions_first_and_a_late_answer_counts(tmp_pat
     assert len({job.number for job in out}) == 8
     for job in out[1:6]:
         driver.reached(next(climber.course(job)))
-    promoted = driver.next_job()
-    assert promoted is not None
-    assert promoted.number in {known.number for known in out[1:6]}
-    assert promoted.rungs == (0.5, 1.0)
+    again = driver.next_job()
+    assert again is not None
+    assert again.number in {known.number for known in out[1:6]}
+    assert again.rungs == (0.5, 1.0)
     late = next(climber.course(out[0]))
     assert driver.reached(late)
     assert not driver.reached(Outcome(999, "0", 0, score=1.0, rung=0.25))

@@ -64,6 +64,12 @@ def test_the_unchanged_model_alone_costs_one_fine_tuning(whole: Prepared) -> Non
     assert (total.trials, total.fine_tunings, total.confirmation) == (1, 1.0, 0.0)
 
 
+def test_halving_trains_the_unchanged_model_in_full_and_of_the_others_a_part(whole: Prepared) -> None:
+    halving = replace(whole, what=replace(whole.what, method="halving"))
+    assert cost(halving, 1000, 0).fine_tunings == pytest.approx(1 + 7 * (1 / 9 + 2 / 27 + 2 / 27), abs=1e-3)
+    assert cost(halving, 1, 0).fine_tunings == 1.0
+
+
 def test_a_whole_space_costs_the_layers_it_trains(whole: Prepared) -> None:
     """All 15 subsets of 4 layers train 32 layers: 8 fine-tunings of the unchanged model."""
     total = cost(whole, 1000, 0)
