@@ -17,7 +17,7 @@ from rich.text import Text
 
 from layersearch.pattern import LEGEND, Pattern
 from layersearch.report.table import WIDE, front_table
-from layersearch.search.trials import Row, baseline_of
+from layersearch.search.trials import BEATEN, OUTRANKED, Row, baseline_of
 
 if TYPE_CHECKING:
     from layersearch.search.plan import Cost, Line
@@ -229,6 +229,19 @@ def _notes(record: Record, *, everything: bool) -> list[str]:
             f"the super-network's scores rank the {number} fine-tuned candidates with a correlation of {rho:.2f} "
             f"({low:.2f} to {high:.2f})"
         )
+    return [*notes, *_notes_on_skipped(record)]
+
+
+def _notes_on_skipped(record: Record) -> list[str]:
+    """What was known before training, and what it spared."""
+    notes = []
+    if beaten := record.skipped(BEATEN):
+        were = "proposal was" if beaten == 1 else "proposals were"
+        notes.append(f"{beaten} {were} not trained: at best no better than a trial with no more parameters")
+    if record.cheap is not None:
+        outranked = record.skipped(OUTRANKED)
+        used = f"{outranked} skipped for it" if record.cheap.filters or outranked else "not used to filter"
+        notes.append(f"cheap scores: {record.cheap} over {record.cheap.trials} trials: {used}")
     return notes
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 from layersearch.errors import LayersearchError
 from layersearch.models.families import family_of
 from layersearch.names import unknown
-from layersearch.pattern import PartCounts
+from layersearch.pattern import PartCounts, Pattern
 from layersearch.training.recipe import OneShot, Recipe
 
 if TYPE_CHECKING:
@@ -91,6 +91,10 @@ class Question(Protocol):
     def sampler(self) -> str: ...
     @property
     def seed(self) -> int: ...
+    def parameters(self, pattern: Pattern) -> int:
+        """Parameters of a pattern of the space."""
+        ...
+
     @property
     def facts(self) -> Mapping[str, Any]:
         """What reports and exports need and the purpose does not hold, `num_layers` and `parameters` among them."""
@@ -123,6 +127,10 @@ class Prepared:
     def seed(self) -> int:
         """The seed of the split, the sampler and the search's fine-tuning."""
         return self.what.recipe.seed
+
+    def parameters(self, pattern: Pattern) -> int:
+        """Parameters of a pattern, counted and not built."""
+        return pattern.parameters(self.counts)
 
     @property
     def facts(self) -> dict[str, Any]:

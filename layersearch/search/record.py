@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial
 
 from layersearch.errors import StudyError
 from layersearch.pattern import Pattern
+from layersearch.search.cheap import Agreement, best_agreement
 from layersearch.search.purpose import Purpose
 from layersearch.search.storage import Say, open_storage, parse_url, shown
 from layersearch.search.trials import (
@@ -97,6 +98,15 @@ class Record:
         rho = float(spearmanr([before for before, _ in pairs], [after for _, after in pairs]).statistic)
         middle, width = math.atanh(max(-0.999, min(0.999, rho))), 1.96 * math.sqrt((1 + rho**2 / 2) / (len(pairs) - 3))
         return rho, math.tanh(middle - width), math.tanh(middle + width), len(pairs)
+
+    @property
+    def cheap(self) -> Agreement | None:
+        """How well the best of the cheap scores ranks candidates of equal size, if they were measured."""
+        return best_agreement(self.rows, self.purpose.direction)
+
+    def skipped(self, reason: str) -> int:
+        """How many proposals were skipped for a reason that begins so."""
+        return sum(row.state == "PRUNED" and (row.reason or "").startswith(reason) for row in self.rows)
 
     def trial(self, number: int) -> Row:
         """The row of trial `number`; raises StudyError for a number that is not there or not complete."""

@@ -39,6 +39,10 @@ class Replay:
         """Layers of the model that the table is about."""
         return self.table.num_layers
 
+    def parameters(self, pattern: Pattern) -> int:
+        """Parameters of a pattern of the table."""
+        return self.table.known[str(pattern)].parameters
+
     @property
     def facts(self) -> dict[str, Any]:
         """What reports need to know of it."""

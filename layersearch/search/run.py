@@ -227,6 +227,7 @@ def opened(question: Question, how: How, watcher: Watcher, *, proposes: bool = T
             space=question.space if proposes else None,
             sampler=question.sampler,
             seed=question.seed,
+            parameters=question.parameters,
         )
         study.note(driver=f"{socket.gethostname()} pid {os.getpid()}", **question.facts)
         healed = study.heal()

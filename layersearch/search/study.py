@@ -10,7 +10,6 @@ import os
 import random
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from layersearch.search.outbox import Outbox
 from layersearch.search.purpose import Purpose
 from layersearch.search.remembered import Remembered
 from layersearch.search.samplers import make_sampler
+from layersearch.search.screen import Parameters, Screen
 from layersearch.search.storage import Lease, PatientStorage
 from layersearch.search.trials import Row, attributes_of, counts_against
 from layersearch.search_space import SearchSpace
@@ -30,7 +30,6 @@ from layersearch.strategies import named_patterns
 from layersearch.training.evaluator import Job, Outcome
 
 REPEATS = 4  # proposals in a row that may be known patterns before an unseen one is drawn at random
-ENUMERABLE = 4096  # spaces up to this size are listed to find what is unseen
 RETRIES = 2  # times that a pattern whose worker died is tried again
 NAMED_FIRST = 8  # the unchanged model and seven named patterns come before the sampler chooses,
 NAMED_EVERY = 3  # and every third trial is a named one as long as there are any (results/search-cost)
@@ -41,7 +40,7 @@ class Study:
     """One open study that this process drives.
 
     `space` proposes patterns for a model of `num_layers` layers; without one (a confirmation) only what `enqueue` was
-    given is asked.
+    given is asked. With `parameters`, which counts a pattern's, what is not worth a training is skipped (`screen.py`).
     """
 
     def __init__(
@@ -56,6 +55,7 @@ class Study:
         space: SearchSpace | None,
         sampler: str,
         seed: int = 0,
+        parameters: Parameters | None = None,
     ) -> None:
         self.name = name
         self.purpose = purpose
@@ -68,6 +68,7 @@ class Study:
         self._seed = seed
         self._strategies = named_patterns(num_layers)
         self._named = space.start_points(num_layers) if space else ()
+        self._screen = Screen(space, num_layers, purpose, parameters) if space else None
         self._outbox = Outbox(folder / "outbox")
         self._study = create_or_load(Remembered(storage) if lease.alone else storage, name, purpose)
         self._ledger = Ledger(self._study, purpose.direction)
@@ -118,7 +119,8 @@ class Study:
                 if wanted is not None and self.finished() >= wanted:
                     return None
                 continue
-            return Job(number=trial.number, pattern=pattern, seed=seed, scored_on=self.purpose.scored_on)
+            whole = self._screen is not None and pattern == str(Pattern.full(self._num_layers))
+            return Job(trial.number, pattern, seed, self.purpose.scored_on, influence=whole)
         return None
 
     def _spell(self, trial: Trial) -> str | None:
@@ -137,9 +139,9 @@ class Study:
             return True
         known = self._elsewhere.get((pattern, seed))
         if known is None:
-            return False
+            return self._skipped(trial, pattern)
         study, row = known
-        copied = ("interval", "metrics", "seconds", "train_seconds", "score_seconds", "versions")
+        copied = ("interval", "metrics", "seconds", "train_seconds", "score_seconds", "versions", "influence")
         attrs = {name: getattr(row, name) for name in copied} | {"reused": f"trial {row.number} of {study}"}
         assert row.score is not None
         assert row.parameters is not None
@@ -147,25 +149,23 @@ class Study:
         self.reused += 1
         return True
 
-    def _enqueue_unseen(self) -> bool:
-        """Queue a pattern that no trial has, drawn at random; False if the space has none (or none is found)."""
-        assert self._space is not None
-        seen = {row.pattern for row in self.rows()}
-        if self._space.size(self._num_layers) <= ENUMERABLE:
-            unseen = [pattern for text, pattern in self._listed.items() if text not in seen]
-            pattern = self._random.choice(unseen) if unseen else None
-        else:
-            draws = (self._space.sample(self._num_layers, self._random) for _ in range(1000))
-            pattern = next((p for p in draws if str(p) not in seen), None)
-        if pattern is None:
-            return False
-        self._queue(self._space.params_of(pattern, self._num_layers) or {})
-        return True
+    def _skipped(self, trial: Trial, pattern: str) -> bool:
+        """Close the trial at once if it is not worth a training."""
+        reasons = {} if self._screen is None else self._screen.skipped([Pattern.parse(pattern)], self.rows())
+        if reasons:
+            self._close(trial.number, TrialState.PRUNED, {"reason": reasons[pattern]})
+        return bool(reasons)
 
-    @cached_property
-    def _listed(self) -> dict[str, Pattern]:
-        """The patterns of a small space, by text."""
-        return {str(pattern): pattern for pattern in self._space.patterns(self._num_layers)} if self._space else {}
+    def _enqueue_unseen(self) -> bool:
+        """Queue a pattern worth a training that no trial has, drawn at random; False if none is found."""
+        assert self._space is not None
+        assert self._screen is not None
+        unseen = self._screen.unseen({row.pattern for row in self.rows()}, self._random)
+        skipped = self._screen.skipped(unseen, self.rows())
+        pattern = next((pattern for pattern in unseen if str(pattern) not in skipped), None)
+        if pattern is not None:
+            self._queue(self._space.params_of(pattern, self._num_layers) or {})
+        return pattern is not None
 
     def _enqueue_named(self) -> None:
         """Queue the next start point of the space, if the next trial is to be one."""

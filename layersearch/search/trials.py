@@ -17,6 +17,9 @@ from layersearch.training.evaluator import Outcome
 
 Direction = Literal["maximize", "minimize"]
 
+BEATEN = "beaten proposal"  # how the reasons begin for which a proposal was not worth a training (screen.py)
+OUTRANKED = "outranked proposal"
+
 
 @dataclass(frozen=True)
 class Row:
@@ -42,6 +45,7 @@ class Row:
     reused: str | None = None
     versions: str | None = None
     reason: str | None = None
+    influence: dict[str, list[float]] | None = None
     lost: bool = False
 
     @property
@@ -69,7 +73,7 @@ def _row(trial: FrozenTrial) -> Row:
         metrics=attrs.get("metrics"),
         parameters=round(trial.values[1]) if done else None,
         **{name: attrs.get(name) for name in ("seconds", "train_seconds", "score_seconds", "work")},
-        **{name: attrs.get(name) for name in ("strategy", "checkpoint", "reused", "versions", "reason")},
+        **{name: attrs.get(name) for name in ("strategy", "checkpoint", "reused", "versions", "reason", "influence")},
         lost=bool(attrs.get("lost")),
     )
 
@@ -202,6 +206,7 @@ def attributes_of(outcome: Outcome) -> dict[str, Any]:
         "ray_trial": outcome.ray_trial,
         "checkpoint": outcome.checkpoint,
         "note": outcome.note,
+        "influence": {k: [float(f"{v:.4g}") for v in values] for k, values in outcome.influence.items()} or None,
         "reason": outcome.reason,
     }
     return attrs

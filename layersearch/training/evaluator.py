@@ -47,6 +47,8 @@ class Job:
     A job with `patterns` is no candidate: it trains the super-network into `checkpoint`, unless it is there, out of the
     fine-tuned unchanged model in `start` (fine-tuned now if it is not there), and `scores` the patterns over its
     weights.
+
+    With `influence`, what each half of the fine-tuned layers does is measured too.
     """
 
     number: int
@@ -58,6 +60,7 @@ class Job:
     start: str | None = None
     patterns: tuple[str, ...] = ()
     scores: bool = True
+    influence: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,8 @@ class Outcome:
     """What became of a job: `score` and all that belongs to it, or the `reason` (one line) why there is none.
 
     `lost` says that the candidate itself is not to blame (a stop was asked for, or its process died: `died`) and may be
-    tried again; `shared` holds the scores by pattern of a job that had `patterns`; `work` is what was run for the job
+    tried again; `shared` holds the scores by pattern of a job that had `patterns`, `influence` what
+    `training/influence.py` measures; `work` is what was run for the job
     in fine-tunings of the unchanged model (layers x examples, a backward pass counted twice); `note` is a remark that
     the user should see; `versions` names the libraries, `ray_trial` the trial of Ray Tune.
     Times are wall-clock seconds; `seconds` is all of the trial, from the job's start in the worker to its outcome.
@@ -85,6 +89,7 @@ class Outcome:
     examples: int = 0
     work: float = 0.0
     shared: Mapping[str, float] = field(default_factory=dict)
+    influence: Mapping[str, Sequence[float]] = field(default_factory=dict)
     precision: str | None = None
     versions: str | None = None
     ray_trial: str | None = None
@@ -169,7 +174,7 @@ class Evaluator:
             versions=_versions(),
             **vars(scores),
         )
-        outcome = self._keep(job, outcome, model, pattern)
+        outcome = self._measured(job, self._keep(job, outcome, model, pattern), model)
         return replace(outcome, seconds=time.perf_counter() - began)
 
     def _fresh(self, job: Job, pattern: Pattern) -> tuple[PreTrainedModel, Recipe, None]:
@@ -265,6 +270,18 @@ class Evaluator:
         seen = len(train) * recipe.epochs
         first = 0.0 if begun else layers * len(train) * self.recipe.epochs
         return model, self._work(trained=first + (layers + mean) * seen, passed=layers * len(train))
+
+    def _measured(self, job: Job, outcome: Outcome, model: PreTrainedModel) -> Outcome:
+        """With the influence of the layers' halves, if the job asks for it."""
+        if not job.influence:
+            return outcome
+        from layersearch.training.influence import examples_for, influence
+
+        train, batch = self.data["train"], self.recipe.batch_size
+        number = examples_for(len(train), self.recipe.epochs)
+        found = influence(model, self.task.kind, train, number, batch, job.seed)
+        work = outcome.work + self._work(trained=self.base.num_layers * number)
+        return replace(outcome, influence=found, work=work)
 
     def _work(self, trained: float = 0.0, passed: float = 0.0) -> float:
         """Fine-tunings of the unchanged model for so many layers x examples trained and passed forward only."""
