@@ -7,6 +7,7 @@ from pathlib import Path
 
 from layersearch.pattern import PartCounts, Pattern
 from layersearch.search.purpose import Purpose
+from layersearch.search.screen import Parameters
 from layersearch.search.storage import open_storage, parse_url, take_lease
 from layersearch.search.study import Study
 from layersearch.search_space import SearchSpace
@@ -33,13 +34,22 @@ def open_study(
     space: SearchSpace | None = SPACE,
     say: Callable[[str], None] = lambda _: None,
     sampler: str = "NSGAIISampler",
+    parameters: Parameters | None = None,
 ) -> Study:
     """Open a study as `run` does; closed after the test."""
     url = parse_url(storage)
     database = open_storage(url, say, create=True)
     lease = take_lease(database, url, name, "the test")
     study = Study(
-        database, name, wanted or purpose(), lease, folder / name, num_layers=LAYERS, space=space, sampler=sampler
+        database,
+        name,
+        wanted or purpose(),
+        lease,
+        folder / name,
+        num_layers=LAYERS,
+        space=space,
+        sampler=sampler,
+        parameters=parameters,
     )
     opened.append(study)
     study.heal()

@@ -63,7 +63,9 @@ def test_the_hooks_are_gone_afterwards(tiny: PreTrainedModel, encoded: Encoded) 
 
 def test_influence_is_what_the_definitions_say_whatever_the_batch(tiny: PreTrainedModel, encoded: Encoded) -> None:
     found = influence(tiny, "classification", encoded, 12, 5, 0)
-    assert {name: len(values) for name, values in found.items()} == dict.fromkeys(("block", "token", "gradient"), HALVES)
+    assert {name: len(values) for name, values in found.items()} == dict.fromkeys(
+        ("block", "token", "gradient"), HALVES
+    )
     apart, first = torch.zeros(HALVES), torch.zeros(HALVES)
     change = torch.zeros(HALVES)
     for example in range(12):
