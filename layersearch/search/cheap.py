@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +50,12 @@ class Agreement:
         return f"{ABOUT[self.name]}, rank correlation {self.rho:.2f} ({self.low:.2f} to {self.high:.2f}) within sizes"
 
 
+@cache
+def parsed(text: str) -> Pattern:
+    """The pattern of a row: every decision reads many of them again."""
+    return Pattern.parse(text)
+
+
 def cheap_score(pattern: Pattern, influence: Sequence[float]) -> float:
     """Minus the influence of all halves that `pattern` drops; `influence` holds two a layer, attention and FFN."""
     kept = {
@@ -71,7 +78,7 @@ def best_agreement(rows: Iterable[Row], direction: Direction) -> Agreement | Non
     alike = [row for row, many in zip(rest, [(sizes == size).sum() for size in sizes], strict=True) if many > 1]
     if len(alike) < FEWEST:
         return None
-    patterns = [Pattern.parse(row.pattern) for row in alike]
+    patterns = [parsed(row.pattern) for row in alike]
     sizes = np.array([row.parameters for row in alike])
     real = ranks_within(sizes, np.array([-error_of(row.score or 0.0, direction) for row in alike]))
     found = []
@@ -94,10 +101,16 @@ def correlation(one: Floats, other: Floats) -> tuple[float, float, float]:
 
     Ranks within sizes are pooled, so that size, with which every score rises, plays no part.
     """
-    drawn = np.random.default_rng(0).integers(len(one), size=(RESAMPLES, len(one)))
-    drawn[0] = np.arange(len(one))
-    x, y = one[drawn], other[drawn]
-    together = np.sqrt((x * x).sum(axis=1) * (y * y).sum(axis=1))
-    rho = np.divide((x * y).sum(axis=1), together, out=np.zeros(RESAMPLES), where=together > 0)
+    products = np.stack([one * other, one * one, other * other], axis=1)
+    both, first, second = np.einsum("rn,nk->kr", _resampled(len(one)), products)
+    apart = np.sqrt(first * second)
+    rho = np.divide(both, apart, out=np.zeros_like(both), where=apart > 0)
     low, high = np.quantile(rho[1:], [0.025, 0.975])
     return float(rho[0]), float(low), float(high)
+
+
+@lru_cache(maxsize=1)
+def _resampled(number: int) -> Floats:
+    """How often each of `number` trials is drawn, [1 + RESAMPLES, number]: once each, then at random."""
+    drawn = np.random.default_rng(0).multinomial(number, np.full(number, 1 / number), size=RESAMPLES)
+    return np.concatenate([np.ones((1, number)), drawn])

@@ -16,7 +16,7 @@ from functools import cached_property
 import numpy as np
 
 from layersearch.pattern import Pattern
-from layersearch.search.cheap import Agreement, best_agreement, cheap_score
+from layersearch.search.cheap import Agreement, best_agreement, cheap_score, parsed
 from layersearch.search.purpose import Purpose
 from layersearch.search.quality import error_of
 from layersearch.search.surrogate import NOISE, Floats, Surrogate, coded, fitted, one_thread
@@ -163,7 +163,7 @@ def _learnt(done: Sequence[Row], direction: Direction, num_layers: int) -> Surro
     latest = sorted(done, key=lambda row: -row.number)
     rows = {row.pattern: row for row in [*front_of(done, direction), *latest][:LEARNT_FROM]}
     errors = np.array([_error(row, direction) for row in rows.values()])
-    return fitted(coded(map(Pattern.parse, rows), num_layers), errors)
+    return fitted(coded(map(parsed, rows), num_layers), errors)
 
 
 def reach(process: Surrogate) -> float:

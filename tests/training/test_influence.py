@@ -79,10 +79,9 @@ def test_influence_is_what_the_definitions_say_whatever_the_batch(tiny: PreTrain
             apart[half] += (1 - cosine).sum().detach()
             first[half] += 1 - cosine[0, 0].detach()
             change[half] += (gradients[half] * (states[half + 1] - states[half])).sum().abs().detach()
-    close = {"rel": 1e-4, "abs": 1e-6}
-    assert found["block"] == pytest.approx((apart / len(encoded.input_ids)).tolist(), **close)
-    assert found["token"] == pytest.approx((first / 12).tolist(), **close)
-    assert found["gradient"] == pytest.approx((change / 12).tolist(), **close)
+    assert found["block"] == pytest.approx((apart / len(encoded.input_ids)).tolist(), rel=1e-4, abs=1e-6)
+    assert found["token"] == pytest.approx((first / 12).tolist(), rel=1e-4, abs=1e-6)
+    assert found["gradient"] == pytest.approx((change / 12).tolist(), rel=1e-4, abs=1e-6)
 
 
 def test_measuring_changes_no_weight_and_needs_no_gradient_of_one(tiny: PreTrainedModel, encoded: Encoded) -> None:
