@@ -17,7 +17,7 @@ from rich.text import Text
 
 from layersearch.pattern import LEGEND, Pattern
 from layersearch.report.table import WIDE, front_table
-from layersearch.search.trials import BEATEN, OUTRANKED, Row, baseline_of
+from layersearch.search.trials import BEATEN, LOW_RANKED, Row, baseline_of
 
 if TYPE_CHECKING:
     from layersearch.search.plan import Cost, Line
@@ -238,10 +238,10 @@ def _notes_on_skipped(record: Record) -> list[str]:
     if beaten := record.skipped(BEATEN):
         were = "proposal was" if beaten == 1 else "proposals were"
         notes.append(f"{beaten} {were} not trained: at best no better than a trial with no more parameters")
-    if record.cheap is not None:
-        outranked = record.skipped(OUTRANKED)
-        used = f"{outranked} skipped for it" if record.cheap.filters or outranked else "not used to filter"
-        notes.append(f"cheap scores: {record.cheap} over {record.cheap.trials} trials: {used}")
+    if (cheap := record.cheap) is not None:
+        skipped = record.skipped(LOW_RANKED)
+        used = f"{skipped} skipped for it" if cheap.filters or skipped else "not used to filter"
+        notes.append(f"cheap scores: {cheap} over {cheap.trials} trials: {used}")
     return notes
 
 

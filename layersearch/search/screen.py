@@ -1,6 +1,6 @@
 """Which proposals are not worth a training: what is known of a study says that they cannot reach its front.
 
-Knows: rows, patterns, parameters, the surrogate's bound, cheap scores that have shown what they are worth. Does not
+Knows: rows, patterns, parameters, the surrogate's bound, cheap scores that have shown their worth. Does not
 know: Optuna, samplers, who proposes, how a skipped proposal is written down.
 """
 
@@ -20,7 +20,7 @@ from layersearch.search.cheap import Agreement, best_agreement, cheap_score, par
 from layersearch.search.purpose import Purpose
 from layersearch.search.quality import error_of
 from layersearch.search.surrogate import NOISE, Floats, Surrogate, coded, fitted, one_thread
-from layersearch.search.trials import BEATEN, OUTRANKED, Direction, Row, front_of
+from layersearch.search.trials import BEATEN, LOW_RANKED, Direction, Row, front_of
 from layersearch.search_space import SearchSpace
 from layersearch.tasks.metrics import METRICS
 
@@ -59,7 +59,7 @@ class Screen:
             return beaten
         taken = {row.pattern for row in rows if row.state != "PRUNED"}
         untried = [pattern for text, pattern in self._pool.items() if text not in taken]
-        return outranked(asked, untried, self.parameters, agreement) | beaten
+        return low_ranked(asked, untried, self.parameters, agreement) | beaten
 
     def unseen(self, seen: Collection[str], rng: random.Random) -> list[Pattern]:
         """Patterns that are not among `seen`, in random order: all of a small space, some of a large one."""
@@ -117,7 +117,7 @@ def hopeless(
     return found
 
 
-def outranked(
+def low_ranked(
     patterns: Sequence[Pattern], untried: Sequence[Pattern], parameters: Parameters, agreement: Agreement
 ) -> dict[str, str]:
     """Why a proposal is not tried, by its text, for those whose cheap score is in the worst third of its size.
@@ -133,7 +133,7 @@ def outranked(
     for pattern in patterns:
         alike, own = sizes.get(parameters(pattern), []), cheap_score(pattern, agreement.influence)
         if len(alike) > 2 and 3 * sum(score > own for score in alike) >= 2 * len(alike):
-            found[str(pattern)] = f"{OUTRANKED}: in the worst third of its size by {agreement}"
+            found[str(pattern)] = f"{LOW_RANKED}: in the worst third of its size by {agreement}"
     return found
 
 

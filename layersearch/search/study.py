@@ -85,8 +85,8 @@ class Study:
 
         None also as soon as the study holds `wanted` complete trials, which it can without training (see below).
 
-        A proposal that is known in this study becomes a PRUNED trial, one that is known from another study of the same
-        database a COMPLETE one, and neither is handed out.
+        A proposal that is known in this study or not worth a training becomes a PRUNED trial, one that is known from
+        another study of the same database a COMPLETE one, and neither is handed out.
         """
         self._lease.renew()
         with self._lease.turn(self.name):

@@ -18,7 +18,7 @@ from layersearch.training.evaluator import Outcome
 Direction = Literal["maximize", "minimize"]
 
 BEATEN = "beaten proposal"  # how the reasons begin for which a proposal was not worth a training (screen.py)
-OUTRANKED = "outranked proposal"
+LOW_RANKED = "low-ranked proposal"
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from rich.console import Console
 from layersearch.report.console import Progress, print_front, print_next_commands
 from layersearch.search.record import Record
 from layersearch.search.study import Study
-from layersearch.search.trials import BEATEN, OUTRANKED, Confirmed, Row
+from layersearch.search.trials import BEATEN, LOW_RANKED, Confirmed, Row
 from layersearch.training.evaluator import Job, Outcome
 from tests.report.conftest import COUNTS
 from tests.search.support import close_all, open_study, outcome_of
@@ -209,7 +209,7 @@ def test_the_notes_say_what_was_known_before_training(record: Record, capsys: py
         r"over \d+ trials: not used to filter",
         noted(influence=influence),
     )
-    skipped = [Row(900, "PRUNED", "0", 0, reason=f"{reason}: why") for reason in (BEATEN, OUTRANKED)]
+    skipped = [Row(900, "PRUNED", "0", 0, reason=f"{reason}: why") for reason in (BEATEN, LOW_RANKED)]
     said = noted(*skipped, influence=influence)
     assert said.endswith("trials: 1 skipped for it")
     assert "1 proposal was not trained: at best no better than a trial with no more parameters" in said

@@ -1,4 +1,4 @@
-"""What is not worth a training: beaten and outranked proposals, pure and through a study."""
+"""What is not worth a training: beaten and low-ranked proposals, pure and through a study."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from layersearch.search.purpose import Purpose
 from layersearch.search.question import How, What
 from layersearch.search.record import read_study
 from layersearch.search.run import run
-from layersearch.search.screen import DEVIATIONS, FROM, Screen, hopeless, outranked, reach
+from layersearch.search.screen import DEVIATIONS, FROM, Screen, hopeless, low_ranked, reach
 from layersearch.search.surrogate import coded, fitted
 from layersearch.search.trials import Row
 from layersearch.search_space import SearchSpace
@@ -111,15 +111,15 @@ AGREED = Agreement("block", tuple(float(half) for half in range(16)), 0.6, 0.4, 
 
 def test_the_worst_third_of_a_size_is_outranked() -> None:
     of_a_size = [Pattern.of_layers(layer for layer in range(LAYERS) if layer != gone) for gone in range(LAYERS)]
-    found = outranked(PATTERNS, of_a_size, parameters, AGREED)
+    found = low_ranked(PATTERNS, of_a_size, parameters, AGREED)
     assert set(found) == {"0-6", "0-5 7"}  # dropping the last layers costs most; two of eight are below two thirds
     assert found["0-6"] == (
-        "outranked proposal: in the worst third of its size by attention/FFN block influence, rank correlation 0.60 "
+        "low-ranked proposal: in the worst third of its size by attention/FFN block influence, rank correlation 0.60 "
         "(0.40 to 0.80) within sizes"
     )
-    assert outranked(PATTERNS, of_a_size[-2:], parameters, AGREED) == {}
+    assert low_ranked(PATTERNS, of_a_size[-2:], parameters, AGREED) == {}
     level = replace(AGREED, influence=(1.0,) * 16)
-    assert outranked(PATTERNS, of_a_size, parameters, level) == {}
+    assert low_ranked(PATTERNS, of_a_size, parameters, level) == {}
 
 
 def measured(score: float = 0.9) -> Row:
