@@ -58,7 +58,8 @@ class Screen:
         if agreement is None or not agreement.filters:
             return beaten
         taken = {row.pattern for row in rows if row.state != "PRUNED"}
-        untried = [pattern for text, pattern in self._pool.items() if text not in taken]
+        near = [self._by_size.get(size, {}) for size in {self.parameters(pattern) for pattern in asked}]
+        untried = [pattern for alike in near for text, pattern in alike.items() if text not in taken]
         return low_ranked(asked, untried, self.parameters, agreement) | beaten
 
     def unseen(self, seen: Collection[str], rng: random.Random) -> list[Pattern]:
@@ -82,6 +83,15 @@ class Screen:
         found = self.space.patterns(layers) if small else (self.space.sample(layers, rng) for _ in range(LISTED))
         return {str(pattern): pattern for pattern in found}
 
+    @cached_property
+    def _by_size(self) -> dict[int, dict[str, Pattern]]:
+        """The pool by parameters: counting those of thousands would take longer than all else in a decision."""
+        assert self.parameters is not None
+        sizes: dict[int, dict[str, Pattern]] = {}
+        for text, pattern in self._pool.items():
+            sizes.setdefault(self.parameters(pattern), {})[text] = pattern
+        return sizes
+
 
 def hopeless(
     patterns: Sequence[Pattern],
@@ -95,7 +105,7 @@ def hopeless(
     """Why a proposal cannot reach the front, by its text, for those of `patterns` that cannot.
 
     That is so where a complete trial with no more parameters scores at least as well as the best imaginable score: the
-    better of the metric's limit and the surrogate's bound, of which the stricter holds.
+    metric's limit or the surrogate's bound, whichever allows less.
     """
     done = sorted((row for row in rows if row.done), key=lambda row: row.parameters or 0)
     if not done or not patterns:
