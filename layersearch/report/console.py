@@ -17,7 +17,7 @@ from rich.text import Text
 
 from layersearch.pattern import LEGEND, Pattern
 from layersearch.report.table import WIDE, front_table
-from layersearch.search.trials import Row, baseline_of
+from layersearch.search.trials import BEATEN, LOW_RANKED, Row, baseline_of
 
 if TYPE_CHECKING:
     from layersearch.search.plan import Cost, Line
@@ -252,6 +252,19 @@ def _notes(record: Record, *, everything: bool) -> list[str]:
             f"the super-network's scores rank the {found.number} candidates tuned from it with a correlation of "
             f"{found.rho:.2f} ({found.low:.2f} to {found.high:.2f})"
         )
+    return [*notes, *_notes_on_skipped(record)]
+
+
+def _notes_on_skipped(record: Record) -> list[str]:
+    """What was known before training, and what it spared."""
+    notes = []
+    if beaten := record.skipped(BEATEN):
+        were = "proposal was" if beaten == 1 else "proposals were"
+        notes.append(f"{beaten} {were} not trained: at best no better than a trial with no more parameters")
+    if (cheap := record.cheap) is not None:
+        skipped = record.skipped(LOW_RANKED)
+        used = f"{skipped} skipped for it" if cheap.filters or skipped else "not used to filter"
+        notes.append(f"cheap scores: {cheap} over {cheap.trials} trials: {used}")
     return notes
 
 

@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial
 from layersearch.errors import StudyError
 from layersearch.pattern import Pattern
 from layersearch.search.agreement import Agreement, agreement_of
+from layersearch.search.cheap import CheapRanking, best_agreement
 from layersearch.search.purpose import Purpose
 from layersearch.search.storage import Say, open_storage, parse_url, shown
 from layersearch.search.trials import (
@@ -86,6 +87,15 @@ class Record:
     def agreement(self) -> Agreement | None:
         """How well shared scores rank the candidates that were fine-tuned, if that can be told."""
         return agreement_of(self.rows, self.shared, self.unchanged)
+
+    @property
+    def cheap(self) -> CheapRanking | None:
+        """How well the best of the cheap scores ranks candidates of equal size, if they were measured."""
+        return best_agreement(self.rows, self.purpose.direction)
+
+    def skipped(self, reason: str) -> int:
+        """How many proposals were skipped for a reason that begins so."""
+        return sum(row.state == "PRUNED" and (row.reason or "").startswith(reason) for row in self.rows)
 
     def trial(self, number: int) -> Row:
         """The row of trial `number`; raises StudyError for a number that is not there or not complete."""

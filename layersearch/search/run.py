@@ -261,6 +261,7 @@ def opened(question: Question, how: How, watcher: Watcher, *, alone: bool = Fals
             space=question.space,
             sampler=question.sampler,
             seed=question.seed,
+            parameters=None if question.purpose.values.get("method") == "one-shot" else question.parameters_of,
         )
         study.note(driver=f"{socket.gethostname()} pid {os.getpid()}", **question.facts)
         healed = study.heal()

@@ -7,6 +7,7 @@ not know: Ray, models, training, how progress is shown. The only file that opens
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -22,10 +23,10 @@ from layersearch.search.outbox import Outbox
 from layersearch.search.purpose import Purpose
 from layersearch.search.remembered import Remembered
 from layersearch.search.samplers import make_sampler
+from layersearch.search.screen import Parameters, Screen
 from layersearch.search.starts import next_start
 from layersearch.search.storage import Lease, PatientStorage
 from layersearch.search.trials import RUNGS, Row, attributes_of, counts_against, late_trial
-from layersearch.search.unseen import Unseen
 from layersearch.search_space import SearchSpace
 from layersearch.strategies import named_patterns
 from layersearch.training.job import Job, Outcome
@@ -39,7 +40,7 @@ class Study:
     """One open study that this process drives.
 
     `space` proposes patterns for a model of `num_layers` layers; without one (a confirmation) only what `enqueue` was
-    given is asked.
+    given is asked. With `parameters`, which counts a pattern's, what is not worth a training is skipped (`screen.py`).
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Study:
         space: SearchSpace | None,
         sampler: str,
         seed: int = 0,
+        parameters: Parameters | None = None,
     ) -> None:
         self.name = name
         self.purpose = purpose
@@ -67,13 +69,14 @@ class Study:
         self._strategies = named_patterns(num_layers)
         self._named = space.start_points(num_layers) if space else ()
         self._first: tuple[Pattern, ...] = ()
+        self._screen = Screen(space, num_layers, purpose, parameters) if space else None
         self._outbox = Outbox(folder / "outbox")
         self._study = create_or_load(Remembered(storage) if lease.alone else storage, name, purpose)
         self._ledger = Ledger(self._study, purpose.direction)
         # A continued study must not draw again what its first part drew, and the same course must be repeatable.
         stream = seed + len(self._study.get_trials(deepcopy=False)) + (0 if lease.alone else os.getpid())
         self._study.sampler = make_sampler(sampler, stream, space, num_layers)
-        self._unseen = None if space is None else Unseen(space, num_layers, stream)
+        self._random = random.Random(stream)
         self._elsewhere = known_elsewhere(storage, name, purpose)
 
     @property
@@ -88,8 +91,8 @@ class Study:
 
         None also as soon as the study holds `wanted` complete trials, which it can without training (see below).
 
-        A proposal that is known in this study becomes a PRUNED trial, one that is known from another study of the same
-        database a COMPLETE one, and neither is handed out.
+        A proposal that is known in this study or not worth a training becomes a PRUNED trial, one that is known from
+        another study of the same database a COMPLETE one, and neither is handed out.
         """
         if not self._lease.renew():
             raise StudyError(f"another process drives study {self.name!r} since the database was away; stop one")
@@ -123,7 +126,9 @@ class Study:
                 if wanted is not None and self.finished() >= wanted:
                     return None
                 continue
-            return Job(number=trial.number, pattern=pattern, seed=seed, scored_on=self.purpose.scored_on)
+            screened = self._screen is not None and self._screen.parameters is not None
+            measured = screened and pattern == str(Pattern.full(self._num_layers))
+            return Job(trial.number, pattern, seed, self.purpose.scored_on, influence=measured)
         return None
 
     def _spell(self, trial: Trial) -> str | None:
@@ -144,9 +149,9 @@ class Study:
             return True
         known = self._elsewhere.get((pattern, seed))
         if known is None:
-            return False
+            return self._skipped(trial, pattern)
         study, row = known
-        copied = ("interval", "metrics", "seconds", "train_seconds", "score_seconds", "versions")
+        copied = ("interval", "metrics", "seconds", "train_seconds", "score_seconds", "versions", "influence")
         attrs = {name: getattr(row, name) for name in copied} | {"reused": f"trial {row.number} of {study}"}
         assert row.score is not None
         assert row.parameters is not None
@@ -154,11 +159,20 @@ class Study:
         self.reused += 1
         return True
 
+    def _skipped(self, trial: Trial, pattern: str) -> bool:
+        """Close the trial at once if it is not worth a training."""
+        reasons = {} if self._screen is None else self._screen.skipped([Pattern.parse(pattern)], self.rows())
+        if reasons:
+            self._close(trial.number, TrialState.PRUNED, {"reason": reasons[pattern]})
+        return bool(reasons)
+
     def _enqueue_unseen(self) -> bool:
-        """Queue a pattern that no trial has, drawn at random; False if there is none."""
+        """Queue a pattern worth a training that no trial has, drawn at random; False if none is found."""
         assert self._space is not None
-        assert self._unseen is not None
-        pattern = self._unseen.draw({row.pattern for row in self.rows()})
+        assert self._screen is not None
+        unseen = self._screen.unseen({row.pattern for row in self.rows()}, self._random)
+        skipped = self._screen.skipped(unseen, self.rows())
+        pattern = next((pattern for pattern in unseen if str(pattern) not in skipped), None)
         if pattern is not None:
             self._queue(self._space.params_of(pattern, self._num_layers) or {})
         return pattern is not None

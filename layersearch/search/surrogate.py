@@ -105,6 +105,15 @@ class Surrogate:
         variance = np.maximum(1.0 - np.square(spread).sum(axis=0), 0.0)
         return self.centre + self.white @ spread, self.errors.std() * np.sqrt(variance)
 
+    def left_out(self) -> tuple[Floats, Floats]:
+        """Mean and standard deviation [n], noise included, of each known error, told from the others alone.
+
+        In closed form (Rasmussen and Williams 2006, equation 5.12).
+        """
+        root = _solved(self.half, np.eye(len(self.errors)))
+        certainty = np.square(root).sum(axis=0)  # the diagonal of the covariance's inverse
+        return self.errors - (root.T @ self.white) / certainty, self.errors.std() / np.sqrt(certainty)
+
     def believing(self, others: Coded) -> Surrogate:
         """The process as if `others` had been scored as it expects."""
         return fitted(self.known + others, np.concatenate([self.errors, self.predict(others)[0]]))

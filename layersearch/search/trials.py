@@ -19,6 +19,9 @@ from layersearch.training.job import Outcome
 Direction = Literal["maximize", "minimize"]
 RUNGS = "rungs"  # the attribute with a trial's rungs: pairs of share and score
 
+BEATEN = "beaten proposal"  # how the reasons begin for which a proposal was not worth a training (screen.py)
+LOW_RANKED = "low-ranked proposal"
+
 
 @dataclass(frozen=True)
 class Row:
@@ -47,6 +50,7 @@ class Row:
     reused: str | None = None
     versions: str | None = None
     reason: str | None = None
+    influence: dict[str, list[float]] | None = None
     lost: bool = False
     rungs: Mapping[float, float] = field(default_factory=dict)
 
@@ -86,6 +90,7 @@ def _row(trial: FrozenTrial) -> Row:
         parameters=round(trial.values[1]) if done else attrs.get("parameters"),
         **{name: attrs.get(name) for name in ("seconds", "train_seconds", "score_seconds", "work")},
         **{name: attrs.get(name) for name in ("strategy", "checkpoint", "start", "reused", "versions", "reason")},
+        influence=attrs.get("influence"),
         lost=bool(attrs.get("lost")),
         rungs=dict(attrs.get(RUNGS, ())),
     )
@@ -216,6 +221,7 @@ def attributes_of(outcome: Outcome) -> dict[str, Any]:
         "checkpoint": outcome.checkpoint,
         "start": outcome.start,
         "note": outcome.note,
+        "influence": {k: [float(f"{v:.4g}") for v in values] for k, values in outcome.influence.items()} or None,
         "reason": outcome.reason,
     }
     return attrs

@@ -114,7 +114,7 @@ class Evaluator:
         for share in rungs:
             spent = self._measured(job, training, pattern, share, spent, heartbeat)
             if share == 1.0:
-                spent = self._keep(job, replace(spent, rung=None), model, pattern)
+                spent = self._with_influence(job, self._keep(job, replace(spent, rung=None), model, pattern), model)
             spent = replace(spent, seconds=before + time.perf_counter() - began)
             yield spent if share == 1.0 else _put_down(job, training, spent)
 
@@ -250,6 +250,18 @@ class Evaluator:
         seen = len(train) * recipe.epochs
         first = 0.0 if begun else layers * len(train) * self.recipe.epochs
         return model, self._work(trained=first + (layers + mean) * seen, passed=layers * len(train))
+
+    def _with_influence(self, job: Job, outcome: Outcome, model: PreTrainedModel) -> Outcome:
+        """With the influence of the layers' halves, if the job asks for it."""
+        if not job.influence:
+            return outcome
+        from layersearch.training.influence import examples_for, influence
+
+        train, batch = self.data["train"], self.recipe.batch_size
+        number = examples_for(len(train), self.recipe.epochs)
+        found = influence(model, self.task.kind, train, number, batch, job.seed)
+        work = outcome.work + self._work(trained=self.base.num_layers * number)
+        return replace(outcome, influence=found, work=work)
 
     def _work(self, trained: float = 0.0, passed: float = 0.0) -> float:
         """Fine-tunings of the unchanged model for so many layers x examples trained and passed forward only."""

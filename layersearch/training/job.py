@@ -6,7 +6,7 @@ Knows: plain values, and how an outcome is spelled in a file. Does not know: mod
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
@@ -28,6 +28,8 @@ class Job:
     fine-tuned unchanged model in `start` (fine-tuned now if it is not there), and `scores` the patterns over its
     weights.
 
+    With `influence`, what each half of the fine-tuned layers does is measured too.
+
     `rungs` are the shares of the recipe's steps at which the candidate is scored, rising to 1.0; before the others its
     `state` is written to that file, and a state that is there is where it goes on.
     """
@@ -44,6 +46,7 @@ class Job:
     scores: bool = True
     rungs: tuple[float, ...] = ()
     state: str | None = None
+    influence: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,11 +54,12 @@ class Outcome:
     """What became of a job: `score` and all that belongs to it, or the `reason` (one line) why there is none.
 
     `lost` says that the candidate itself is not to blame (a stop was asked for, or its process died: `died`) and may be
-    tried again; `shared` holds the scores by pattern of a job that had `patterns`; `work` is what was run for the job
-    in fine-tunings of the unchanged model (layers x examples, a backward pass counted twice); `start` is the name of
-    the folder that the weights came from; `note` is a remark that the user should see; `rung` is the share of the
-    recipe's steps after which a candidate was scored that may go on, None at the end (what it cost counts from its
-    beginning); `versions` names the libraries, `ray_trial` the trial of Ray Tune.
+    tried again; `shared` holds the scores by pattern of a job that had `patterns`, `influence` what
+    `training/influence.py` measures; `work` is what was run for the job in fine-tunings of the unchanged model (layers
+    x examples, a backward pass counted twice); `start` is the name of the folder that the weights came from; `note` is
+    a remark that the user should see; `rung` is the share of the recipe's steps after which a candidate was scored that
+    may go on, None at the end (what it cost counts from its beginning); `versions` names the libraries, `ray_trial` the
+    trial of Ray Tune.
     Times are wall-clock seconds; `seconds` is all of the trial, from the job's start in the worker to its outcome.
     """
 
@@ -73,6 +77,7 @@ class Outcome:
     examples: int = 0
     work: float = 0.0
     shared: Mapping[str, float] = field(default_factory=dict)
+    influence: Mapping[str, Sequence[float]] = field(default_factory=dict)
     precision: str | None = None
     versions: str | None = None
     ray_trial: str | None = None

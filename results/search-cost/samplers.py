@@ -122,8 +122,10 @@ IN_EVERY_ORDER = ("random", "TPE, multivariate", "PatternSampler")
 NAMED = ("mixed", "first", "none")  # when the named strategies are tried: as the study does, before all else, never
 
 
-def course(problem: Problem, make: Make, named: str, seed: int, folder: Path, most: int = MOST) -> list[str]:
-    """The first `most` patterns that a study evaluates, in order."""
+def course(
+    problem: Problem, make: Make, named: str, seed: int, folder: Path, most: int = MOST, *, screened: bool = False
+) -> list[str]:
+    """The first `most` patterns that a study evaluates, in order; `screened` as a run does it (`search/screen.py`)."""
     replay = replay_of(problem.table, "layers", "RandomSampler", seed)
     layers = replay.num_layers
     space = replay.space.model_copy(update={"start": ()}) if named == "none" else replay.space
@@ -137,6 +139,7 @@ def course(problem: Problem, make: Make, named: str, seed: int, folder: Path, mo
         space=space,
         sampler="RandomSampler",
         seed=seed,
+        parameters=replay.parameters if screened else None,
     )
     study._study.sampler = make(replay, seed)
     for pattern in space.start_points(layers) if named == "first" else ():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from rich.console import Console
 from layersearch.report.console import Progress, print_front, print_next_commands
 from layersearch.search.record import Record
 from layersearch.search.study import Study
-from layersearch.search.trials import Confirmed, Row
+from layersearch.search.trials import BEATEN, LOW_RANKED, Confirmed, Row
 from layersearch.training.job import Job, Outcome
 from tests.report.conftest import COUNTS
 from tests.search.support import close_all, open_study, outcome_of
@@ -193,3 +194,22 @@ def test_a_study_that_holds_more_than_asked_for_says_so(study: Study, capsys: py
     progress.phase(study, 2)
     assert capsys.readouterr().err == "searching: study s, 2 trials asked for, 3 finished\n"
     assert view(progress).startswith("3 done\n")
+
+
+def test_the_notes_say_what_was_known_before_training(record: Record, capsys: pytest.CaptureFixture[str]) -> None:
+    def noted(*more: Row, influence: dict[str, list[float]] | None) -> str:
+        rows = [replace(record.rows[0], influence=influence), *record.rows[1:], *more]
+        print_front(replace(record, rows=tuple(rows)))
+        return " ".join(capsys.readouterr().out.split())
+
+    influence = {"block": [0.5] * 24}
+    assert "cheap scores" not in noted(influence=None)
+    assert re.search(
+        r"cheap scores: attention/FFN block influence, rank correlation 0\.00 \(0\.00 to 0\.00\) within sizes "
+        r"over \d+ trials: not used to filter",
+        noted(influence=influence),
+    )
+    skipped = [Row(900, "PRUNED", "0", 0, reason=f"{reason}: why") for reason in (BEATEN, LOW_RANKED)]
+    said = noted(*skipped, influence=influence)
+    assert said.endswith("trials: 1 skipped for it")
+    assert "1 proposal was not trained: at best no better than a trial with no more parameters" in said

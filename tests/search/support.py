@@ -8,6 +8,7 @@ from pathlib import Path
 from layersearch.errors import StudyError
 from layersearch.pattern import PartCounts, Pattern
 from layersearch.search.purpose import Purpose
+from layersearch.search.screen import Parameters
 from layersearch.search.storage import open_storage, parse_url, take_lease
 from layersearch.search.study import Study
 from layersearch.search_space import SearchSpace
@@ -35,6 +36,7 @@ def open_study(
     say: Callable[[str], None] = lambda _: None,
     sampler: str = "NSGAIISampler",
     alone: bool = False,
+    parameters: Parameters | None = None,
 ) -> Study:
     """Open a study as `run` does; closed after the test."""
     url = parse_url(storage)
@@ -45,7 +47,15 @@ def open_study(
         database.engine.dispose()
         raise
     study = Study(
-        database, name, wanted or purpose(), lease, folder / name, num_layers=LAYERS, space=space, sampler=sampler
+        database,
+        name,
+        wanted or purpose(),
+        lease,
+        folder / name,
+        num_layers=LAYERS,
+        space=space,
+        sampler=sampler,
+        parameters=parameters,
     )
     opened.append(study)
     study.heal()
