@@ -62,7 +62,13 @@ class Screen:
         untried = [pattern for alike in near for text, pattern in alike.items() if text not in taken]
         return low_ranked(asked, untried, self.parameters, agreement) | beaten
 
-    def unseen(self, seen: Collection[str], rng: random.Random) -> list[Pattern]:
+    def draw(self, rows: Sequence[Row], rng: random.Random) -> Pattern | None:
+        """A pattern that none of `rows` has and that is worth a training, drawn at random; None if none is found."""
+        unseen = self._unseen({row.pattern for row in rows}, rng)
+        skipped = self.skipped(unseen, rows)
+        return next((pattern for pattern in unseen if str(pattern) not in skipped), None)
+
+    def _unseen(self, seen: Collection[str], rng: random.Random) -> list[Pattern]:
         """Patterns that are not among `seen`, in random order: all of a small space, some of a large one."""
         if self.space.size(self.num_layers) <= LISTED:
             found = [pattern for text, pattern in self._pool.items() if text not in seen]

@@ -16,6 +16,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ BUSY_SECONDS = 60  # how long SQLite itself waits for a lock before our own pati
 SAY_AFTER = 3.0  # seconds of waiting before the user is told
 SAY_EVERY = 60.0
 LONGEST_PAUSE = 5.0
+UNOWNED = timedelta(minutes=1)  # longer than asking takes, after which a trial has its owner
 NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb", "smbfs", "smb3", "afs", "9p", "fuse.sshfs", "lustre", "beegfs"}
 
 Say = Callable[[str], None]
@@ -227,6 +229,12 @@ class Lease:
             if free:
                 connection.scalar(sqlalchemy.select(sqlalchemy.func.pg_advisory_unlock(_key(owner))))
         return not free
+
+    def is_left(self, owner: str | None, started: datetime | None) -> bool:
+        """Whether nobody drives a running trial any more; it has no `owner` yet while it is being asked."""
+        if owner is not None:
+            return not self.is_alive(owner)
+        return self.alone or started is None or datetime.now(started.tzinfo) - started > UNOWNED
 
     @property
     def alone(self) -> bool:

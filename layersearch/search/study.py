@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from layersearch.search.purpose import Purpose
 from layersearch.search.remembered import Remembered
 from layersearch.search.samplers import make_sampler
 from layersearch.search.screen import Parameters, Screen
+from layersearch.search.settled import settle
 from layersearch.search.starts import next_start
 from layersearch.search.storage import Lease, PatientStorage
 from layersearch.search.trials import RUNGS, Row, attributes_of, counts_against, late_trial
@@ -33,7 +33,6 @@ from layersearch.training.job import Job, Outcome
 
 REPEATS = 4  # proposals in a row that may be known patterns before an unseen one is drawn at random
 RETRIES = 2  # times that a pattern whose worker died is tried again
-UNOWNED = timedelta(minutes=1)  # a running trial without an owner is younger than this only while it is being asked
 
 
 class Study:
@@ -121,7 +120,7 @@ class Study:
                 self._close(trial.number, TrialState.PRUNED, {"reason": "spells no pattern of the space"})
                 repeats += 1
                 continue
-            if self._settled(trial, pattern, seed):
+            if self._settles(trial.number, pattern, seed):
                 repeats += 1
                 if wanted is not None and self.finished() >= wanted:
                     return None
@@ -140,42 +139,19 @@ class Study:
         pattern = self._space.suggest(trial, self._num_layers)
         return queued or (None if pattern is None else str(pattern))
 
-    def _settled(self, trial: Trial, pattern: str, seed: int) -> bool:
-        """Close the trial at once if its pattern and seed are known, here or in another study."""
-        same = (r for r in self.rows() if r.pattern == pattern and r.seed == seed)
-        alike = [r for r in same if counts_against(r, trial.number)]
-        if alike:
-            self._close(trial.number, TrialState.PRUNED, {"reason": f"repeat of trial {alike[0].number}"})
-            return True
-        known = self._elsewhere.get((pattern, seed))
-        if known is None:
-            return self._skipped(trial, pattern)
-        study, row = known
-        copied = ("interval", "metrics", "seconds", "train_seconds", "score_seconds", "versions", "influence")
-        attrs = {name: getattr(row, name) for name in copied} | {"reused": f"trial {row.number} of {study}"}
-        assert row.score is not None
-        assert row.parameters is not None
-        self._close(trial.number, TrialState.COMPLETE, attrs, [row.score, float(row.parameters)])
-        self.reused += 1
+    def _settles(self, number: int, pattern: str, seed: int) -> bool:
+        """Close the trial at once if it needs no training."""
+        settled = settle(number, pattern, seed, self.rows(), self._elsewhere, self._screen)
+        if settled is None:
+            return False
+        state = TrialState.PRUNED if settled.values is None else TrialState.COMPLETE
+        self._close(number, state, settled.attrs, settled.values)
+        self.reused += settled.values is not None
         return True
-
-    def _skipped(self, trial: Trial, pattern: str) -> bool:
-        """Close the trial at once if it is not worth a training."""
-        reasons = {} if self._screen is None else self._screen.skipped([Pattern.parse(pattern)], self.rows())
-        if reasons:
-            self._close(trial.number, TrialState.PRUNED, {"reason": reasons[pattern]})
-        return bool(reasons)
 
     def _enqueue_unseen(self) -> bool:
         """Queue a pattern worth a training that no trial has, drawn at random; False if none is found."""
-        assert self._space is not None
-        assert self._screen is not None
-        unseen = self._screen.unseen({row.pattern for row in self.rows()}, self._random)
-        skipped = self._screen.skipped(unseen, self.rows())
-        pattern = next((pattern for pattern in unseen if str(pattern) not in skipped), None)
-        if pattern is not None:
-            self._queue(self._space.params_of(pattern, self._num_layers) or {})
-        return pattern is not None
+        return self._propose(self._screen.draw(self.rows(), self._random) if self._screen else None)
 
     def start_with(self, patterns: Sequence[Pattern]) -> None:
         """Ask for these patterns of the space first, after the unchanged model; a continued study knows them still."""
@@ -187,16 +163,20 @@ class Study:
     def _enqueue_start(self) -> None:
         """Queue the next pattern that comes before what the sampler proposes, if there is one."""
         if self._space is not None and not self.waiting():
-            pattern = next_start(self.rows(), self._first, self._named)
-            if pattern is not None:
-                self._queue(self._space.params_of(pattern, self._num_layers) or {})
+            self._propose(next_start(self.rows(), self._first, self._named))
+
+    def _propose(self, pattern: Pattern | None, **more: Any) -> bool:
+        """Queue `pattern`, if it is one, with what makes the space spell it."""
+        if pattern is not None:
+            params = self._space and self._space.params_of(pattern, self._num_layers)
+            self._queue(params or {}, **more)
+        return pattern is not None
 
     def enqueue(self, pattern: str, seed: int) -> None:
         """Queue `pattern` with `seed` unless a trial that counts has them."""
         alike = [r for r in self.rows() if (r.pattern, r.seed) == (pattern, seed)]
         if not any(r.state == "WAITING" or counts_against(r, number=-1) for r in alike):
-            params = self._space and self._space.params_of(Pattern.parse(pattern), self._num_layers)
-            self._queue(params or {}, user_attrs={"pattern": pattern, "seed": seed})
+            self._propose(Pattern.parse(pattern), user_attrs={"pattern": pattern, "seed": seed})
 
     def _queue(self, params: dict[str, Any], **more: Any) -> None:
         self._study.enqueue_trial(params, **more)
@@ -307,7 +287,8 @@ class Study:
             self._record(outcome)
             self._outbox.remove(outcome.number)
         running = self._study.get_trials(states=(TrialState.RUNNING,))
-        dead = [t for t in running if RUNGS not in t.user_attrs and self._orphan(t)]
+        left = [t for t in running if self._lease.is_left(t.user_attrs.get("driver"), t.datetime_start)]
+        dead = [trial for trial in left if RUNGS not in trial.user_attrs]
         for trial in dead:
             pattern = str(trial.user_attrs.get("pattern", ""))
             outcome = Outcome(trial.number, pattern, 0, reason="the driver died while it ran", lost=True)
@@ -322,13 +303,6 @@ class Study:
         for trial in trials:
             if trial.state == TrialState.FAIL and trial.user_attrs.get("lost") and trial.number not in followed:
                 self._queue_again(trial, int(trial.user_attrs.get("retry", 0)))
-
-    def _orphan(self, trial: FrozenTrial) -> bool:
-        owner = trial.user_attrs.get("driver")
-        if owner is not None:
-            return not self._lease.is_alive(owner)
-        started = trial.datetime_start or datetime.min
-        return self._lease.alone or datetime.now(started.tzinfo) - started > UNOWNED
 
     # -- reading ---------------------------------------------------------------------------------------------------
 

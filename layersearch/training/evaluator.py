@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from layersearch.errors import LayersearchError, StoppedError
 from layersearch.pattern import Pattern, thirds
 from layersearch.tasks.task import Encoded, Task
+from layersearch.training import paused
 from layersearch.training.finetune import (
     Heartbeat,
     Teacher,
@@ -41,8 +42,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from layersearch.models.base import BaseModel
-
-_SPENT = ("work", "seconds", "train_seconds", "score_seconds")  # what an outcome adds up from rung to rung
 
 
 @dataclass(frozen=True)
@@ -109,14 +108,14 @@ class Evaluator:
         model, recipe, teacher = self._fresh(job, pattern) if job.start is None else self._taught(job, pattern)
         training = begin(model, self.task.kind, recipe, self.data["train"], teacher)
         rungs = job.rungs or (1.0,)
-        spent = _resumed(job, training, rungs[0])
+        spent = paused.resumed(job, training, rungs[0])
         before = spent.seconds
         for share in rungs:
             spent = self._measured(job, training, pattern, share, spent, heartbeat)
             if share == 1.0:
                 spent = self._with_influence(job, self._keep(job, replace(spent, rung=None), model, pattern), model)
             spent = replace(spent, seconds=before + time.perf_counter() - began)
-            yield spent if share == 1.0 else _put_down(job, training, spent)
+            yield spent if share == 1.0 else paused.put_down(job, training, spent)
 
     def _measured(
         self, job: Job, training: Training, pattern: Pattern, share: float, spent: Outcome, heartbeat: Heartbeat
@@ -289,32 +288,6 @@ class Evaluator:
 def answers_of(folder: Path) -> Path:
     """Where the answers of the model in `folder` to the training examples lie, beside it."""
     return folder.with_name(f"{folder.name}-answers.npy")
-
-
-def _resumed(job: Job, training: Training, first: float) -> Outcome:
-    """Bring `training` to where the job's state was put down, if that is not behind `first`; what it had cost there."""
-    from layersearch.training import paused
-
-    state = None if job.state is None else paused.load(Path(job.state))
-    begun = Outcome(job.number, job.pattern, job.seed)
-    if state is None or (state["pattern"], state["seed"]) != (job.pattern, job.seed) or state["rung"] > first:
-        return begun
-    training.restore(state)
-    return replace(begun, **{name: state[name] for name in _SPENT})
-
-
-def _put_down(job: Job, training: Training, outcome: Outcome) -> Outcome:
-    """Write the candidate's state, so that it can go on from its rung in another process."""
-    from layersearch.training import paused
-
-    if job.state is None:
-        return outcome
-    about = {"pattern": job.pattern, "seed": job.seed, "rung": outcome.rung}
-    try:
-        paused.save({**training.state(), **about, **{name: getattr(outcome, name) for name in _SPENT}}, Path(job.state))
-    except OSError as error:  # a full disk must not cost a score that is paid for
-        return replace(outcome, note=f"state not kept, it would be trained again: {error}".splitlines()[0])
-    return outcome
 
 
 @cache

@@ -158,11 +158,11 @@ def test_start_points_and_the_unchanged_model_are_never_skipped() -> None:
 
 def test_unseen_patterns_are_all_of_a_small_space_and_some_of_a_large_one() -> None:
     screen = Screen(SPACE, LAYERS, Purpose({}, "accuracy", "maximize"), parameters)
-    found = screen.unseen({"0-7", "3"}, random.Random(0))
+    found = screen._unseen({"0-7", "3"}, random.Random(0))
     assert len(found) == len(set(found)) == 2**LAYERS - 1 - 2
-    assert found != screen.unseen({"0-7", "3"}, random.Random(1))
+    assert found != screen._unseen({"0-7", "3"}, random.Random(1))
     large = Screen(SPACE, 24, Purpose({}, "accuracy", "maximize"), parameters)
-    assert 0 < len(large.unseen(set(), random.Random(0))) <= 512
+    assert 0 < len(large._unseen(set(), random.Random(0))) <= 512
 
 
 def perfect(job: Job) -> Outcome:
@@ -193,7 +193,7 @@ def test_a_search_measures_influence_once_and_reports_what_it_was_worth(
     tiny_model: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
     recipe = Recipe(learning_rate=1e-2, batch_size=8, epochs=1, max_length=24, precision="fp32")
-    what = What(str(tiny_model), "sst2", tiny_data, recipe=recipe, holdout=0.3)
+    what = What(str(tiny_model), "sst2", tiny_data, recipe=recipe, holdout=0.3, method="fine-tune")
     how = How("tiny", str(tmp_path / "s.db"), tmp_path / "files", workers=0, device="cpu")
     run(what, how, trials=15, confirm=0, watcher=Witness())
     record = read_study(how.storage, "tiny", print)

@@ -199,7 +199,9 @@ def test_a_restart_of_postgres_is_waited_out(
     study.tell(outcome_of(again))
     assert study.finished() == 2
     assert [line for line in said if "waiting for the database" in line]
-    assert not study._orphan(study._frozen(job.number))  # the lock of this driver was taken again
+    assert not study._lease.is_left(
+        study._frozen(job.number).user_attrs["driver"], None
+    )  # the lock of this driver was taken again
 
 
 def test_several_drivers_share_a_study_on_postgres_and_the_dead_are_told_from_the_living(

@@ -1,0 +1,54 @@
+"""Proposals that need no training: what this study or another one knows, and what is not worth it.
+
+Knows: rows, what other studies found, the screen. Does not know: Optuna's study, how an answer is written down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from layersearch.pattern import Pattern
+from layersearch.search.screen import Screen
+from layersearch.search.trials import Row, counts_against
+
+COPIED = ("interval", "metrics", "seconds", "train_seconds", "score_seconds", "versions", "influence")
+
+
+@dataclass(frozen=True)
+class Settled:
+    """How a trial ends at once: complete with `values` (score, parameters), or pruned; and its attributes."""
+
+    attrs: Mapping[str, Any]
+    values: tuple[float, float] | None = None
+
+
+def settle(
+    number: int,
+    pattern: str,
+    seed: int,
+    rows: Iterable[Row],
+    elsewhere: Mapping[tuple[str, int], tuple[str, Row]],
+    screen: Screen | None,
+) -> Settled | None:
+    """What becomes of trial `number` without training, None if it is to be trained.
+
+    `elsewhere` holds, by pattern and seed, a study's name and its row.
+    """
+    rows = list(rows)
+    same = (row for row in rows if (row.pattern, row.seed) == (pattern, seed))
+    repeated = next((row for row in same if counts_against(row, number)), None)
+    if repeated is not None:
+        return Settled({"reason": f"repeat of trial {repeated.number}"})
+    if (pattern, seed) in elsewhere:
+        return _taken_over(*elsewhere[pattern, seed])
+    reasons = {} if screen is None else screen.skipped([Pattern.parse(pattern)], rows)
+    return Settled({"reason": reasons[pattern]}) if reasons else None
+
+
+def _taken_over(study: str, row: Row) -> Settled:
+    assert row.score is not None
+    assert row.parameters is not None
+    attrs = {name: getattr(row, name) for name in COPIED} | {"reused": f"trial {row.number} of {study}"}
+    return Settled(attrs, (row.score, float(row.parameters)))
