@@ -1,23 +1,30 @@
-"""Optuna's SQL storage with one transaction for what belongs together: all that is known of a trial when it is asked,
-and all that is known when it is told.
+"""Optuna's SQL storage with few transactions and little memory: what belongs together is written together, and trials
+are read without an object for every value.
 
-Knows: the tables of Optuna's schema that hold it. Does not know: waiting for a database, studies, what is written.
+Knows: the tables of Optuna's schema. Does not know: waiting for a database, studies, what is written.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import cache
+from sys import intern
 from typing import Any
 
-from optuna.distributions import BaseDistribution, check_distribution_compatibility, distribution_to_json
+from optuna.distributions import (
+    BaseDistribution,
+    check_distribution_compatibility,
+    distribution_to_json,
+    json_to_distribution,
+)
 from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
-from optuna.trial import TrialState
-from sqlalchemy import delete, insert, select, update
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import ColumnElement, Connection, delete, insert, or_, select, update
 
 Values = dict[str, Any]
 
@@ -68,8 +75,36 @@ class GroupedStorage(RDBStorage):
             if held.values:
                 connection.execute(insert(values), [_value(trial_id, *pair) for pair in enumerate(held.values)])
             if held.end is not None:
-                end = {"state": held.end, "datetime_complete": datetime.now()}
+                now = datetime.now(UTC).replace(tzinfo=None)  # as Optuna stores times
+                end = {models.TrialModel.state: held.end, models.TrialModel._datetime_complete_utc: now}
                 connection.execute(update(models.TrialModel).where(its).values(end))
+
+    def _get_trials(
+        self,
+        study_id: int,
+        states: Container[TrialState] | None,
+        included_trial_ids: set[int],
+        trial_id_greater_than: int,
+    ) -> list[FrozenTrial]:
+        """As in Optuna: the study's trials behind an id, and those of the given ids before it.
+
+        Optuna makes an ORM object of every parameter and attribute: 8 s and 400 MB for 10,000 trials of twelve layers.
+        """
+        trial = models.TrialModel
+        before = [trial_id for trial_id in included_trial_ids if trial_id <= trial_id_greater_than]
+        wanted = [trial.study_id == study_id, or_(trial.trial_id > trial_id_greater_than, trial.trial_id.in_(before))]
+        if states is not None:
+            wanted.append(trial.state.in_([state for state in TrialState if state in states]))
+        with self.engine.connect() as connection:
+            times = (trial._datetime_start_utc, trial._datetime_complete_utc)
+            heads = select(trial.number, trial.state, *times, trial.trial_id).where(*wanted)
+            found = connection.execute(heads.order_by(trial.trial_id)).all()
+            parts = {row.trial_id: Parts() for row in found}
+            _read_parts(connection, wanted, parts)
+        return [
+            FrozenTrial(number, state, None, _local(start), _local(end), trial_id=trial_id, **vars(parts[trial_id]))
+            for number, state, start, end, trial_id in found
+        ]
 
     def _set_trial_param(
         self,
@@ -107,6 +142,49 @@ class GroupedStorage(RDBStorage):
         held = self._held.setdefault(trial_id, Held())
         held.end, held.values = state, values or ()
         return True
+
+
+@dataclass
+class Parts:
+    """What other tables hold of a trial."""
+
+    params: dict[str, Any] = field(default_factory=dict)
+    distributions: dict[str, BaseDistribution] = field(default_factory=dict)
+    user_attrs: dict[str, Any] = field(default_factory=dict)
+    system_attrs: dict[str, Any] = field(default_factory=dict)
+    intermediate_values: dict[int, float] = field(default_factory=dict)
+    values: list[float] | None = None
+
+
+def _read_parts(connection: Connection, wanted: Iterable[ColumnElement[bool]], parts: dict[int, Parts]) -> None:
+    """Fill `parts` (by trial id) from the other tables. Equal distributions and names are one object each."""
+
+    def rows(model: Any, *columns: Any) -> Iterator[Any]:
+        query = select(model.trial_id, *columns).join(models.TrialModel).where(*wanted)
+        return iter(connection.execute(query.order_by(columns[0])))
+
+    distribution = cache(json_to_distribution)
+    param, value, step = models.TrialParamModel, models.TrialValueModel, models.TrialIntermediateValueModel
+    for trial_id, _, name, stored, text in rows(
+        param, param.param_id, param.param_name, param.param_value, param.distribution_json
+    ):
+        parts[trial_id].params[intern(name)] = distribution(text).to_external_repr(stored)
+        parts[trial_id].distributions[intern(name)] = distribution(text)
+    user, system = models.TrialUserAttributeModel, models.TrialSystemAttributeModel
+    for trial_id, key, text in rows(user, user.key, user.value_json):
+        parts[trial_id].user_attrs[intern(key)] = json.loads(text)
+    for trial_id, key, text in rows(system, system.key, system.value_json):
+        parts[trial_id].system_attrs[intern(key)] = json.loads(text)
+    for trial_id, _, stored, kind in rows(value, value.objective, value.value, value.value_type):
+        parts[trial_id].values = [*(parts[trial_id].values or []), value.stored_repr_to_value(stored, kind)]
+    for trial_id, number, stored, kind in rows(step, step.step, step.intermediate_value, step.intermediate_value_type):
+        found = step.stored_repr_to_intermediate_value(stored, kind)
+        parts[trial_id].intermediate_values[number] = found
+
+
+def _local(time: datetime | None) -> datetime | None:
+    """Optuna's stored times are in UTC, those it shows are local."""
+    return None if time is None else time.replace(tzinfo=UTC).astimezone().replace(tzinfo=None)
 
 
 def _value(trial_id: int, objective: int, value: float) -> Values:

@@ -1,9 +1,9 @@
 """Every pattern of a small space fine-tuned from the pre-trained model: the table that searches are compared with.
 
 python -m results.search-cost.exhaustive --task cola --data FOLDER --epochs 2 --csv FILE.csv [--sizes 5,4,3] [--seed 0]
-Scores at a ninth and a third of the training on the search split (what halving would see), at the end on the search split
-and on the official validation set. Writes a row a pattern as it goes; a second call goes on where the first stopped. One
-process, one thread.
+Scores at a ninth and a third of the training on the search split (what halving would see), at the end on that and the
+official validation set. Writes a row a pattern as it goes; a second call goes on where the first stopped. One process,
+one thread.
 """
 
 from __future__ import annotations

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import optuna
 import pytest
 import sqlalchemy
-from optuna.distributions import CategoricalDistribution
+from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from layersearch.search.ledger import Ledger
@@ -57,9 +59,36 @@ def test_every_write_changes_the_picture_as_it_changes_the_database(storage: Pat
     remembered = study.get_trials()
     assert without_times(remembered) == without_times(in_the_database(storage))
     assert [trial.state.name for trial in remembered] == ["COMPLETE", "FAIL", "RUNNING", "COMPLETE", "WAITING"]
-    for mine, theirs in zip(remembered, in_the_database(storage), strict=True):
-        assert (mine.datetime_complete is None) == (theirs.datetime_complete is None)
     assert study._storage.get_trial(left._trial_id).state == TrialState.RUNNING
+
+
+def test_trials_are_read_as_optuna_reads_them_in_any_time_zone(
+    storage: PatientStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "Asia/Kolkata")
+    time.tzset()
+    study = new_study(storage)
+    study.enqueue_trial({"layer_0": "drop"}, user_attrs={"why": {"deep": [1, None]}})
+    for values in ([0.5, float("inf")], None, [float("-inf"), 3.0]):
+        trial = study.ask({"layer_0": CategoricalDistribution(CHOICES), "lr": FloatDistribution(0.1, 1.0)})
+        with storage.together():
+            study._storage.set_trial_intermediate_value(trial._trial_id, 7, 0.5)
+            study._storage.set_trial_system_attr(trial._trial_id, "generation", 3)
+            study.tell(trial, values, state=None if values else TrialState.FAIL)
+    study.ask()
+    study.enqueue_trial({})
+    study_id = study._study_id
+    questions: list[tuple[tuple[TrialState, ...] | None, set[int], int]]
+    questions = [(None, set(), -1), ((TrialState.COMPLETE,), set(), -1), (None, {1, 2, 9}, 3), (None, set(), 3)]
+    for asked in questions:
+        assert storage._get_trials(study_id, *asked) == RDBStorage._get_trials(storage, study_id, *asked)
+    remembered = study.get_trials()[0].datetime_complete
+    written = in_the_database(storage)[0].datetime_complete
+    assert remembered is not None
+    assert written is not None
+    assert abs(remembered - written).total_seconds() < 60
+    monkeypatch.undo()
+    time.tzset()
 
 
 def test_what_was_handed_out_does_not_change_under_the_hand(storage: PatientStorage) -> None:
