@@ -61,13 +61,20 @@ class GroupedStorage(RDBStorage):
             self._held = None
 
     def write_trial(self, trial_id: int, held: Held) -> None:
-        """Insert parameters, replace attributes by name, end the trial: all or nothing. It must be unfinished."""
+        """Write parameters and attributes by name, end the trial: all or nothing. It must be unfinished.
+
+        The same once more changes nothing: the answer to the first may have been lost with the connection.
+        """
         params, attrs, values = models.TrialParamModel, models.TrialUserAttributeModel, models.TrialValueModel
         its = models.TrialModel.trial_id == trial_id
         with self.engine.begin() as connection:
             state = connection.execute(select(models.TrialModel.state).where(its).with_for_update()).scalar_one()
+            if held.end is not None and state == held.end:
+                return
             self.check_trial_is_updatable(trial_id, state)
             if held.params:
+                names = [param["param_name"] for param in held.params]
+                connection.execute(delete(params).where(params.trial_id == trial_id, params.param_name.in_(names)))
                 connection.execute(insert(params), held.params)
             if held.attrs:
                 connection.execute(delete(attrs).where(attrs.trial_id == trial_id, attrs.key.in_(list(held.attrs))))

@@ -166,6 +166,21 @@ def test_a_finished_trial_takes_no_more(storage: PatientStorage) -> None:
         storage.set_trial_user_attr(trial._trial_id, "pattern", "0")
 
 
+def test_a_write_whose_answer_was_lost_may_come_again(storage: PatientStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The database has committed, the connection breaks before it says so, and the patient storage tries again."""
+    write = PatientStorage.write_trial
+    monkeypatch.setattr(PatientStorage, "write_trial", lambda *given: [write(*given), write(*given)])
+    study = new_study(storage)
+    trial = study.ask()
+    with storage.together():
+        trial.suggest_categorical("layer_0", CHOICES)
+        trial.set_user_attr("seed", 1)
+    with storage.together():
+        study.tell(trial, [0.5, 10])
+    found = in_the_database(storage)[0]
+    assert (found.params, found.user_attrs, found.values) == (trial.params, {"seed": 1}, [0.5, 10])
+
+
 def test_another_choice_than_before_is_refused(storage: PatientStorage) -> None:
     study = new_study(storage)
     study.ask().suggest_categorical("layer_0", CHOICES)
