@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from layersearch.errors import DataError, LayersearchError
+from layersearch.errors import DataError, LayersearchError, StudyError
+from layersearch.pattern import Pattern
+from layersearch.report.console import Progress
 from layersearch.search.driver import Driver
 from layersearch.search.halving import Rungs
 from layersearch.search.question import How
@@ -18,13 +20,14 @@ from layersearch.search.replay import replay_of
 from layersearch.search.run import run_inline, run_replay
 from layersearch.search.sampler_pattern import PatternSampler
 from layersearch.search.scores import read_table
+from layersearch.search.storage import Lease
 from layersearch.search.study import Study
 from layersearch.search.trials import Row
 from layersearch.training.evaluator import Evaluator
 from layersearch.training.job import Job, Outcome
 from layersearch.training.recipe import Halving
 from tests.conftest import TinyRun, call
-from tests.search.support import LAYERS, SPACE, open_study, outcome_of
+from tests.search.support import LAYERS, SPACE, open_study, opened, outcome_of
 from tests.search.test_driver import Witness
 
 RULE = Rungs(Halving(eta=2, first=0.25), "maximize", "0-3")
@@ -192,8 +195,6 @@ def test_stopped_patterns_are_not_tried_again_and_more_trials_go_on(tmp_path: Pa
 
 def close(folder: Path) -> None:
     """What the operating system does for a killed driver."""
-    from tests.search.support import opened
-
     for study in opened:
         if study.folder.parent == folder:
             study._lease.release()
@@ -257,7 +258,9 @@ def test_a_worker_that_dies_between_rungs_costs_the_stretch_and_after_three_deat
     assert files(driver.study) == []
 
 
-def test_a_stop_keeps_what_is_paused_and_the_same_command_goes_on(tmp_path: Path) -> None:
+def test_a_stop_keeps_what_is_paused_and_the_same_command_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     driver, climber = driver_of(tmp_path, 6), Climber()
     for _ in range(3):
         job = driver.next_job()
@@ -267,6 +270,8 @@ def test_a_stop_keeps_what_is_paused_and_the_same_command_goes_on(tmp_path: Path
     driver.abandon("stopped before it was finished")
     kept = [r for r in driver.study.rows() if r.paused]
     assert len(kept) == len(files(driver.study)) == 3
+    Progress().phase(driver.study, 6)
+    assert "0 of 6 trials finished, 3 paused" in capsys.readouterr().err
     close(tmp_path)
     witness = Witness()
     again = driver_of(tmp_path, 6, witness)
@@ -348,14 +353,21 @@ def test_a_replay_answers_rungs_from_its_columns(tmp_path: Path) -> None:
     assert done["0-3"] == (0.9, 1.0)
     stopped = {r.pattern: r for r in study.rows() if r.stopped}
     assert len(done) + len(stopped) == 7
-    assert all(r.work == pytest.approx(len(r.pattern.split()) and 0.5 * depth(r.pattern)) for r in stopped.values())
+    assert all(r.work == pytest.approx(0.5 * depth(r.pattern)) for r in stopped.values())
     assert read_study(f"{tmp_path}/db", "h", print).stopped == {0.5: len(stopped)}
 
 
-def depth(text: str) -> float:
-    from layersearch.pattern import Pattern
+def test_beside_other_drivers_it_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "known.csv").write_text(TABLE)
+    table = read_table(tmp_path / "known.csv", "acc", rungs={0.5: "half"})
+    question = replay_of(table, "layers", "RandomSampler", 0, Halving(eta=2, first=0.5))
+    monkeypatch.setattr(Lease, "alone", False)
+    with pytest.raises(StudyError, match="halving is driven by one process alone: give --storage an SQLite file"):
+        run_replay(question, How("h", f"{tmp_path}/db", tmp_path / "f"), trials=5, watcher=Witness())
 
-    return len(Pattern.parse(text).blocks) / 4
+
+def depth(text: str) -> float:
+    return Pattern.parse(text).depth / 4
 
 
 def test_a_table_without_the_rungs_is_refused_in_one_line(tmp_path: Path) -> None:
