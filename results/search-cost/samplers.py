@@ -126,6 +126,7 @@ SAMPLERS: dict[str, Make] = {
     "PatternSampler": lambda replay, seed: PatternSampler(replay.space, replay.num_layers, seed),
     "GP": optunas(GPSampler),
 }
+SLOW = ("GP",)  # a hundred times slower than the others
 # When the named strategies are tried: as the study does, before all else, never.
 NAMED = dict.fromkeys(SAMPLERS, ("mixed", "none")) | {"PatternSampler": ("mixed", "first", "none"), "GP": ("mixed",)}
 
@@ -147,6 +148,7 @@ def course(problem: Problem, make: Make, named: str, seed: int, folder: Path, mo
         seed=seed,
     )
     study._study.sampler = make(replay, seed)
+    study._random.seed(seed)  # as it is for a driver that is alone
     for pattern in space.start_points(layers) if named == "first" else ():
         study._queue(space.params_of(pattern, layers) or {})
     chosen: list[str] = []
@@ -192,20 +194,19 @@ WITHOUT_CHANCE = {"greedy": greedy, "best fixed strategy": fixed}
 
 
 def runs(found: list[Problem], seeds: int) -> Iterator[tuple[Problem, str, str, int]]:
-    """Every run there is to make: problem, sampler, when named, seed; a round of seeds before the next.
+    """Every run there is to make: problem, sampler, when named, seed; a round of seeds before the next, the slow last.
 
     Each model gets `seeds` runs or a few more, evenly over its tasks.
     """
-    for seed in range(seeds):
-        for problem in found:
-            tasks = sum(other.model == problem.model for other in found)
-            if seed >= math.ceil(seeds / tasks):
-                continue
-            if seed == 0:
-                yield from ((problem, name, "", 0) for name in WITHOUT_CHANCE)
-            for name in SAMPLERS:
-                for named in NAMED[name]:
-                    yield problem, name, named, seed
+    yield from ((problem, name, "", 0) for problem in found for name in WITHOUT_CHANCE)
+    for slow in (False, True):
+        for seed in range(seeds):
+            for problem in found:
+                if seed >= math.ceil(seeds / sum(other.model == problem.model for other in found)):
+                    continue
+                for name in SAMPLERS:
+                    if (name in SLOW) == slow:
+                        yield from ((problem, name, named, seed) for named in NAMED[name])
 
 
 def read_at(problem: Problem, chosen: list[str]) -> dict[str, float]:
