@@ -36,6 +36,7 @@ from layersearch.search.study import Study
 from layersearch.strategies import STRATEGIES, possible, spell
 from results.machine import as_table, environment, write_csv
 
+from .curves import draw_samplers
 from .within import Within
 
 HERE = Path(__file__).parent
@@ -281,45 +282,6 @@ def table(records: list[dict[str, Any]], model: str, reference: str) -> str:
     return as_table([{"sampler": name, "named": named, **line} for (name, named), line in lines.items()])
 
 
-DRAWN = (
-    ("PatternSampler", "mixed", "PatternSampler", "#c2571a", "-"),
-    ("GP", "mixed", "Optuna's GP", "#7b4ea3", "-"),
-    ("TPE, multivariate", "mixed", "TPE", "#1f5fa8", "-"),
-    ("NSGA-II, population 10", "mixed", "NSGA-II", "#2e8b57", "-"),
-    ("random", "mixed", "random", "0.45", "-"),
-    ("best fixed strategy", "", "best fixed strategy", "black", ":"),
-    ("greedy", "", "greedy (GLP)", "black", "--"),
-)
-
-
-def draw(records: list[dict[str, Any]], file: Path) -> None:
-    """Regret over evaluations, a panel a model; bands are quartiles of the first and of the random sampler."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, panels = pyplot.subplots(1, 2, figsize=(11, 4.6), dpi=150, layout="constrained", sharey=True)
-    for axes, model in zip(panels, MODELS.values(), strict=True):
-        for sampler, named, label, colour, style in DRAWN:
-            line = [r for r in records if (r["model"], r["sampler"], r["named"]) == (model, sampler, named)]
-            line = [r for r in line if r["reference"] == "worst"]
-            at = [r["evaluations"] for r in line]
-            axes.plot(at, [1 - r["median"] for r in line], style, color=colour, label=label, linewidth=1.8)
-            if label in ("PatternSampler", "random"):
-                edges = ([1 - r["three_quarters"] for r in line], [1 - r["quarter"] for r in line])
-                axes.fill_between(at, *edges, color=colour, alpha=0.15, linewidth=0)
-        axes.set_title(model, fontsize=10)
-        axes.set_xlabel("candidates evaluated")
-        axes.set_xticks(AT)
-        axes.set_ylim(0, 0.85)
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
-    panels[0].set_ylabel("part of the exhaustive front's hypervolume not found")
-    panels[0].legend(frameon=False, fontsize=9)
-    figure.savefig(file)
-
-
 def main() -> None:
     """Make the runs that are missing, then tables and figure."""
     parser = argparse.ArgumentParser(description="Compare samplers by replay.")
@@ -332,7 +294,7 @@ def main() -> None:
     work(words.tables, words.runs, words.seeds)
     records = summarised(words.runs)
     write_csv(HERE / "samplers.csv", records)
-    draw(records, HERE / "samplers.png")
+    draw_samplers(records, MODELS.values(), HERE / "samplers.png")
     print(environment("optuna", "numpy", "scipy"))
     for model in MODELS.values():
         for reference in ("constant", "worst"):
