@@ -17,7 +17,7 @@ import csv
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from statistics import median, quantiles
+from statistics import median
 from typing import Any
 
 import optuna
@@ -30,7 +30,7 @@ from results.machine import as_table, environment, write_csv
 
 from .courses import LAYERS, Method, Rate, Step, above_from, curve_of, read_runs, steps_of, times_as_long
 from .curves import draw
-from .samplers import SAMPLERS, Problem, course, fixed, greedy, problem_of
+from .samplers import SAMPLERS, Problem, course, fixed, greedy, problem_of, quartiles
 
 HERE = Path(__file__).parent
 AT = (2, 4, 8, 16)  # fine-tunings' worth at which the curves are read
@@ -142,8 +142,8 @@ def methods_of(folders: Sequence[Path], runs: Path, seeds: int) -> list[Method]:
 
 def spread(values: Sequence[float]) -> str:
     """Median and quartiles."""
-    low, _, high = quantiles(values, n=4, method="inclusive") if len(values) > 1 else (values[0],) * 3
-    return f"{median(values):.2f} ({low:.2f}-{high:.2f})"
+    low, middle, high = quartiles(values)
+    return f"{middle:.2f} ({low:.2f}-{high:.2f})" if len(values) > 1 else f"{middle:.2f}"
 
 
 def record_of(method: Method) -> dict[str, Any]:

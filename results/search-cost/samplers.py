@@ -16,7 +16,7 @@ import csv
 import math
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -248,6 +248,12 @@ def work(folder: Path, file: Path, seeds: int) -> None:
             target.flush()
 
 
+def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """The lower quartile, the median and the upper quartile; one value is all three."""
+    low, middle, high = quantiles(values, n=4, method="inclusive") if len(values) > 1 else (values[0],) * 3
+    return low, middle, high
+
+
 def group_of(row: dict[str, str]) -> tuple[str, str, str]:
     """The line of the tables that a run belongs to."""
     return MODELS[row["problem"].split("-")[0]], row["sampler"], row["named"]
@@ -263,7 +269,7 @@ def summarised(file: Path) -> list[dict[str, Any]]:
     for (model, sampler, named), rows in groups.items():
         for kind in ("constant", "worst"):
             for at in AT:
-                low, middle, high = quantiles([float(r[f"{kind}_{at}"]) for r in rows], n=4, method="inclusive")
+                low, middle, high = quartiles([float(r[f"{kind}_{at}"]) for r in rows])
                 about = {"model": model, "sampler": sampler, "named": named, "reference": kind, "evaluations": at}
                 about |= {"seeds": len({row["seed"] for row in rows}), "runs": len(rows)}
                 found = {"quarter": round(low, 4), "median": round(middle, 4), "three_quarters": round(high, 4)}
