@@ -65,11 +65,35 @@ def test_methods_beside_each_other() -> None:
     late, early = method("late", (1.0, 0.0), (3.0, 1.2)), method("early", (0.5, 0.2), (2.0, 0.6), (9.0, 1.0))
     assert courses.above_from(late, early, "works") == 3.0
     assert courses.above_from(early, late, "works") is None
-    assert courses.times_as_long(late, early) == pytest.approx(90 / 30)
-    assert courses.times_as_long(late, method("nothing", (1.0, 0.0))) is None
+    assert courses.times_as_much(late, early, "seconds") == pytest.approx(90 / 30)
+    assert courses.times_as_much(late, method("nothing", (1.0, 0.0)), "works") is None
     line = compare.against(late, [late, early])
     assert [record["beside"] for record in line] == ["early"]
     assert line[0]["hypervolume, times"] == "1.20"
+
+
+def test_what_was_asked_for_is_said_to_be_reached_or_not() -> None:
+    one_shot = method("one-shot", (1.0, 0.0), (4.0, 1.5))
+    stock = method("stock: X", (0.5, 0.2), (8.0, 0.9), (32.0, 1.0))
+    taught = method("distill", (1.0, 0.0), (40.0, 1.5))
+    halving, full = method("halving", (3.0, 1.0)), method("layersearch, each fine-tuned", (4.0, 0.8), (8.0, 1.0))
+    found = import_module("results.search-cost.claims").claims([one_shot, stock, taught, halving, full])
+    assert [(line["measured"], line["reached"]) for line in found] == [
+        ("1.50", "yes"),
+        ("0 of 1; worst 1.50", "no"),
+        ("1.00 at 0.10", "yes"),
+        ("from 4.0 fine-tunings on", "no"),
+        ("8.0 times", "yes"),
+        ("0.38 of it", "yes"),
+    ]
+
+
+def test_tables_take_the_place_of_the_old_ones(tmp_path: Path) -> None:
+    file = tmp_path / "README.md"
+    file.write_text(f"before\n\n{compare.MARKS[0]}\nold\n{compare.MARKS[1]}\n\nafter\n")
+    for text in ("first", "second"):
+        compare.put(file, text)
+    assert file.read_text() == f"before\n\n{compare.MARKS[0]}\n\nsecond\n\n{compare.MARKS[1]}\n\nafter\n"
 
 
 def test_seconds_are_a_line_over_layers(tmp_path: Path) -> None:

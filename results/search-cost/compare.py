@@ -28,11 +28,19 @@ from layersearch.search.quality import at_costs, hypervolume
 from layersearch.search.scores import read_table
 from results.machine import as_table, environment, write_csv
 
-from .courses import LAYERS, Method, Rate, Step, above_from, curve_of, read_runs, steps_of, times_as_long
+from .claims import claims
+from .courses import LAYERS, Method, Rate, Step, above_from, curve_of, read_runs, steps_of, times_as_much
 from .curves import draw
 from .samplers import SAMPLERS, Problem, course, fixed, greedy, problem_of, quartiles
 
 HERE = Path(__file__).parent
+MARKS = ("<!-- from here written by compare.py -->", "<!-- to here -->")
+TITLES = {
+    "claims": "What was asked for, and what is there (medians over runs):",
+    "table": "Hypervolume over the exhaustive front's at so many fine-tunings' worth, median (quartiles):",
+    "regret": "Regret, 1 - hypervolume over the exhaustive front's, medians:",
+    "beside": "Methods that were run, over the others of their task (medians):",
+}
 AT = (2, 4, 8, 16)  # fine-tunings' worth at which the curves are read
 LONGEST = 32.0  # work of fine-tuning every pattern once
 METRICS = {"stsb": "spearman", "cola": "matthews", "mrpc": "accuracy", "rte": "accuracy"}
@@ -174,7 +182,7 @@ def against(method: Method, others: Sequence[Method]) -> list[dict[str, Any]]:
         if other.task == method.task and other is not method:
             end = median(c.volumes[-1] for c in method.curves) / median(c.volumes[-1] for c in other.curves)
             work = median(c.works[-1] for c in method.curves) / median(c.works[-1] for c in other.curves)
-            since, times = above_from(method, other, "works"), times_as_long(method, other)
+            since, times = above_from(method, other, "works"), times_as_much(method, other, "seconds")
             record = {"task": method.task, "method": method.name, "beside": other.name}
             record |= {"hypervolume, times": f"{end:.2f}", "work, times": f"{work:.2f}"}
             record |= {"never below from (work)": "-" if since is None else f"{since:.1f}"}
@@ -184,8 +192,15 @@ def against(method: Method, others: Sequence[Method]) -> list[dict[str, Any]]:
     return found
 
 
+def put(file: Path, text: str) -> None:
+    """Put `text` between the two marks of `file`, in place of what stands there."""
+    before, _, rest = file.read_text().partition(MARKS[0])
+    _, _, after = rest.partition(MARKS[1])
+    file.write_text(f"{before}{MARKS[0]}\n\n{text}\n\n{MARKS[1]}{after}")
+
+
 def main() -> None:
-    """Compare; write `table.csv`, `regret.csv`, `beside.csv` and `curves.png`, and print the tables."""
+    """Compare; write the tables (also into the README) and `curves.png`."""
     parser = argparse.ArgumentParser(description="Compare search methods at equal cost.")
     parser.add_argument("--measured", type=Path, nargs="+", required=True, help="folders with exhaustive tables")
     parser.add_argument("--runs", type=Path, default=HERE, help="folder with CSV files of runs")
@@ -194,13 +209,16 @@ def main() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     methods = methods_of(words.measured, words.runs, words.seeds)
     run = [method for method in methods if not method.replayed]
-    tables = {"table": [record_of(m) for m in methods], "regret": [regrets(m) for m in methods]}
-    tables["beside"] = [record for method in run for record in against(method, methods)]
-    print(environment("optuna", "numpy"))
-    for name, records in tables.items():
-        if records:
-            write_csv(HERE / f"{name}.csv", records)
-            print(f"\n{name}\n\n{as_table(records)}")
+    tables = {"claims": claims(methods), "table": [record_of(m) for m in methods]}
+    tables |= {"regret": [regrets(m) for m in methods], "beside": [r for m in run for r in against(m, methods)]}
+    written = []
+    for name, title in TITLES.items():
+        if tables[name]:
+            write_csv(HERE / f"{name}.csv", tables[name])
+            written.append(f"{title}\n\n{as_table(tables[name])}")
+    text = "\n\n".join([*written, f"Drawn on {environment('optuna', 'numpy')}."])
+    put(HERE / "README.md", text)
+    print(text)
     draw(methods, HERE / "curves.png")
 
 

@@ -142,14 +142,12 @@ def above_from(one: Method, other: Method, axis: str) -> float | None:
     return next((cost for cost in costs if not below or cost > below[-1]), None)
 
 
-def times_as_long(one: Method, other: Method) -> float | None:
-    """How many times the seconds `other` needs for the best that both reach (medians); None if that is nothing."""
-    costs = sorted({cost for method in (one, other) for curve in method.curves for cost in curve.seconds})
-    mine, theirs = middle(one, costs, "seconds"), middle(other, costs, "seconds")
+def times_as_much(one: Method, other: Method, axis: str) -> float | None:
+    """How many times the cost `other` needs for the best that both reach (medians); None if that is nothing."""
+    costs = sorted({cost for method in (one, other) for curve in method.curves for cost in getattr(curve, axis)})
+    mine, theirs = middle(one, costs, axis), middle(other, costs, axis)
     level = min(mine[-1], theirs[-1])
     if level <= 0:
         return None
-    first = [
-        next(cost for cost, value in zip(costs, values, strict=True) if value >= level) for values in (mine, theirs)
-    ]
+    first = [next(cost for cost, v in zip(costs, values, strict=True) if v >= level) for values in (mine, theirs)]
     return first[1] / first[0]
