@@ -98,12 +98,14 @@ def test_tables_take_the_place_of_the_old_ones(tmp_path: Path) -> None:
 
 def test_seconds_are_a_line_over_layers(tmp_path: Path) -> None:
     file = tmp_path / "stock.csv"
-    file.write_text(
-        "way,layers,processor_seconds\nstock,6,70\nstock,3,40\nlayersearch,6,32\nlayersearch,2,12\nlayersearch,4,22\n"
-    )
+    lines = ["way,layers,trained,scored,prepare_s,train_s,score_s"]
+    trained, scored = compare.TRAINED // 2, compare.SCORED // 2  # half of what a candidate sees
+    lines += [f"stock,{layers},{trained},{scored},8,{5 * layers},{2 * layers}" for layers in (6, 3)]
+    lines += [f"layersearch,{layers},{trained},{scored},0,{layers},{1 + layers}" for layers in (6, 2, 4)]
+    file.write_text("\n".join(lines) + "\n")
     rates = compare.rates_of(file)
-    assert rates["stock"].of(4) == pytest.approx(50)
-    assert rates["layersearch"].of(6) == pytest.approx(32)
+    assert rates["stock"].of(4) == pytest.approx(8 + 14 * 4)
+    assert rates["layersearch"].of(6) == pytest.approx(2 + 4 * 6)
     assert compare.rates_of(tmp_path / "none.csv")["stock"].of(2) == 2
 
 

