@@ -66,8 +66,9 @@ class Unheld(Lease):
         """At once."""
         return nullcontext()
 
-    def renew(self) -> None:
+    def renew(self) -> bool:
         """Never lost."""
+        return True
 
 
 @dataclass(frozen=True)
