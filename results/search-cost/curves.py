@@ -95,9 +95,9 @@ def draw_samplers(records: Sequence[Mapping[str, Any]], models: Collection[str],
             line = [r for r in records if (r["model"], r["sampler"], r["named"]) == (model, sampler, named)]
             line = [r for r in line if r["reference"] == "worst"]
             at = [r["evaluations"] for r in line]
-            axes.plot(at, [1 - r["median"] for r in line], style, color=colour, label=label, linewidth=1.8)
+            axes.plot(at, [r["median"] for r in line], style, color=colour, label=label, linewidth=1.8)
             if label in ("PatternSampler", "random"):
-                edges = ([1 - r["three_quarters"] for r in line], [1 - r["quarter"] for r in line])
+                edges = ([r["quarter"] for r in line], [r["three_quarters"] for r in line])
                 axes.fill_between(at, *edges, color=colour, alpha=0.15, linewidth=0)
         axes.set_title(model, fontsize=10)
         axes.set_xlabel("candidates evaluated")

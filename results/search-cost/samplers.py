@@ -261,7 +261,7 @@ def group_of(row: dict[str, str]) -> tuple[str, str, str]:
 
 
 def summarised(file: Path) -> list[dict[str, Any]]:
-    """Quartiles over problems and seeds, one record a model, sampler, order, reference and number of evaluations."""
+    """Quartiles of the regret over problems and seeds by model, sampler, order, reference and number of evaluations."""
     groups: dict[tuple[str, str, str], list[dict[str, str]]] = {}
     with file.open() as source:
         for row in csv.DictReader(source):
@@ -270,7 +270,7 @@ def summarised(file: Path) -> list[dict[str, Any]]:
     for (model, sampler, named), rows in groups.items():
         for kind in ("constant", "worst"):
             for at in AT:
-                low, middle, high = quartiles([float(r[f"{kind}_{at}"]) for r in rows])
+                low, middle, high = quartiles([1 - float(r[f"{kind}_{at}"]) for r in rows])
                 about = {"model": model, "sampler": sampler, "named": named, "reference": kind, "evaluations": at}
                 about |= {"seeds": len({row["seed"] for row in rows}), "runs": len(rows)}
                 found = {"quarter": round(low, 4), "median": round(middle, 4), "three_quarters": round(high, 4)}
@@ -279,11 +279,11 @@ def summarised(file: Path) -> list[dict[str, Any]]:
 
 
 def table(records: list[dict[str, Any]], model: str, reference: str) -> str:
-    """Medians (and quartiles) of one model, a line a sampler and order."""
-    lines: dict[tuple[str, str], dict[str, str]] = {}
+    """Medians (and quartiles) of the regret on one model, a line a sampler and order."""
+    lines: dict[tuple[str, str], dict[str, Any]] = {}
     for record in records:
-        if (record["model"], record["reference"]) == (model, reference) and record["evaluations"] in AT:
-            line = lines.setdefault((record["sampler"], record["named"]), {})
+        if (record["model"], record["reference"]) == (model, reference):
+            line = lines.setdefault((record["sampler"], record["named"]), {"runs": record["runs"]})
             spread = f"{record['quarter']:.2f}-{record['three_quarters']:.2f}"
             line[f"after {record['evaluations']}"] = f"{record['median']:.3f} ({spread})"
     return as_table([{"sampler": name, "named": named, **line} for (name, named), line in lines.items()])
