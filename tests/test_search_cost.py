@@ -82,7 +82,7 @@ def test_what_was_asked_for_is_said_to_be_reached_or_not() -> None:
         ("1.50", "yes"),
         ("0 of 1; worst 1.50", "no"),
         ("1.00 at 0.10", "yes"),
-        ("from 4.0 fine-tunings on", "no"),
+        ("from 4.0 fine-tunings (0.7 minutes) on", "no"),
         ("8.0 times", "yes"),
         ("0.38 of it", "yes"),
     ]

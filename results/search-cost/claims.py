@@ -35,8 +35,10 @@ def _of_task(named: dict[str, Method]) -> Iterator[tuple[str, str, bool]]:
             asked = "0.97 of the hypervolume of per-candidate distillation at a fifth of its work"
             yield asked, f"{end:.2f} at {work:.2f}", end >= 0.97 and work <= 0.2
         for other in stock:
-            since = above_from(one_shot, other, "works")
-            first = f"from {since:.1f} fine-tunings on" if since is not None else "ends below"
+            since, seconds = above_from(one_shot, other, "works"), above_from(one_shot, other, "seconds")
+            first = "ends below"
+            if since is not None and seconds is not None:
+                first = f"from {since:.1f} fine-tunings ({seconds / 60:.1f} minutes) on"
             yield f"never below {other.name}", first, since is not None and since <= _start(other)
             times = times_as_much(one_shot, other, "seconds")
             asked = f"{other.name} needs 4 times the time for what it reaches"

@@ -124,19 +124,20 @@ def rows_of(part: Examples, tokenizer: Any, longest: int) -> list[dict[str, Any]
 # -- the stock search --------------------------------------------------------------------------------------------------
 
 
-def trainable(config: dict[str, bool], stock: Stock) -> None:
-    """One trial of Ray Tune."""
+def trainable(config: dict[str, bool], stock: Stock, about: dict[str, Any], file: str) -> None:
+    """One trial of Ray Tune; its row goes to `file`, which is on this machine."""
     from ray import tune
 
     began = time.perf_counter()
     kept = [layer for layer in range(LAYERS) if config[f"keep_{layer}"]] or [0]
-    score, _ = stock.fine_tuned(kept)
-    found = {"score": score, "layers": len(kept), "pattern": str(Pattern.of_layers(kept))}
-    tune.report({**found, "seconds": time.perf_counter() - began})
+    score, spent = stock.fine_tuned(kept)
+    seconds = {"seconds": round(time.perf_counter() - began, 1), "processor_seconds": round(sum(spent), 1)}
+    append(Path(file), {**about, "pattern": str(Pattern.of_layers(kept)), "score": round(score, 4), **seconds})
+    tune.report({"score": score, "layers": len(kept)})
 
 
 def search(stock: Stock, sampler: str, seed: int, candidates: int, file: Path) -> None:
-    """OptunaSearch with its defaults; a row a candidate goes to `file` when all are done."""
+    """OptunaSearch with its defaults; a row a candidate goes to `file` as it is done."""
     import ray
     from optuna.distributions import CategoricalDistribution
     from optuna.samplers import NSGAIISampler, TPESampler
@@ -160,16 +161,16 @@ def search(stock: Stock, sampler: str, seed: int, candidates: int, file: Path) -
             logging_level=logging.ERROR,
         )
         try:
-            results = tune.Tuner(
-                tune.with_resources(partial(trainable, stock=stock), {"cpu": 1}),
+            about = {"task": stock.task, "sampler": sampler, "seed": seed}
+            tune.Tuner(
+                tune.with_resources(
+                    partial(trainable, stock=stock, about=about, file=str(file.absolute())), {"cpu": 1}
+                ),
                 tune_config=tune.TuneConfig(search_alg=searcher, num_samples=candidates, max_concurrent_trials=1),
                 run_config=tune.RunConfig(storage_path=f"{home}/tune", verbose=0),
             ).fit()
         finally:
             ray.shutdown()
-    for result in results:
-        found = result.metrics or {}
-        append(file, {"sampler": sampler, "seed": seed, **{n: found.get(n) for n in ("pattern", "score", "seconds")}})
 
 
 # -- time, beside ours -------------------------------------------------------------------------------------------------
