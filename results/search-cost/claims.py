@@ -22,11 +22,12 @@ def claims(methods: Sequence[Method]) -> list[dict[str, Any]]:
     for task in dict.fromkeys(method.task for method in methods):
         named = {method.name: method for method in methods if method.task == task}
         for claim, measured, reached in _of_task(named):
-            found.append({"task": task, "asked": claim, "measured": measured, "reached": "yes" if reached else "no"})
+            words = {True: "yes", False: "no", None: "too few runs to say"}
+            found.append({"task": task, "asked": claim, "measured": measured, "reached": words[reached]})
     return found
 
 
-def _of_task(named: dict[str, Method]) -> Iterator[tuple[str, str, bool]]:
+def _of_task(named: dict[str, Method]) -> Iterator[tuple[str, str, bool | None]]:
     stock = [method for name, method in named.items() if name.startswith("stock")]
     if (one_shot := named.get(ONE_SHOT)) is not None:
         yield from _alone(one_shot)
@@ -49,13 +50,17 @@ def _of_task(named: dict[str, Method]) -> Iterator[tuple[str, str, bool]]:
         yield asked, "nothing reached" if times is None else f"{1 / times:.2f} of it", (times or 0) >= 2
 
 
-def _alone(one_shot: Method) -> Iterator[tuple[str, str, bool]]:
+def _alone(one_shot: Method) -> Iterator[tuple[str, str, bool | None]]:
     at_5 = median(at_costs(curve.works, curve.volumes, [5.0])[0] for curve in one_shot.curves)
     yield "1.45 of the exhaustive front for 5 fine-tunings' work", f"{at_5:.2f}", at_5 >= 1.45
     ends = [curve.volumes[-1] for curve in one_shot.curves]
     broken = sum(end < 1 for end in ends)
     asked = "no collapsed run in 20 (here: none below the exhaustive front)"
-    yield asked, f"{broken} of {len(ends)}; worst {min(ends):.2f}", broken == 0 and len(ends) >= 20
+    yield (
+        asked,
+        f"{broken} of {len(ends)}; worst {min(ends):.2f}",
+        False if broken else True if len(ends) >= 20 else None,
+    )
 
 
 def _over(one: Method, other: Method, what: str) -> float:
