@@ -96,6 +96,18 @@ def test_tables_take_the_place_of_the_old_ones(tmp_path: Path) -> None:
     assert file.read_text() == f"before\n\n{compare.MARKS[0]}\n\nsecond\n\n{compare.MARKS[1]}\n\nafter\n"
 
 
+def test_a_table_counts_when_it_has_every_pattern(tmp_path: Path) -> None:
+    kept = [[layer for layer in range(6) if number >> layer & 1] for number in range(1, 64)]
+    lines = [f"{' '.join(map(str, layers))},0.1,{len(layers) / 10}" for layers in kept]
+    file = tmp_path / "minilm_l6_cola_subsets.csv"
+    for header, score in (("search,validation", 0.6), ("matthews_epoch2,matthews_epoch1", 0.1)):
+        file.write_text("\n".join([f"kept_layers,{header}", *lines]))
+        found = compare.table_of("cola", [tmp_path / "none", tmp_path])
+        assert found.points["0-5"] == (pytest.approx(1 - score), 1.0)
+    file.write_text("\n".join(["kept_layers,search,validation", *lines[1:]]))
+    assert compare.table_of("cola", [tmp_path]) is None
+
+
 def test_seconds_are_a_line_over_layers(tmp_path: Path) -> None:
     file = tmp_path / "stock.csv"
     lines = ["way,layers,trained,scored,prepare_s,train_s,score_s"]

@@ -120,14 +120,16 @@ def _in_full(row: Mapping[str, str]) -> float:
 
 
 def table_of(task: str, folders: Sequence[Path]) -> Problem | None:
-    """The exhaustive table of a task, scores after its last epoch; None where none of the folders has one."""
+    """The table of a task, validation scores after its last epoch; None where no folder has one of every pattern."""
     for folder in folders:
         file = folder / f"minilm_l6_{task}_subsets.csv"
         if file.exists():
             with file.open(newline="") as source:
                 columns = next(csv.reader(source))
-            column = max(name for name in columns if name.startswith(f"{METRICS[task]}_epoch"))
-            return problem_of(f"minilm-{task}", read_table(file, column), CONSTANT[task])
+            column = max((n for n in columns if n.startswith(f"{METRICS[task]}_epoch")), default="validation")
+            table = read_table(file, column)
+            if len(table.known) == 2**LAYERS - 1:
+                return problem_of(f"minilm-{task}", table, CONSTANT[task])
     return None
 
 
