@@ -86,7 +86,7 @@ def main() -> None:
         storage = str(given.work / f"{given.task}-{seed}.db")
         found = rows(what, How(f"{given.task}-{seed}", storage, given.work / "files", workers=0))
         with given.csv.open("a", newline="") as file:
-            csv.DictWriter(file, COLUMNS).writerows(found)
+            csv.DictWriter(file, COLUMNS, lineterminator="\n").writerows(found)
 
 
 if __name__ == "__main__":

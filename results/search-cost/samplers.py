@@ -4,7 +4,7 @@ Every sampler drives the program's own `Study` (no pattern twice, named strategi
 memory. Summary, tables and figure are made from one file of runs, which grows while this works and is taken up where it
 was left. Run from the root of the repository; TABLES is the folder that holds `measured/` and `published/`:
 
-    python -m results.search-cost.samplers TABLES --runs FILE.csv [--seeds 100] [--slow-seeds 10]
+    python -m results.search-cost.samplers TABLES --runs FILE.csv [--seeds 100]
 
 Knows: the tables, the methods, what is reported. Does not know: how a sampler works.
 """
@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import argparse
 import csv
+import math
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,19 +27,23 @@ import optuna
 from optuna.samplers import BaseSampler, GPSampler, NSGAIIISampler, NSGAIISampler, RandomSampler, TPESampler
 
 from layersearch.pattern import Pattern
-from layersearch.search.quality import Point, error_of, growth, layer_share, regret
+from layersearch.search.quality import Point, error_of, growth, hypervolume, layer_share, regret
 from layersearch.search.replay import Replay, replay_of
 from layersearch.search.sampler_pattern import PatternSampler
 from layersearch.search.scores import Table, read_table
 from layersearch.search.storage import Lease
 from layersearch.search.study import Study
+from layersearch.strategies import STRATEGIES, possible, spell
 from results.machine import as_table, environment, write_csv
 
+from .curves import draw_samplers
+from .within import Within
+
 HERE = Path(__file__).parent
-AT = (4, 8, 12, 16, 24, 32)  # evaluations at which curves are read
+AT = (4, 8, 12, 16, 24)  # evaluations at which curves are read
 MOST = AT[-1]
 
-MODELS = {"minilm": "MiniLM, 6 layers (2 tables)", "bert": "BERT-base, 12 layers (7 tables)"}
+MODELS = {"minilm": "MiniLM, 6 layers, STS-B", "bert": "BERT-base, 12 layers, 7 tasks"}
 
 # Error of a constant answer in the published scores: none correlates, the others answer the commonest class.
 CONSTANT = {"cola": 1.0, "stsb": 1.0, "mrpc": 0.188, "rte": 0.473, "sst2": 0.491, "qnli": 0.495, "mnli": 0.646}
@@ -61,8 +66,9 @@ class Unheld(Lease):
         """At once."""
         return nullcontext()
 
-    def renew(self) -> None:
+    def renew(self) -> bool:
         """Never lost."""
+        return True
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,11 @@ class Problem:
     table: Table
     points: dict[str, Point]
     references: dict[str, Point]
+
+    @property
+    def model(self) -> str:
+        """The line of `MODELS` that it belongs to."""
+        return MODELS[self.name.split("-")[0]]
 
 
 def problem_of(name: str, table: Table, constant: float) -> Problem:
@@ -86,10 +97,10 @@ def problem_of(name: str, table: Table, constant: float) -> Problem:
 
 
 def problems(folder: Path) -> list[Problem]:
-    """MiniLM on STS-B, every subset of six layers, after two epochs and after one; BERT-base on seven tasks."""
+    """MiniLM on STS-B, every subset of six layers after two epochs; BERT-base on seven tasks."""
     measured = folder / "measured" / "minilm_l6_stsb_subsets.csv"
     published = folder / "published" / "layer_subsets_bert.csv"
-    found = [problem_of(f"minilm-stsb-{n}", read_table(measured, f"spearman_epoch{n}"), 1.0) for n in (2, 1)]
+    found = [problem_of("minilm-stsb", read_table(measured, "spearman_epoch2"), 1.0)]
     for task, constant in CONSTANT.items():
         table = read_table(published, "score", {"task": task, "scored_on": "validation"})
         found.append(problem_of(f"bert-{task}", table, constant))
@@ -102,14 +113,14 @@ Make = Callable[[Replay, int], BaseSampler]
 def optunas(kind: type[BaseSampler], **options: object) -> Make:
     """One of Optuna's samplers."""
 
-    def make(_: Replay, seed: int) -> BaseSampler:
-        return kind(seed=seed, **options)
+    def make(replay: Replay, seed: int) -> BaseSampler:
+        return Within(kind(seed=seed, **options), replay.space, replay.num_layers)
 
     return make
 
 
 SAMPLERS: dict[str, Make] = {
-    "random": optunas(RandomSampler),
+    "random": lambda _, seed: RandomSampler(seed=seed),  # as it is: the study draws evenly where it misses the table
     "TPE, multivariate": optunas(TPESampler, multivariate=True),
     "NSGA-II, population 50": optunas(NSGAIISampler),
     "NSGA-II, population 10": optunas(NSGAIISampler, population_size=10),
@@ -117,9 +128,9 @@ SAMPLERS: dict[str, Make] = {
     "PatternSampler": lambda replay, seed: PatternSampler(replay.space, replay.num_layers, seed),
     "GP": optunas(GPSampler),
 }
-SLOW = ("GP",)
-IN_EVERY_ORDER = ("random", "TPE, multivariate", "PatternSampler")
-NAMED = ("mixed", "first", "none")  # when the named strategies are tried: as the study does, before all else, never
+SLOW = ("GP",)  # a hundred times slower than the others
+# When the named strategies are tried: as the study does, before all else, never.
+NAMED = dict.fromkeys(SAMPLERS, ("mixed", "none")) | {"PatternSampler": ("mixed", "first", "none"), "GP": ("mixed",)}
 
 
 def course(
@@ -142,6 +153,7 @@ def course(
         parameters=replay.parameters if screened else None,
     )
     study._study.sampler = make(replay, seed)
+    study._random.seed(seed)  # as it is for a driver that is alone
     for pattern in space.start_points(layers) if named == "first" else ():
         study._queue(space.params_of(pattern, layers) or {})
     chosen: list[str] = []
@@ -166,17 +178,40 @@ def greedy(problem: Problem) -> list[str]:
     return [text for text in chosen if text in known][:MOST]
 
 
-def runs(found: list[Problem], seeds: int, slow_seeds: int) -> Iterator[tuple[Problem, str, str, int, Make | None]]:
-    """Every run there is to make: problem, sampler, when named, seed; a round of seeds before the next."""
-    for seed in range(max(seeds, slow_seeds)):
-        for problem in found:
-            if seed == 0:
-                yield problem, "greedy", "", 0, None
-            for name, make in SAMPLERS.items():
-                if seed >= (slow_seeds if name in SLOW else seeds):
+def fixed(problem: Problem) -> list[str]:
+    """The unchanged model and the patterns of the named strategy that, looking back, found most, by rising k."""
+    layers = problem.table.num_layers
+    full = str(Pattern.full(layers))
+    courses = [
+        [
+            text
+            for text in (full, *(str(spell(name, layers, k)) for k in possible(name, layers)))
+            if text in problem.points
+        ]
+        for name in STRATEGIES
+    ]
+    return max(
+        courses, key=lambda texts: hypervolume((problem.points[text] for text in texts), problem.references["worst"])
+    )
+
+
+WITHOUT_CHANCE = {"greedy": greedy, "best fixed strategy": fixed}
+
+
+def runs(found: list[Problem], seeds: int) -> Iterator[tuple[Problem, str, str, int]]:
+    """Every run there is to make: problem, sampler, when named, seed; a round of seeds before the next, the slow last.
+
+    Each model gets `seeds` runs or a few more, evenly over its tasks.
+    """
+    yield from ((problem, name, "", 0) for problem in found for name in WITHOUT_CHANCE)
+    for slow in (False, True):
+        for seed in range(seeds):
+            for problem in found:
+                if seed >= math.ceil(seeds / sum(other.model == problem.model for other in found)):
                     continue
-                for named in NAMED if name in IN_EVERY_ORDER else NAMED[:1]:
-                    yield problem, name, named, seed, make
+                for name in SAMPLERS:
+                    if (name in SLOW) == slow:
+                        yield from ((problem, name, named, seed) for named in NAMED[name])
 
 
 def read_at(problem: Problem, chosen: list[str]) -> dict[str, float]:
@@ -190,7 +225,7 @@ def read_at(problem: Problem, chosen: list[str]) -> dict[str, float]:
     return values
 
 
-def work(folder: Path, file: Path, seeds: int, slow_seeds: int) -> None:
+def work(folder: Path, file: Path, seeds: int) -> None:
     """Make every run that `file` does not hold yet."""
     done = set()
     if file.exists():
@@ -201,10 +236,13 @@ def work(folder: Path, file: Path, seeds: int, slow_seeds: int) -> None:
     fast = Path("/dev/shm")
     with file.open("a", newline="") as target, tempfile.TemporaryDirectory(dir=fast if fast.is_dir() else None) as temp:
         writer = None
-        for problem, name, named, seed, make in runs(problems(folder), seeds, slow_seeds):
+        for problem, name, named, seed in runs(problems(folder), seeds):
             if (problem.name, name, named, str(seed)) in done:
                 continue
-            chosen = greedy(problem) if make is None else course(problem, make, named, seed, Path(temp))
+            if name in WITHOUT_CHANCE:
+                chosen = WITHOUT_CHANCE[name](problem)
+            else:
+                chosen = course(problem, SAMPLERS[name], named, seed, Path(temp))
             row = {"problem": problem.name, "sampler": name, "named": named, "seed": seed, **read_at(problem, chosen)}
             if writer is None:
                 writer = csv.DictWriter(target, fieldnames=list(row), lineterminator="\n")
@@ -214,13 +252,19 @@ def work(folder: Path, file: Path, seeds: int, slow_seeds: int) -> None:
             target.flush()
 
 
+def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """The lower quartile, the median and the upper quartile; one value is all three."""
+    low, middle, high = quantiles(values, n=4, method="inclusive") if len(values) > 1 else (values[0],) * 3
+    return low, middle, high
+
+
 def group_of(row: dict[str, str]) -> tuple[str, str, str]:
     """The line of the tables that a run belongs to."""
     return MODELS[row["problem"].split("-")[0]], row["sampler"], row["named"]
 
 
 def summarised(file: Path) -> list[dict[str, Any]]:
-    """Quartiles over problems and seeds, one record a model, sampler, order, reference and number of evaluations."""
+    """Quartiles of the regret over problems and seeds by model, sampler, order, reference and number of evaluations."""
     groups: dict[tuple[str, str, str], list[dict[str, str]]] = {}
     with file.open() as source:
         for row in csv.DictReader(source):
@@ -229,7 +273,7 @@ def summarised(file: Path) -> list[dict[str, Any]]:
     for (model, sampler, named), rows in groups.items():
         for kind in ("constant", "worst"):
             for at in AT:
-                low, middle, high = quantiles([float(r[f"{kind}_{at}"]) for r in rows], n=4, method="inclusive")
+                low, middle, high = quartiles([1 - float(r[f"{kind}_{at}"]) for r in rows])
                 about = {"model": model, "sampler": sampler, "named": named, "reference": kind, "evaluations": at}
                 about |= {"seeds": len({row["seed"] for row in rows}), "runs": len(rows)}
                 found = {"quarter": round(low, 4), "median": round(middle, 4), "three_quarters": round(high, 4)}
@@ -238,53 +282,14 @@ def summarised(file: Path) -> list[dict[str, Any]]:
 
 
 def table(records: list[dict[str, Any]], model: str, reference: str) -> str:
-    """Medians (and quartiles) of one model, a line a sampler and order."""
-    lines: dict[tuple[str, str], dict[str, str]] = {}
+    """Medians (and quartiles) of the regret on one model, a line a sampler and order."""
+    lines: dict[tuple[str, str], dict[str, Any]] = {}
     for record in records:
-        if (record["model"], record["reference"]) == (model, reference) and record["evaluations"] in (4, 8, 16, 32):
-            line = lines.setdefault((record["sampler"], record["named"]), {})
+        if (record["model"], record["reference"]) == (model, reference):
+            line = lines.setdefault((record["sampler"], record["named"]), {"runs": record["runs"]})
             spread = f"{record['quarter']:.2f}-{record['three_quarters']:.2f}"
             line[f"after {record['evaluations']}"] = f"{record['median']:.3f} ({spread})"
     return as_table([{"sampler": name, "named": named, **line} for (name, named), line in lines.items()])
-
-
-DRAWN = (
-    ("PatternSampler", "mixed", "PatternSampler", "#c2571a", "-"),
-    ("GP", "mixed", "Optuna's GP", "#7b4ea3", "-"),
-    ("TPE, multivariate", "mixed", "TPE", "#1f5fa8", "-"),
-    ("NSGA-II, population 10", "mixed", "NSGA-II", "#2e8b57", "-"),
-    ("random", "mixed", "random", "0.45", "-"),
-    ("random", "first", "all named strategies, then random", "0.45", ":"),
-    ("greedy", "", "greedy (GLP)", "black", "--"),
-)
-
-
-def draw(records: list[dict[str, Any]], file: Path) -> None:
-    """Regret over evaluations, a panel a model; bands are quartiles of the first and of the random sampler."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, panels = pyplot.subplots(1, 2, figsize=(11, 4.6), dpi=150, layout="constrained", sharey=True)
-    for axes, model in zip(panels, MODELS.values(), strict=True):
-        for sampler, named, label, colour, style in DRAWN:
-            line = [r for r in records if (r["model"], r["sampler"], r["named"]) == (model, sampler, named)]
-            line = [r for r in line if r["reference"] == "worst"]
-            at = [r["evaluations"] for r in line]
-            axes.plot(at, [1 - r["median"] for r in line], style, color=colour, label=label, linewidth=1.8)
-            if label in ("PatternSampler", "random"):
-                edges = ([1 - r["three_quarters"] for r in line], [1 - r["quarter"] for r in line])
-                axes.fill_between(at, *edges, color=colour, alpha=0.15, linewidth=0)
-        axes.set_title(model, fontsize=10)
-        axes.set_xlabel("candidates evaluated")
-        axes.set_xticks(AT)
-        axes.set_ylim(0, 0.85)
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
-    panels[0].set_ylabel("part of the exhaustive front's hypervolume not found")
-    panels[0].legend(frameon=False, fontsize=9)
-    figure.savefig(file)
 
 
 def main() -> None:
@@ -293,14 +298,13 @@ def main() -> None:
     parser.add_argument("tables", type=Path, help="folder that holds measured/ and published/")
     parser.add_argument("--runs", type=Path, required=True, help="CSV file of runs, made or continued")
     parser.add_argument("--seeds", type=int, default=100)
-    parser.add_argument("--slow-seeds", type=int, default=10, help="seeds of Optuna's GP sampler")
     words = parser.parse_args()
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    work(words.tables, words.runs, words.seeds, words.slow_seeds)
+    work(words.tables, words.runs, words.seeds)
     records = summarised(words.runs)
     write_csv(HERE / "samplers.csv", records)
-    draw(records, HERE / "samplers.png")
+    draw_samplers(records, MODELS.values(), HERE / "samplers.png")
     print(environment("optuna", "numpy", "scipy"))
     for model in MODELS.values():
         for reference in ("constant", "worst"):
