@@ -97,7 +97,7 @@ def _search(
     command: str,
 ) -> Study:
     """Open the study and work it off with what `make` makes, unless nothing is left to do."""
-    with opened(question, how, watcher, alone=warm is not None) as studies:
+    with opened(question, how, watcher, alone=warm is not None or halving is not None) as studies:
         studies.search.note(**({"command": command} if command else {}))
         method = warm(studies) if warm else None
         driver = Driver(
@@ -215,6 +215,7 @@ def _warm(prepared: Prepared, studies: Studies) -> Distill | OneShot:
     counts, folder = prepared.counts, studies.how.folder / "networks"
     studies.search.note(networks=str(folder))
     alone = Distill(counts.num_layers, folder, prepared.seed)
+    studies.search.enqueue(alone.unchanged, prepared.seed)
     if prepared.what.method == "distill":
         return alone
     shared = studies.sibling(SHARED, "shared")
@@ -242,8 +243,8 @@ def _warm(prepared: Prepared, studies: Studies) -> Distill | OneShot:
 def opened(question: Question, how: How, watcher: Watcher, *, alone: bool = False) -> Iterator[Studies]:
     """Open (or make) the study under a lease and heal it; gives the lease back at the end.
 
-    A study that one process drives `alone`, on any database, starts with the unchanged model; the fronts of
-    `how.start_from` come next.
+    One process drives it `alone`, on any database, or on PostgreSQL beside others. The fronts of `how.start_from` come
+    first, after the unchanged model.
     """
     layers = question.num_layers
     fronts = [front_of_another(source, how.storage, question.space, layers, watcher.say) for source in how.start_from]
@@ -267,8 +268,6 @@ def opened(question: Question, how: How, watcher: Watcher, *, alone: bool = Fals
         healed = study.heal()
         if healed:
             watcher.say(f"{healed} trial{'s' * (healed > 1)} left running by a driver that died: queued again")
-        if alone:
-            study.enqueue(str(Pattern.full(layers)), question.seed)
         study.start_with([pattern for front in fronts for pattern in front])
         yield Studies(question, how, storage, lease, study)
     finally:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from layersearch.errors import DataError, LayersearchError, StudyError
+from layersearch.errors import DataError, LayersearchError
 from layersearch.pattern import Pattern
 from layersearch.report.console import Progress
 from layersearch.search.driver import Driver
@@ -20,7 +20,6 @@ from layersearch.search.replay import replay_of
 from layersearch.search.run import run_inline, run_replay
 from layersearch.search.sampler_pattern import PatternSampler
 from layersearch.search.scores import read_table
-from layersearch.search.storage import Lease
 from layersearch.search.study import Study
 from layersearch.search.trials import Row
 from layersearch.training.evaluator import Evaluator
@@ -355,15 +354,6 @@ def test_a_replay_answers_rungs_from_its_columns(tmp_path: Path) -> None:
     assert len(done) + len(stopped) == 7
     assert all(r.work == pytest.approx(0.5 * depth(r.pattern)) for r in stopped.values())
     assert read_study(f"{tmp_path}/db", "h", print).stopped == {0.5: len(stopped)}
-
-
-def test_beside_other_drivers_it_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "known.csv").write_text(TABLE)
-    table = read_table(tmp_path / "known.csv", "acc", rungs={0.5: "half"})
-    question = replay_of(table, "layers", "RandomSampler", 0, Halving(eta=2, first=0.5))
-    monkeypatch.setattr(Lease, "alone", False)
-    with pytest.raises(StudyError, match="halving is driven by one process alone: give --storage an SQLite file"):
-        run_replay(question, How("h", f"{tmp_path}/db", tmp_path / "f"), trials=5, watcher=Witness())
 
 
 def depth(text: str) -> float:
