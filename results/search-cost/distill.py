@@ -1,10 +1,10 @@
 """The strongest way that trains each candidate by itself, beside one-shot: from the fine-tuned unchanged model, taught.
 
 python -m results.search-cost.distill --task stsb --data FOLDER --epochs 2 --work FOLDER [--csv FILE]
-FOLDER of --work is that of `one_shot.py`, which left the fine-tuned unchanged model of each seed there; the patterns are
-those that one-shot returned for the seed (`one_shot.csv`). The others of the space are not trained: their work is counted
-(a row without a score), because whoever trains each candidate by itself does not know which of them matter. Writes a row
-a candidate as it goes; a second call goes on where the first stopped. One process, one thread.
+FOLDER of --work is that of `one_shot.py`, which left the fine-tuned unchanged model of each seed there; the patterns
+are those that one-shot returned for the seed (`one_shot.csv`). The others of the space are not trained: their work is
+counted (a row without a score), because whoever trains each candidate by itself does not know which of them matter.
+Writes a row a candidate as it goes; a second call goes on where the first stopped. One process, one thread.
 """
 
 from __future__ import annotations
