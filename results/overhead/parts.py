@@ -72,7 +72,7 @@ def main() -> None:
     for name, (owner, function) in PARTS.items():
         setattr(owner, function, clocked(getattr(owner, function), spent[name]))
     with tempfile.TemporaryDirectory() as name:
-        what = What(MODEL, args.task, args.data, recipe=Recipe(epochs=args.epochs))
+        what = What(MODEL, args.task, args.data, recipe=Recipe(epochs=args.epochs), method="fine-tune")
         how = How("s", str(Path(name) / "study.db"), Path(name) / "files", workers=0, device="cpu")
         run.run(what, how, trials=args.trials, confirm=0, watcher=Silent())
     records = [_record(part, times) for part, times in spent.items() if times]

@@ -107,9 +107,23 @@ def write_data(folder: Path, task_name: str, data: Path | None, examples: int) -
 def with_layersearch(data: Path, home: Path, trials: int, epochs: float) -> list[Spent]:
     """`layersearch run` in a process of its own; the times are those of its study."""
     words = [
-        *("run", "--model", MODEL, "--task", TASK, "--data", str(data), "--trials", str(trials), "--confirm", "0"),
+        *(
+            "run",
+            "--model",
+            MODEL,
+            "--task",
+            TASK,
+            "--data",
+            str(data),
+            "--trials",
+            str(trials),
+            "--confirm",
+            "0",
+            "--method",
+            "fine-tune",
+        ),
         *("--epochs", str(epochs), "--study", "s", "--storage", str(home / "study.db"), "--files", str(home / "files")),
-        *("--workers", str(WORKERS), "--device", "cpu"),
+        *("--workers", str(WORKERS), "--device", "cpu", "--method", "fine-tune"),
     ]
     subprocess.run([sys.executable, "-m", "layersearch", *words], cwd=home, check=True, capture_output=True)
     import optuna

@@ -23,10 +23,18 @@ TRIALS = 8
 
 
 def command(
-    model: Path, data: Path, folder: Path, *, workers: int, trials: int = TRIALS, epochs: float = 1
+    model: Path,
+    data: Path,
+    folder: Path,
+    *,
+    workers: int,
+    trials: int = TRIALS,
+    epochs: float = 1,
+    method: str = "fine-tune",
 ) -> list[str]:
     """A whole run on the tiny model."""
     words = {
+        "--method": method,
         "--model": model,
         "--task": "sst2",
         "--data": data,
@@ -92,10 +100,11 @@ def left_over(folder: Path) -> list[str]:
     return found
 
 
+@pytest.mark.parametrize("method", ["fine-tune", "one-shot"])
 def test_ray_works_a_study_off_with_warm_workers_and_confirms_it(
-    tiny_model: Path, tiny_data: Path, tmp_path: Path
+    tiny_model: Path, tiny_data: Path, tmp_path: Path, method: str
 ) -> None:
-    process = start(command(tiny_model, tiny_data, tmp_path, workers=2), tmp_path)
+    process = start(command(tiny_model, tiny_data, tmp_path, workers=2, method=method), tmp_path)
     try:
         assert process.wait(timeout=200) == 0, (tmp_path / "log").read_text()[-3000:]
     finally:
@@ -113,13 +122,15 @@ def test_ray_works_a_study_off_with_warm_workers_and_confirms_it(
     assert not list(Path("/tmp").glob(f"ls-{process.pid}-*"))
 
 
+@pytest.mark.parametrize(("method", "number"), [("fine-tune", 3), ("one-shot", 1), ("one-shot", 3)])
 def test_a_killed_driver_loses_no_finished_trial_and_the_same_command_goes_on(
-    tiny_model: Path, tiny_data: Path, tmp_path: Path
+    tiny_model: Path, tiny_data: Path, tmp_path: Path, method: str, number: int
 ) -> None:
-    words = command(tiny_model, tiny_data, tmp_path, workers=2)
+    """One finished trial of a one-shot search is the unchanged model: its super-network is trained then."""
+    words = command(tiny_model, tiny_data, tmp_path, workers=2, method=method)
     process = start(words, tmp_path)
     try:
-        wait_for(tmp_path, 3, process)
+        wait_for(tmp_path, number, process)
     finally:
         end(process)
     known = finished(tmp_path)

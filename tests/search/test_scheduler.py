@@ -29,7 +29,7 @@ TRIALS = 9
 
 def halving(model: Path, data: Path, folder: Path, *, epochs: float = 3) -> list[str]:
     """A whole run on the tiny model with two workers."""
-    return [*command(model, data, folder, workers=2, trials=TRIALS, epochs=epochs), "--method", "halving"]
+    return command(model, data, folder, workers=2, trials=TRIALS, epochs=epochs, method="halving")
 
 
 def by_number(folder: Path) -> dict[int, optuna.trial.FrozenTrial]:
