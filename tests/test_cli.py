@@ -286,11 +286,6 @@ def test_a_password_of_another_database_is_not_written_down() -> None:
     )
 
 
-def test_one_shot_has_no_order_to_start_with(tiny_run: TinyRun) -> None:
-    line = refused(asked(tiny_run, "s.db", method="one-shot", start_from="tiny"))
-    assert line == "error: --start-from says nothing to --method one-shot, which scores all patterns; leave it out"
-
-
 def test_a_start_strategy_without_a_pattern_is_said_in_plan_and_run(tiny_run: TinyRun, own: Path) -> None:
     Path("mine.toml").write_text('choices = ["keep", "drop"]\nstart = ["top", "ffn-only", "duplicate"]\n')
     said = "strategies of the space that give none of its patterns for 4 layers: ffn-only, duplicate"

@@ -63,7 +63,8 @@ class OneShot:
     trained (no trial) and scores patterns of `space`, in a large one the neighbours of the front too; then the
     candidates of that seed start from its weights. Where the scores of those that are fine-tuned do not agree with the
     shared ones, `alone` asks for the rest. `known` are the scores of the search's own seed so far, `keep` stores new
-    ones; `made` are the seeds whose network is there; `on_their_own` are planned patterns that `alone` found.
+    ones; `made` are the seeds whose network is there; `starts` are patterns to score in any case; `on_their_own` are
+    planned patterns that `alone` found.
     """
 
     space: SearchSpace
@@ -73,6 +74,7 @@ class OneShot:
     known: dict[str, float]
     keep: Callable[[Outcome], None]
     made: set[int] = field(default_factory=set)
+    starts: tuple[Pattern, ...] = ()
     on_their_own: frozenset[str] = frozenset()
     how: OneShotRecipe = field(default_factory=OneShotRecipe)
     _out: set[int] = field(default_factory=set)
@@ -178,7 +180,8 @@ class OneShot:
 
     @cached_property
     def _first(self) -> tuple[Pattern, ...]:
-        return patterns_to_share(self.space, self.counts.num_layers, self.seed)
+        shared = patterns_to_share(self.space, self.counts.num_layers, self.seed)
+        return tuple(dict.fromkeys([*self.starts, *shared]))
 
     def _near_the_front(self) -> tuple[Pattern, ...]:
         """Patterns that differ in one layer from a member of the front and were not scored yet, drawn at random."""

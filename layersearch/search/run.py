@@ -48,10 +48,6 @@ def run(what: What, how: How, *, trials: int | None, confirm: int, watcher: Watc
     TRIALS, and for a one-shot search as many as the front of the shared scores; with `how.until_plateau` it is the size
     of the space, or UNTIL_PLATEAU. The end says why it came.
     """
-    if how.start_from and what.method == "one-shot":
-        raise LayersearchError(
-            "--start-from says nothing to --method one-shot, which scores all patterns; leave it out"
-        )
     prepared = prepare(what)
     resolve_device(how.device)
     for warning in prepared.splits.warnings:
@@ -230,6 +226,7 @@ def _warm(prepared: Prepared, studies: Studies) -> Distill | OneShot:
     whole = "work" in shared.facts  # noted after the last score
     return OneShot(
         space=prepared.space,
+        starts=tuple(map(Pattern.parse, studies.search.facts.get("start_from", ()))),
         counts=counts,
         direction=prepared.purpose.direction,
         alone=alone,

@@ -185,6 +185,15 @@ def test_in_a_large_space_neighbours_of_the_front_are_scored_until_there_are_eno
     assert set(one_shot.front()) == {str(Pattern.of_layers(range(size))) for size in range(1, 12)}
 
 
+def test_the_front_of_another_study_is_scored_too(tmp_path: Path) -> None:
+    counts = PartCounts(fixed=10, attention=(1,) * 12, ffn=(2,) * 12)
+    drawn = set(patterns_to_share(load_space("layers"), 12, 0))
+    start = next(pattern for pattern in load_space("layers").patterns(12) if pattern not in drawn)
+    alone = Distill(12, tmp_path, 0)
+    one_shot = OneShot(load_space("layers"), counts, "maximize", alone, {}, lambda _: None, starts=(start,))
+    assert set(one_shot._to_score(open_study(f"{tmp_path}/db", tmp_path), 0)) == {start, *drawn}
+
+
 def test_scores_that_are_not_finite_are_not_asked_for_again(tmp_path: Path) -> None:
     counts = PartCounts(fixed=10, attention=(1,) * 12, ffn=(2,) * 12)
     one_shot = OneShot(load_space("layers"), counts, "maximize", Distill(12, tmp_path, 0), {}, lambda _: None)
