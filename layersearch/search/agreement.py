@@ -1,4 +1,4 @@
-"""How well cheap scores rank the candidates that were fine-tuned.
+"""How well shared scores rank the candidates that were fine-tuned.
 
 Knows: pairs of scores, their rank correlation and its interval. Does not know: how either score came about.
 """

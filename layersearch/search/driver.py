@@ -81,7 +81,6 @@ class Driver:
     _exhausted: bool = False
     _succeeded: int = 0
     _reused: int = 0
-    _disagreed: bool = False
 
     def __post_init__(self) -> None:
         self._wanted = self._trials_to_do()
@@ -174,9 +173,12 @@ class Driver:
 
     def _promoted(self) -> Job | None:
         """A paused candidate that may go on now."""
-        asks = self.halving is not None and not self._over
-        row = self.halving.promoted(self.study.rows(), self._running) if self.halving and asks else None
-        return None if row is None else Job(row.number, row.pattern, row.seed, scored_on=self.study.purpose.scored_on)
+        if self.halving is None:
+            return None
+        row = self.halving.promoted(self.study.rows(), self._running)
+        if row is None or (self._over and row.pattern != self.halving.unchanged):
+            return None
+        return self.study.job_of(row.number, row.pattern, row.seed)
 
     def reached(self, outcome: Outcome) -> bool:
         """Take what a running candidate scored at a rung; whether it goes on at once. Otherwise it is paused."""
@@ -213,7 +215,7 @@ class Driver:
         self._running.pop(outcome.number, None)
         self._exhausted = False
         if outcome.number < 0:
-            self._take_super_network(outcome)
+            self._take_untold(outcome)
             return
         self.study.tell(outcome)
         if outcome.trace:
@@ -232,12 +234,13 @@ class Driver:
             layers = int(self.study.facts["num_layers"])
             self._over = str(plateau(self.study.rows(), self.study.purpose.direction, layers) or "")
 
-    def _take_super_network(self, outcome: Outcome) -> None:
-        assert isinstance(self.warm, OneShot)
+    def _take_untold(self, outcome: Outcome) -> None:
+        """Take what is no trial: a super-network, or an unchanged model that was made again."""
+        assert self.warm is not None
         if outcome.trace:
             write_trace(self.study.folder, outcome.number, outcome.trace)
         self.watcher.finished(outcome)
-        first = outcome.seed not in self.warm.made
+        first = isinstance(self.warm, OneShot) and outcome.seed not in self.warm.made
         self.warm.tell(outcome)
         if outcome.shared and self._keeps:
             self.watcher.say(
@@ -249,9 +252,11 @@ class Driver:
 
     def _look_at_agreement(self) -> None:
         """Say it, once, when shared scores turn out to rank nothing."""
-        if self._disagreed or not self._keeps or not self._disagrees():
+        warm = self.warm
+        if not (self._keeps and isinstance(warm, OneShot)) or warm.fallen_back or not warm.disagrees(self.study.rows()):
             return
-        self._disagreed = True
+        warm.fallen_back = True
+        self.study.note(fallen_back=True)
         self.watcher.say(
             "the super-network's scores do not agree with those of the fine-tuned candidates: the search goes on "
             "without them, each candidate from the fine-tuned unchanged model"
@@ -259,13 +264,10 @@ class Driver:
         self._wanted = self._trials_to_do()
         self.watcher.phase(self.study, self._wanted)
 
-    def _disagrees(self) -> bool:
-        return isinstance(self.warm, OneShot) and self.warm.disagrees(self.study.rows())
-
     def _trials_to_do(self) -> int:
         if self.trials is not None:
             return self.trials
-        if not isinstance(self.warm, OneShot) or self._disagrees():
+        if not isinstance(self.warm, OneShot) or self.warm.fallen_back:
             return TRIALS
         if not self.warm.known:
             return 2  # the unchanged model, and at least one more

@@ -7,7 +7,6 @@ Ray, SQL.
 from __future__ import annotations
 
 import random
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -17,7 +16,7 @@ from pathlib import Path
 from layersearch.errors import TrainingError
 from layersearch.pattern import PartCounts, Pattern, thirds
 from layersearch.search.agreement import Agreement, agreement_of, from_network
-from layersearch.search.distill import Distill
+from layersearch.search.distill import TRIES, Distill
 from layersearch.search.fronts import fronts, ranked, spread
 from layersearch.search.quality import noise_of
 from layersearch.search.study import Study
@@ -26,7 +25,6 @@ from layersearch.search_space import SearchSpace
 from layersearch.training.job import Job, Outcome
 from layersearch.training.recipe import OneShotRecipe
 
-TRIES = 3  # for a super-network whose worker died
 MOST_SHARED = 512  # patterns of a large space that a super-network scores
 DRAWN = 256  # of them drawn evenly over the sizes; the rest are neighbours of the front,
 AT_ONCE = 64  # so many at a time
@@ -64,7 +62,7 @@ class OneShot:
     candidates of that seed start from its weights. Where the scores of those that are fine-tuned do not agree with the
     shared ones, `alone` asks for the rest. `known` are the scores of the search's own seed so far, `keep` stores new
     ones; `made` are the seeds whose network is there; `starts` are patterns to score in any case; `on_their_own` are
-    planned patterns that `alone` found.
+    planned patterns that `alone` found; `fallen_back` says that shared scores are no longer followed.
     """
 
     space: SearchSpace
@@ -75,6 +73,7 @@ class OneShot:
     keep: Callable[[Outcome], None]
     made: set[int] = field(default_factory=set)
     starts: tuple[Pattern, ...] = ()
+    fallen_back: bool = False
     on_their_own: frozenset[str] = frozenset()
     how: OneShotRecipe = field(default_factory=OneShotRecipe)
     _out: set[int] = field(default_factory=set)
@@ -103,7 +102,7 @@ class OneShot:
 
     def ask(self, study: Study, wanted: int) -> Job | None:
         """The next job, or None while all that can be done is out."""
-        if study.proposes and self.disagrees(study.rows()):
+        if study.proposes and self.fallen_back:
             return self.alone.ask(study, wanted)
         if study.waiting():
             return self._prepared(study, study.ask(wanted))
@@ -115,6 +114,11 @@ class OneShot:
                 self._out.add(seed)
                 return self._super_job(seed, patterns)
             following = self._following(study, seed)
+            alone = following in self.on_their_own and not study.proposes
+            again = self.alone.missing(seed) if alone else None
+            if again is not None:
+                self._out.add(seed)
+                return again
             if following is not None:
                 study.enqueue(following, seed)
                 return self._prepared(study, study.ask(wanted))
@@ -123,6 +127,9 @@ class OneShot:
     def tell(self, outcome: Outcome) -> None:
         """Take what became of a super-network. Raises TrainingError where it cannot be made."""
         self._out.discard(outcome.seed)
+        if outcome.score is not None:
+            self.alone.tell(outcome)
+            return
         if outcome.reason is None:
             self.made.add(outcome.seed)
             if outcome.seed == self.seed:
@@ -170,12 +177,17 @@ class OneShot:
     def _to_score(self, study: Study, seed: int) -> tuple[Pattern, ...]:
         """What the network of `seed` is to score now, and to be trained for unless it is there."""
         if not study.proposes:
-            networked = any(its == seed and text not in self.on_their_own for text, its in self.alone.planned)
+            without = {*self.on_their_own, self.unchanged}
+            networked = any(its == seed and text not in without for text, its in self.alone.planned)
             return self._first if networked and seed not in self.made and self.alone.following(study, seed) else ()
         if seed != self.seed:
             return ()
         if seed not in self.made or not self.known:
             return self._first
+        late = tuple(pattern for pattern in self.starts if str(pattern) not in {*self.known, *self._tried})
+        self._tried |= set(map(str, late))
+        if late:
+            return late
         return self._near_the_front() if len(self._first) < self.space.size(self.counts.num_layers) else ()
 
     @cached_property
@@ -207,7 +219,7 @@ class OneShot:
             pattern=self.unchanged,
             seed=seed,
             checkpoint=str(self._network(seed)),
-            start=str(self.alone.folder / f"unchanged-{seed}"),
+            start=str(self.alone.unchanged_of(seed)) if seed not in self.made else None,
             patterns=tuple(map(str, patterns)),
             scores=seed == self.seed,
         )
@@ -219,11 +231,9 @@ class OneShot:
             return self.alone.prepared(job)
         return replace(job, start=str(self._network(job.seed)), budget=self.how.tuning)
 
-    def drop_networks_of_confirmation(self) -> None:
-        """Remove the super-networks of fresh seeds: their candidates are scored and nobody exports them."""
-        for entry in self.alone.folder.glob("*-*"):
-            if entry.name.split("-")[1].removesuffix(".npy") != str(self.seed):
-                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    def clean_up(self) -> None:
+        """Remove what fresh seeds left."""
+        self.alone.clean_up()
 
     def _network(self, seed: int) -> Path:
         return self.alone.folder / f"super-{seed}"

@@ -13,7 +13,7 @@ from statistics import fmean
 from typing import Literal
 
 from layersearch.pattern import Pattern
-from layersearch.search.one_shot import FEWEST_TUNED, MOST_SHARED
+from layersearch.search.one_shot import FEWEST_TUNED, MOST_SHARED, MOST_TUNED
 from layersearch.search.question import TRIALS, Prepared, Question
 from layersearch.training.recipe import BYTES_A_PARAMETER, TRAINING_BYTES_A_PARAMETER, Halving, OneShotRecipe
 
@@ -113,7 +113,7 @@ def _cost_of_one_shot(prepared: Prepared, trials: int | None, confirm: int) -> C
     """
     counts, how = prepared.counts, OneShotRecipe()
     size = prepared.space.size(prepared.num_layers)
-    trials = min(trials or 1 + max(prepared.num_layers - 1, FEWEST_TUNED), size)
+    trials = min(trials or 1 + min(max(prepared.num_layers - 1, FEWEST_TUNED), MOST_TUNED), size)
     a_seed = 1 + 1.5 * how.epochs + how.tuning * (trials - 1)
     passes = len(prepared.splits.search) / (len(prepared.splits.train) * prepared.what.recipe.epochs)
     return Cost(

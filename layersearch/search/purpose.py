@@ -5,6 +5,7 @@ Knows: flat, named, plain values. Does not know: SQL, Optuna, what the values me
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -41,6 +42,11 @@ class Purpose:
         """The inverse of `as_dict`."""
         values = {key: value for key, value in stored.items() if key not in _OWN}
         return cls(values, stored["metric"], stored["direction"], stored["scored_on"])
+
+    @property
+    def mark(self) -> str:
+        """Eight letters that tell this purpose from others, for the names of folders."""
+        return hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()[:8]
 
     @property
     def evaluation(self) -> str:

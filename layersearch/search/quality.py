@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
 from statistics import median
 
@@ -113,6 +114,9 @@ def stands_still(points: Sequence[Point], noise: float, window: int = WINDOW) ->
 
 
 def plateau(rows: Iterable[Row], direction: Direction, num_layers: int, window: int = WINDOW) -> Standstill | None:
-    """The standstill of a study's front, given its rows by trial number, or None (`--until-plateau`)."""
-    done = [row for row in rows if row.done]
+    """The standstill of a study's front, given its rows, or None (`--until-plateau`).
+
+    The last trials are those that ended last; one that was stopped at a rung has no score and does not count.
+    """
+    done = sorted((row for row in rows if row.done), key=lambda row: (row.ended or datetime.min, row.number))
     return stands_still([point_of(row, direction, num_layers) for row in done], noise_of(done), window)

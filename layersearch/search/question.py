@@ -254,10 +254,9 @@ def resolve_device(name: str) -> str:
 
 def trials_of(question: Question, how: How, trials: int | None) -> int | None:
     """How many finished trials a search shall hold: what was asked for, or the default (None: the method says it)."""
-    if trials is None and how.until_plateau:
-        return min(question.space.size(question.num_layers), UNTIL_PLATEAU)
-    one_shot = question.purpose.values.get("method") == "one-shot"
-    return TRIALS if trials is None and not one_shot else trials
+    if trials is not None or question.purpose.values.get("method") == "one-shot":
+        return trials
+    return min(question.space.size(question.num_layers), UNTIL_PLATEAU) if how.until_plateau else TRIALS
 
 
 def remarks(question: Prepared) -> list[str]:

@@ -106,16 +106,14 @@ def _search(
             seconds=how.seconds,
             until_plateau=how.until_plateau,
         )
-        if driver.done or (driver.searched and studies.confirmed(confirm)):
-            watcher.say(f"the search ended: {driver.ended}")
-            return studies.search
-        execute = make()
-        with stopped_by_signals(driver):
-            execute(driver)
+        if not (driver.done or (driver.searched and studies.confirmed(confirm))):
+            execute = make()
+            with stopped_by_signals(driver):
+                execute(driver)
         if driver.stopping:
             raise StoppedError("stopped; every finished trial is in the study. The same command goes on from here")
-        if isinstance(method, OneShot):
-            method.drop_networks_of_confirmation()
+        if method is not None:
+            method.clean_up()
         watcher.say(f"the search ended: {driver.ended}")
         return studies.search
 
@@ -208,7 +206,7 @@ def _warm(prepared: Prepared, studies: Studies) -> Distill | OneShot:
     """What asks in place of the search's study, with what is known of its networks."""
     from layersearch.models.checkpoint import is_complete
 
-    counts, folder = prepared.counts, studies.how.folder / "networks"
+    counts, folder = prepared.counts, studies.how.folder / f"networks-{prepared.purpose.mark}"
     studies.search.note(networks=str(folder))
     alone = Distill(counts.num_layers, folder, prepared.seed)
     studies.search.enqueue(alone.unchanged, prepared.seed)
@@ -231,6 +229,7 @@ def _warm(prepared: Prepared, studies: Studies) -> Distill | OneShot:
         direction=prepared.purpose.direction,
         alone=alone,
         known=known if whole else {},
+        fallen_back=bool(studies.search.facts.get("fallen_back")),
         keep=keep,
         made=made if whole else made - {prepared.seed},
     )

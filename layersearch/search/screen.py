@@ -39,13 +39,14 @@ Parameters = Callable[[Pattern], int]
 class Screen:
     """What stands between the proposals of a study and their training; without `parameters`, nothing does.
 
-    `parameters` counts those of a pattern of the space.
+    `parameters` counts those of a pattern of the space; `starts` are patterns that are tried in any case.
     """
 
     space: SearchSpace
     num_layers: int
     purpose: Purpose
     parameters: Parameters | None = None
+    starts: frozenset[Pattern] = frozenset()
 
     def skipped(self, patterns: Sequence[Pattern], rows: Sequence[Row]) -> dict[str, str]:
         """The reasons, by pattern, of those that are not worth a training; start points always are."""
@@ -57,7 +58,7 @@ class Screen:
         agreement = best_agreement(rows, direction)
         if agreement is None or not agreement.filters:
             return beaten
-        taken = {row.pattern for row in rows if row.state != "PRUNED"}
+        taken = {row.pattern for row in rows if row.state != "PRUNED" or row.stopped}
         near = [self._by_size.get(size, {}) for size in {self.parameters(pattern) for pattern in asked}]
         untried = [pattern for alike in near for text, pattern in alike.items() if text not in taken]
         return low_ranked(asked, untried, self.parameters, agreement) | beaten
@@ -78,8 +79,8 @@ class Screen:
 
     @cached_property
     def _never(self) -> frozenset[Pattern]:
-        """What is trained in any case: the unchanged model and the start points."""
-        return frozenset({Pattern.full(self.num_layers), *self.space.start_points(self.num_layers)})
+        """What is trained in any case: the unchanged model, the space's start points and those of other studies."""
+        return self.starts.union({Pattern.full(self.num_layers), *self.space.start_points(self.num_layers)})
 
     @cached_property
     def _pool(self) -> dict[str, Pattern]:
@@ -116,7 +117,7 @@ def hopeless(
     done = sorted((row for row in rows if row.done), key=lambda row: row.parameters or 0)
     if not done or not patterns:
         return {}
-    floors = np.maximum(_limit(metric), _bounds(patterns, done, direction, num_layers))
+    floors = np.maximum(_limit(metric, done), _bounds(patterns, done, direction, num_layers))
     best: list[Row] = []  # of the trials so far, smallest first
     for row in done:
         better = not best or _error(row, direction) < _error(best[-1], direction)
@@ -158,9 +159,10 @@ def _error(row: Row, direction: Direction) -> float:
     return error_of(row.score, direction)
 
 
-def _limit(metric: str) -> float:
-    """The smallest error there is: every metric of ours ends at 1; of others (in tables) nothing is known."""
-    return 0.0 if metric in METRICS else -math.inf
+def _limit(metric: str, done: Sequence[Row]) -> float:
+    """The smallest error there is: every metric of ours ends at 1; of others, or in percent, nothing is known."""
+    ends = metric in METRICS and all(row.score is not None and row.score <= 1 for row in done)
+    return 0.0 if ends else -math.inf
 
 
 def _bounds(patterns: Sequence[Pattern], done: Sequence[Row], direction: Direction, num_layers: int) -> Floats:

@@ -276,7 +276,11 @@ class Lease:
             self._connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
             wanted = (_key(self.owner), *([self._sole] if self._sole is not None else []))
             locks = [sqlalchemy.select(sqlalchemy.func.pg_try_advisory_lock(key)) for key in wanted]
-            return all(self._connection.scalar(lock) for lock in locks)
+            if all(self._connection.scalar(lock) for lock in locks):
+                return True
+            self._connection.close()
+            self._connection = None  # so that the next call asks again
+            return False
         except exc.SQLAlchemyError:
             self._connection = None  # still away; the next call tries again
             return True

@@ -6,6 +6,7 @@ not know: Ray, models, training, how progress is shown. The only file that opens
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -125,10 +126,14 @@ class Study:
                 if wanted is not None and self.finished() >= wanted:
                     return None
                 continue
-            screened = self._screen is not None and self._screen.parameters is not None
-            measured = screened and pattern == str(Pattern.full(self._num_layers))
-            return Job(trial.number, pattern, seed, self.purpose.scored_on, influence=measured)
+            return self.job_of(trial.number, pattern, seed)
         return None
+
+    def job_of(self, number: int, pattern: str, seed: int) -> Job:
+        """What a worker is told of trial `number`."""
+        screened = self._screen is not None and self._screen.parameters is not None
+        measured = screened and pattern == str(Pattern.full(self._num_layers))
+        return Job(number, pattern, seed, self.purpose.scored_on, influence=measured)
 
     def _spell(self, trial: Trial) -> str | None:
         """The pattern that the trial stands for, None if it stands for none."""
@@ -159,6 +164,7 @@ class Study:
         if first:
             self.note(start_from=[str(pattern) for pattern in first])
             self._first = (*self._named[:1], *first)
+            self._screen = self._screen and dataclasses.replace(self._screen, starts=frozenset(first))
 
     def _enqueue_start(self) -> None:
         """Queue the next pattern that comes before what the sampler proposes, if there is one."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from statistics import fmean, stdev
 from typing import Any, Literal
 
@@ -52,6 +53,7 @@ class Row:
     reason: str | None = None
     influence: dict[str, list[float]] | None = None
     lost: bool = False
+    ended: datetime | None = None
     rungs: Mapping[float, float] = field(default_factory=dict)
 
     @property
@@ -92,6 +94,7 @@ def _row(trial: FrozenTrial) -> Row:
         **{name: attrs.get(name) for name in ("strategy", "checkpoint", "start", "reused", "versions", "reason")},
         influence=attrs.get("influence"),
         lost=bool(attrs.get("lost")),
+        ended=trial.datetime_complete,
         rungs=dict(attrs.get(RUNGS, ())),
     )
 

@@ -105,11 +105,14 @@ class Evaluator:
     def _climb(self, job: Job, heartbeat: Heartbeat, began: float) -> Iterator[Outcome]:
         """Fine-tune the candidate from rung to rung, and score it at each."""
         pattern = Pattern.parse(job.pattern)
-        model, recipe, teacher = self._fresh(job, pattern) if job.start is None else self._taught(job, pattern)
+        asks = job.start is not None and not answers_of(Path(job.start)).exists()
+        answering = self._work(passed=self.base.num_layers * len(self.data["train"])) if asks else 0.0
+        made = self._fresh(job, pattern) if job.start is None else self._taught(job, pattern, heartbeat)
+        model, recipe, teacher = made
         training = begin(model, self.task.kind, recipe, self.data["train"], teacher)
         rungs = job.rungs or (1.0,)
         spent = paused.resumed(job, training, rungs[0])
-        before = spent.seconds
+        before, spent = spent.seconds, replace(spent, work=spent.work + answering)
         for share in rungs:
             spent = self._measured(job, training, pattern, share, spent, heartbeat)
             if share == 1.0:
@@ -157,7 +160,7 @@ class Evaluator:
         model.to(torch.device(self.device))  # type: ignore[arg-type]
         return model, self.recipe.with_(seed=job.seed), None
 
-    def _taught(self, job: Job, pattern: Pattern) -> tuple[PreTrainedModel, Recipe, Teacher]:
+    def _taught(self, job: Job, pattern: Pattern, heartbeat: Heartbeat) -> tuple[PreTrainedModel, Recipe, Teacher]:
         """The candidate over the weights of the larger model in the job's `start`, and that model as its teacher."""
         import torch
 
@@ -167,20 +170,20 @@ class Evaluator:
         assert job.start is not None
         larger, _ = checkpoint.load(Path(job.start))
         larger.to(torch.device(self.device))  # type: ignore[arg-type]
-        teacher = Teacher(self._answers(larger, Path(job.start)), self.one_shot.taught)
+        teacher = Teacher(self._answers(larger, Path(job.start), heartbeat), self.one_shot.taught)
         epochs = self.recipe.epochs
         if job.budget is not None:
             epochs *= job.budget * 3 * self.base.num_layers / thirds(pattern.blocks)
         return build(larger, pattern), self.recipe.with_(seed=job.seed, epochs=epochs), teacher
 
-    def _answers(self, model: PreTrainedModel, folder: Path) -> NDArray[np.float32]:
+    def _answers(self, model: PreTrainedModel, folder: Path, heartbeat: Heartbeat) -> NDArray[np.float32]:
         """What `model`, which lies in `folder`, answers to the training examples; kept beside it for the next one."""
         file = answers_of(folder)
         if file.exists():
             return np.asarray(np.load(file), dtype=np.float32)
         train = self.data["train"]
-        answers = predict(model, train, resolve_precision(self.recipe, model.device))
-        with tempfile.NamedTemporaryFile(dir=folder.parent, suffix=".npy", delete=False) as part:
+        answers = predict(model, train, resolve_precision(self.recipe, model.device), heartbeat)
+        with tempfile.NamedTemporaryFile(dir=folder.parent, prefix=file.stem, suffix=".part", delete=False) as part:
             np.save(part, answers)
             part.flush()
             os.fsync(part.fileno())
@@ -213,25 +216,25 @@ class Evaluator:
         )
 
     def _super(self, job: Job, patterns: Sequence[Pattern], heartbeat: Heartbeat) -> tuple[PreTrainedModel, float]:
-        """The super-network, from its folder if it is there, else trained; and the work that it took here."""
+        """The super-network, from its folder if it is there, else trained; and the work that it took."""
         import torch
 
         from layersearch.models import checkpoint
         from layersearch.training.supernet import by_size, train_super
 
         assert job.checkpoint is not None
-        assert job.start is not None
         folder, train, layers = Path(job.checkpoint), self.data["train"], self.base.num_layers
-        made = checkpoint.is_complete(folder)
+        if job.start is None or checkpoint.is_complete(folder):
+            model, manifest = checkpoint.load(folder)
+            model.to(torch.device(self.device))  # type: ignore[arg-type]
+            return model, 0.0 if job.start is None else float(manifest.extras["work"])
         begun = checkpoint.is_complete(Path(job.start))
-        if made or begun:
-            model = checkpoint.load(folder if made else Path(job.start))[0]
+        if begun:
+            model = checkpoint.load(Path(job.start))[0]
             model.to(torch.device(self.device))  # type: ignore[arg-type]
         else:
             model, whole, _ = self._fresh(job, Pattern.full(layers))
             finetune(model, self.task.kind, whole, train, heartbeat)
-        if made:
-            return model, 0.0
         recipe = self.recipe.with_(seed=job.seed, epochs=self.recipe.epochs * self.one_shot.epochs)
         drawn: list[Pattern] = []
         draw = by_size(patterns, layers)
@@ -243,12 +246,14 @@ class Evaluator:
         train_super(model, self.task.kind, recipe, train, noted, heartbeat, taught=self.one_shot.taught)
         folder.parent.mkdir(parents=True, exist_ok=True)
         answers_of(folder).unlink(missing_ok=True)
-        self._answers(model, folder)
-        checkpoint.save(model, Pattern.full(layers), folder, source_layers=layers, extras={"seed": job.seed})
+        self._answers(model, folder, heartbeat)
         mean = sum(thirds(pattern.blocks) for pattern in drawn) / 3 / len(drawn)
         seen = len(train) * recipe.epochs
         first = 0.0 if begun else layers * len(train) * self.recipe.epochs
-        return model, self._work(trained=first + (layers + mean) * seen, passed=layers * len(train))
+        work = self._work(trained=first + (layers + mean) * seen, passed=layers * len(train))
+        extras = {"seed": job.seed, "work": work}
+        checkpoint.save(model, Pattern.full(layers), folder, source_layers=layers, extras=extras)
+        return model, work
 
     def _with_influence(self, job: Job, outcome: Outcome, model: PreTrainedModel) -> Outcome:
         """With the influence of the layers' halves, if the job asks for it."""
@@ -277,6 +282,7 @@ class Evaluator:
         beaten = any(other >= good and size <= outcome.parameters for other, size in job.front)
         if job.checkpoint is None or beaten:
             return outcome
+        answers_of(Path(job.checkpoint)).unlink(missing_ok=True)  # of what lay there before
         extras = {"trial": job.number, "seed": job.seed, "metrics": dict(outcome.metrics)}
         try:
             checkpoint.save(model, pattern, Path(job.checkpoint), source_layers=self.base.num_layers, extras=extras)

@@ -26,7 +26,7 @@ class Job:
     fine-tunings of the unchanged model.
     A job with `patterns` is no candidate: it trains the super-network into `checkpoint`, unless it is there, out of the
     fine-tuned unchanged model in `start` (fine-tuned now if it is not there), and `scores` the patterns over its
-    weights.
+    weights. Without `start` it is there, and its training is paid for.
 
     With `influence`, what each half of the fine-tuned layers does is measured too.
 

@@ -233,5 +233,6 @@ def test_a_study_on_postgres_can_have_a_sole_driver(postgres: Postgres, tmp_path
     first._lease.release()
     second = open_study(postgres.url, tmp_path / "second", alone=True)
     assert second.rows()[-1].state == "WAITING"  # what the first left is queued again
-    with pytest.raises(StudyError, match="another process drives study 's' since the database was away"):
-        first.ask()
+    for _ in range(2):
+        with pytest.raises(StudyError, match="another process drives study 's' since the database was away"):
+            first.ask()

@@ -45,12 +45,13 @@ def test_a_super_network_that_is_there_is_scored_and_not_trained_again(
     evaluator: Evaluator, network: tuple[Job, Outcome]
 ) -> None:
     job, first = network
-    again = evaluator(replace(job, start="not needed any more"))
+    again = evaluator(replace(job, start=None))
     assert again.shared == pytest.approx(first.shared)
     scored = thirds(blocks_run(map(Pattern.parse, PATTERNS))) / 3 * len(evaluator.data["search"])
     whole = 4 * len(evaluator.data["train"]) * evaluator.recipe.epochs
     assert again.work == pytest.approx(scored / (3 * whole))
     assert first.work > again.work + 1
+    assert evaluator(replace(job, start="gone")).work == pytest.approx(first.work)  # who was to make it pays for it
 
 
 def test_a_candidate_starts_from_the_super_network_and_costs_the_same_whatever_its_size(
