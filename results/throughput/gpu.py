@@ -315,7 +315,7 @@ def medians(lines: Sequence[Line]) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"way": key[0], "processes": key[1]}
         for name in list(same[0])[3:-1]:
             values = [line[name] for line in same if line[name] is not None]
-            row[name] = median(values) if values else ""
+            row[name] = float(f"{median(values):.3g}") if values else ""
         rows.append({**row, "said": next((line["said"] for line in same if line["said"]), "")})
     return rows
 
