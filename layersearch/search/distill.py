@@ -65,7 +65,7 @@ class Distill:
         self.planned = pairs
 
     def missing(self, seed: int) -> Job | None:
-        """The job that makes the unchanged model of `seed` again where it was cleaned up, or --files is another place."""
+        """The job that makes the unchanged model of `seed` again, where it was cleaned up or --files has changed."""
         from layersearch.models.checkpoint import is_complete
 
         folder = self.unchanged_of(seed)
