@@ -85,6 +85,10 @@ class Formula:
         """What reports need."""
         return {"num_layers": self.num_layers, "parameters": 3 * self.num_layers}
 
+    def parameters_of(self, pattern: Pattern) -> int:
+        """Counted in thirds of a layer."""
+        return thirds(pattern.blocks)
+
     def evaluate(self, job: Job) -> Outcome:
         """At once."""
         pattern = Pattern.parse(job.pattern)
