@@ -140,6 +140,9 @@ def asked(
     """What is asked: everything that decides a result, and is stored in the study."""
     if replay is not None:
         pairs = tuple(_pair(text) for text in where or ())
+        twice = [name for name, _ in pairs if [other for other, _ in pairs].count(name) > 1]
+        if twice:
+            raise WordsError(f"--where names the column {twice[0]} twice; a row has one value in it: choose one")
         return Lookup(replay, score, pairs, "minimize" if minimize else "maximize", space, sampler, seed)
     if model is None or task is None:
         raise WordsError("name --model and --task, or a table of known scores with --replay FILE")
@@ -268,6 +271,8 @@ def refused(error: typer.TyperException) -> str:
     about, cause = vars(error), error.__cause__
     if isinstance(error, typer.BadParameter) and error.param is not None and isinstance(cause, ValidationError):
         found = cause.errors()[0]
+        if found["type"] == "value_error":
+            return _one_line(f"{error.param.opts[0]}: {found['msg'].removeprefix('Value error, ')}")
         allowed = found["msg"].removeprefix("Input should be ").partition(", unable to")[0]
         return _one_line(f"{error.param.opts[0]} {found['input']} is not possible; allowed: {allowed}")
     text = error.format_message().rstrip(".")

@@ -98,7 +98,7 @@ def test_a_time_is_hours_minutes_and_seconds(text: str, seconds: float) -> None:
         ("plan --model m", "name --model and --task, or a table of known scores with --replay FILE"),
         ("run --replay t.csv --task rte", "--replay takes scores from a table and trains nothing; leave out --task"),
         (
-            "plan --replay t.csv --confirm 3 --lr 1e-3 --workers 2 --method one-shot --data d",
+            "plan --replay t.csv --confirm 3 --lr 1e-3 --workers 2 --method distill --data d",
             "--replay takes scores from a table and trains nothing; "
             "leave out --data, --lr, --method, --confirm and --workers",
         ),
@@ -108,6 +108,14 @@ def test_a_time_is_hours_minutes_and_seconds(text: str, seconds: float) -> None:
             "--where and --minimize need a table of known scores; name it with --replay FILE",
         ),
         ("run --replay t.csv --where rte", "--where rte is not possible; allowed: COLUMN=VALUE, such as task=rte"),
+        (
+            "run --replay t.csv --where task=a --where task=b",
+            "--where names the column task twice; a row has one value in it: choose one",
+        ),
+        (
+            "run --model m --task t --method one-short",
+            "--method: 'one-short' is not one of 'one-shot', 'distill', 'fine-tune', 'halving'.",
+        ),
         ("run --replay t.csv --where =rte", "--where =rte is not possible; allowed: COLUMN=VALUE, such as task=rte"),
         *(
             (

@@ -35,7 +35,8 @@ class ModelCard:
     `base_model` is the hub name or folder as the user gave it; `baseline_parameters` counts the unchanged model with
     the same head; `labels` name the classes in the order of the head's outputs, none for regression; `recipe` and
     `versions` (of the libraries that export) are printed as they are, and so is `trained_with`, the versions that
-    trained the weights, None where the study does not tell; `command` is what made the study.
+    trained the weights, None where the study does not tell; `command` is what made the study; `start` says in words
+    what the candidate was trained from, None for the base model's own weights.
     """
 
     base_model: str
@@ -50,6 +51,11 @@ class ModelCard:
     versions: Mapping[str, str]
     trained_with: str | None
     command: str
+    start: str | None = None
+
+
+def _of_start(card: ModelCard) -> str:
+    return "" if card.start is None else f"; this candidate was trained from {card.start}"
 
 
 def write_card(card: ModelCard, manifest: Manifest) -> str:
@@ -75,7 +81,7 @@ Made by layersearch from `{card.base_model}`{revision} for the task {card.task}:
 
 ## Scores
 
-The unchanged model was fine-tuned and scored with the same recipe.
+The unchanged model was fine-tuned and scored with the same recipe{_of_start(card)}.
 
 | split | {card.metric}, unchanged model | {card.metric}, this model | 95 % interval |
 |---|---|---|---|

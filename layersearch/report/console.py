@@ -246,11 +246,13 @@ def _notes(record: Record, *, everything: bool) -> list[str]:
     if record.stopped:
         at = ", ".join(f"{number} at {share:.3g} of the training" for share, number in record.stopped.items())
         notes.append(f"stopped early and not listed: {at}")
+        if record.front == [baseline]:
+            notes.append("too few candidates for halving to finish one: raise --trials")
     found = record.agreement
     if found is not None:
         notes.append(
             f"the super-network's scores rank the {found.number} candidates tuned from it with a correlation of "
-            f"{found.rho:.2f} ({found.low:.2f} to {found.high:.2f})"
+            f"{found.rho:.2f} ({found.low:.2f} to {found.high:.2f}), to which their different sizes alone contribute"
         )
     return [*notes, *_notes_on_skipped(record)]
 

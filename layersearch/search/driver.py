@@ -131,6 +131,8 @@ class Driver:
         if self._keeps:
             job = self._placed(job)
         self._running[job.number] = job
+        if job.number < 0 and job.start is not None:
+            self.watcher.say(f"the super-network of seed {job.seed} is trained now, the longest job of the search")
         self.watcher.started(job)
         return job
 

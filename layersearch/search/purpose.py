@@ -61,6 +61,8 @@ class Purpose:
 def check_purpose(name: str, stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     """Raise StudyError naming every key that differs, with both values."""
     different = [k for k in sorted({*stored, *wanted}) if stored.get(k) != wanted.get(k)]
+    if "method" in different:  # the rest of a method's settings says no more
+        different = [key for key in different if not key.startswith(("one_shot.", "halving."))]
     if different:
         said = "; ".join(f"{k} is {stored.get(k)!r} there and {wanted.get(k)!r} here" for k in different)
         raise StudyError(f"study {name!r} was made for something else: {said}. Ask for the same, or name a new --study")

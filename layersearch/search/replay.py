@@ -105,8 +105,9 @@ def replay_of(table: Table, space_name: str, sampler: str, seed: int, halving: H
     within = space.within(map(Pattern.parse, table.known), layers)
     if within.size(layers) < 2:
         raise SpaceError(
-            f"{table.name} has {within.size(layers)} patterns of the space {space_name} and {len(table.known)} in all; "
-            "name a space that holds more of them"
+            f"a search needs two patterns: {table.name} has {len(table.known)}, {within.size(layers)} of them in the "
+            f"space {space_name}; "
+            "name a table or a space that holds more of them"
         )
     check_sampler(sampler)
     values = {"replay": table.fingerprint, "space": space.canonical(), "sampler": sampler, "seed": seed}

@@ -73,6 +73,9 @@ def run_replay(replay: Replay, how: How, *, trials: int | None, watcher: Watcher
     """Search like `run`, with the scores of a table: no model, no data, no workers, and nothing to confirm."""
     if not replay.table.sized:
         watcher.say(f"{replay.table.name} has no column `parameters`: they are counted in thirds of a layer")
+    unchanged = str(Pattern.full(replay.num_layers))
+    if unchanged not in replay.table.known:
+        watcher.say(f"{replay.table.name} has no row for the unchanged model {unchanged}: there is no baseline")
 
     def make() -> Executor:
         return partial(run_inline, course=replay.course)

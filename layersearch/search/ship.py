@@ -135,6 +135,18 @@ def _start_of(record: Record, row: Row) -> tuple[str | None, float | None]:
     return str(folder), OneShotRecipe.tuning if from_network(row) else None
 
 
+def _start_in_words(row: Row) -> str | None:
+    """What a trial was trained from, for its card."""
+    if row.start is None:
+        return None
+    if not from_network(row):
+        return "the fine-tuned unchanged model, and taught by its answers"
+    return (
+        "the shared weights of a super-network, taught by the answers of its full model, for "
+        f"{OneShotRecipe.tuning:g} of the work of fine-tuning the unchanged model"
+    )
+
+
 def _export(record: Record, row: Row, source: Path, to: Path, prepared: Prepared) -> Proof:
     examples = prepared.splits.search
     texts = [
@@ -161,6 +173,7 @@ def _card(record: Record, row: Row, labels: tuple[str, ...]) -> ModelCard:
         versions={name: version(name) for name in _LIBRARIES},
         trained_with=row.versions,
         command=str(record.facts.get("command", "(made from Python)")),
+        start=_start_in_words(row),
     )
 
 

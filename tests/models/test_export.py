@@ -291,6 +291,13 @@ def test_the_card_states_the_facts(source: Callable[[str], Path]) -> None:
         assert fact in card
 
 
+def test_the_card_says_what_the_candidate_was_trained_from(source: Callable[[str], Path]) -> None:
+    manifest = checkpoint.read(source("0-2"))
+    assert "fine-tuned and scored with the same recipe.\n" in write_card(CARD, manifest)
+    warm = write_card(replace(CARD, start="a super-network"), manifest)
+    assert "with the same recipe; this candidate was trained from a super-network.\n" in warm
+
+
 def test_the_card_of_a_regression_and_of_unknown_versions(source: Callable[[str], Path]) -> None:
     card = write_card(replace(CARD, labels=(), trained_with=None), checkpoint.read(source("0-3")))
     assert "| outputs | one number |" in card

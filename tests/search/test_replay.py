@@ -133,7 +133,7 @@ def test_an_answer_holds_what_the_table_holds(table: Table) -> None:
 
 def test_a_table_that_the_space_hardly_meets_is_refused() -> None:
     halves = Table("h.csv", "acc", "maximize", 2, 6, {"0-1": Known(0.9, 6), "0 1a": Known(0.8, 4)}, "f")
-    with pytest.raises(SpaceError, match=r"h\.csv has 1 patterns of the space layers and 2 in all; name a space"):
+    with pytest.raises(SpaceError, match=r"two patterns: h\.csv has 2, 1 of them in the space layers; name a table"):
         replay(halves)
     assert replay(halves, space="halves").space.size(2) == 2
 
