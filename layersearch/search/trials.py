@@ -53,7 +53,7 @@ class Row:
     reason: str | None = None
     influence: dict[str, list[float]] | None = None
     lost: bool = False
-    ended: datetime | None = None
+    ended: datetime | None = field(default=None, compare=False)  # to the microsecond only in the database
     rungs: Mapping[float, float] = field(default_factory=dict)
 
     @property
