@@ -62,7 +62,7 @@ def test_points_in_any_order_add_or_leave_it_as_it_is(points: list[Point], more:
 @given(points_of.filter(bool))
 def test_growth_ends_at_the_whole_and_regret_falls_to_nothing(points: list[Point]) -> None:
     volumes = growth(points, REFERENCE)
-    assert volumes == sorted(volumes)
+    assert all(later >= earlier - 1e-12 for earlier, later in itertools.pairwise(volumes))  # but for rounding
     assert volumes[-1] == hypervolume(points, REFERENCE)
     if volumes[-1] > 0:
         left = regret(volumes, volumes[-1])
