@@ -67,7 +67,7 @@ def test_growth_ends_at_the_whole_and_regret_falls_to_nothing(points: list[Point
     if volumes[-1] > 0:
         left = regret(volumes, volumes[-1])
         assert left[-1] == 0
-        assert all(0 <= part <= 1 for part in left)
+        assert all(-1e-12 <= part <= 1 for part in left)
 
 
 def test_what_is_not_paid_for_in_full_does_not_count() -> None:
