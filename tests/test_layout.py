@@ -21,7 +21,7 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 
 # From bottom to top; a file imports only from lines above its own. The exceptions stand below.
 RANKS = (
-    {"errors", "names", "search.files"},
+    {"errors", "names", "durable", "search.files"},
     {"pattern", "hub"},
     {"strategies", "models.families", "tasks.task", "tasks.metrics", "training.recipe", "training.job"},
     {"search_space", "models.surgery", "tasks.text", "training.batches", "training.losses"},
@@ -32,7 +32,7 @@ RANKS = (
     {"training.evaluator", "search.fronts"},
     {"search.trials", "search.outbox", "search.grouped", "search.remembered", "search.worker"},
     {"search.quality", "search.agreement", "search.ledger", "search.halving", "search.storage", "search.purpose"},
-    {"search.surrogate", "search.scores", "search.found", "search.cheap"},
+    {"search.surrogate", "search.scores", "search.found", "search.cheap", "search.lease"},
     {"search.sampler_pattern", "search.screen", "search.record"},
     {"search.samplers"},
     {"search.starts", "search.settled"},
@@ -53,7 +53,7 @@ RANKS = (
 RANK = {name: number for number, names in enumerate(RANKS) for name in names}
 WITHOUT_A_RANK = {"", "models", "training", "search", "report"}  # these hold a docstring only
 HEAVY = ("torch", "ray", "transformers", "optuna", "datasets", "sklearn", "matplotlib")
-LONGEST_FILE = 340
+LONGEST_FILE = 330
 LONGEST_FUNCTION = 60
 NO_ROOM_FOR_A_DOCSTRING = {"__init__.py", "__main__.py"}
 

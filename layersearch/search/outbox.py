@@ -5,10 +5,10 @@ Knows: one small JSON file an outcome in one folder. Does not know: the study.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from layersearch.durable import whole_file
 from layersearch.training.job import Outcome
 
 
@@ -21,16 +21,8 @@ class Outbox:
 
     def put(self, outcome: Outcome) -> None:
         """Write `outcome` so that it is whole or absent, and on the disk when this returns."""
-        target = self._file(outcome.number)
-        half = target.with_suffix(".half")
-        with half.open("w") as file:
-            file.write(outcome.as_json())
-            file.flush()
-            os.fsync(file.fileno())
-        half.replace(target)
-        folder = os.open(self._folder, os.O_RDONLY)
-        os.fsync(folder)
-        os.close(folder)
+        with whole_file(self._file(outcome.number)) as file:
+            file.write(outcome.as_json().encode())
 
     def remove(self, number: int) -> None:
         """Forget the outcome of trial `number`: it is told."""

@@ -22,13 +22,14 @@ from layersearch.search.distill import Distill
 from layersearch.search.driver import Driver, Watcher, front_to_confirm
 from layersearch.search.found import holder_of
 from layersearch.search.halving import Rungs
+from layersearch.search.lease import Lease, take_lease
 from layersearch.search.one_shot import OneShot
 from layersearch.search.purpose import Purpose
 from layersearch.search.question import How, Prepared, Question, What, prepare, remarks, resolve_device, trials_of
 from layersearch.search.record import CONFIRMATION, SHARED
 from layersearch.search.replay import Replay
 from layersearch.search.starts import front_of_another
-from layersearch.search.storage import Lease, PatientStorage, open_storage, parse_url, take_lease
+from layersearch.search.storage import PatientStorage, open_storage, parse_url
 from layersearch.search.study import Study
 from layersearch.tasks.task import Encoded
 from layersearch.training.evaluator import Evaluator

@@ -18,6 +18,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from layersearch.errors import StudyError
 from layersearch.pattern import Pattern
 from layersearch.search.found import create_or_load, known_elsewhere
+from layersearch.search.lease import Lease
 from layersearch.search.ledger import Ledger
 from layersearch.search.outbox import Outbox
 from layersearch.search.purpose import Purpose
@@ -26,8 +27,8 @@ from layersearch.search.samplers import make_sampler
 from layersearch.search.screen import Parameters, Screen
 from layersearch.search.settled import settle
 from layersearch.search.starts import next_start
-from layersearch.search.storage import Lease, PatientStorage
-from layersearch.search.trials import RUNGS, Row, attributes_of, counts_against, late_trial
+from layersearch.search.storage import PatientStorage
+from layersearch.search.trials import RUNGS, Row, attributes_of, counts_against, forgotten, late_trial
 from layersearch.search_space import SearchSpace
 from layersearch.strategies import named_patterns
 from layersearch.training.job import Job, Outcome
@@ -89,7 +90,7 @@ class Study:
     def ask(self, wanted: int | None = None) -> Job | None:
         """The next candidate to evaluate, its trial RUNNING in the study; None if nothing unknown is left.
 
-        None also as soon as the study holds `wanted` complete trials, which it can without training (see below).
+        None also as soon as the study holds `wanted` finished trials, which it can by what other studies know.
 
         A proposal that is known in this study or not worth a training becomes a PRUNED trial, one that is known from
         another study of the same database a COMPLETE one, and neither is handed out.
@@ -299,16 +300,9 @@ class Study:
             pattern = str(trial.user_attrs.get("pattern", ""))
             outcome = Outcome(trial.number, pattern, 0, reason="the driver died while it ran", lost=True)
             self._fail(trial, outcome)
-        self._queue_forgotten()
+        for trial in forgotten(self._study.get_trials(deepcopy=False)):
+            self._queue_again(trial, int(trial.user_attrs.get("retry", 0)))
         return len(dead)
-
-    def _queue_forgotten(self) -> None:
-        """Queue lost trials again whose driver died between failing them and queueing them."""
-        trials = self._study.get_trials(deepcopy=False)
-        followed = {trial.user_attrs.get("retry_of") for trial in trials}
-        for trial in trials:
-            if trial.state == TrialState.FAIL and trial.user_attrs.get("lost") and trial.number not in followed:
-                self._queue_again(trial, int(trial.user_attrs.get("retry", 0)))
 
     # -- reading ---------------------------------------------------------------------------------------------------
 

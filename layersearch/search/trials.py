@@ -207,6 +207,13 @@ def counts_against(row: Row, number: int) -> bool:
     return not (row.state == "FAIL" and row.lost)
 
 
+def forgotten(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Lost trials that were not queued again: their driver died between failing and queueing them."""
+    followed = {trial.user_attrs.get("retry_of") for trial in trials}
+    lost = [trial for trial in trials if trial.state == TrialState.FAIL and trial.user_attrs.get("lost")]
+    return [trial for trial in lost if trial.number not in followed]
+
+
 def attributes_of(outcome: Outcome) -> dict[str, Any]:
     """The user attributes of a finished trial: short, plain names, what the dashboard and the reports show."""
     attrs: dict[str, Any] = {

@@ -6,9 +6,7 @@ Ray worker) or where the outcome is stored.
 
 from __future__ import annotations
 
-import os
 import random
-import tempfile
 import time
 import traceback
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -21,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from layersearch.durable import whole_file
 from layersearch.errors import LayersearchError, StoppedError
 from layersearch.pattern import Pattern, thirds
 from layersearch.tasks.task import Encoded, Task
@@ -183,11 +182,8 @@ class Evaluator:
             return np.asarray(np.load(file), dtype=np.float32)
         train = self.data["train"]
         answers = predict(model, train, resolve_precision(self.recipe, model.device), heartbeat)
-        with tempfile.NamedTemporaryFile(dir=folder.parent, prefix=file.stem, suffix=".part", delete=False) as part:
-            np.save(part, answers)
-            part.flush()
-            os.fsync(part.fileno())
-        Path(part.name).replace(file)  # several workers may write it at once
+        with whole_file(file) as stream:
+            np.save(stream, answers)
         return answers
 
     def _share(self, job: Job, heartbeat: Heartbeat, began: float) -> Outcome:
@@ -244,7 +240,6 @@ class Evaluator:
             return drawn[-1]
 
         train_super(model, self.task.kind, recipe, train, noted, heartbeat, taught=self.one_shot.taught)
-        folder.parent.mkdir(parents=True, exist_ok=True)
         answers_of(folder).unlink(missing_ok=True)
         self._answers(model, folder, heartbeat)
         mean = sum(thirds(pattern.blocks) for pattern in drawn) / 3 / len(drawn)

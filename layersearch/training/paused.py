@@ -6,13 +6,13 @@ waits, for how long.
 
 from __future__ import annotations
 
-import os
 import pickle
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from layersearch.durable import whole_file
 from layersearch.training.finetune import Training
 from layersearch.training.job import Job, Outcome
 
@@ -26,21 +26,11 @@ def save(values: Mapping[str, Any], file: Path) -> None:
     """
     import torch
 
-    file.parent.mkdir(parents=True, exist_ok=True)
-    half = file.with_name(f"{file.name}.half")
     try:
-        with half.open("wb") as stream:
+        with whole_file(file) as stream:
             torch.save(dict(values), stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        half.replace(file)
-        folder = os.open(file.parent, os.O_RDONLY)
-        os.fsync(folder)
-        os.close(folder)
     except RuntimeError as error:  # torch's word for a write that failed
         raise OSError(str(error).splitlines()[0]) from error
-    finally:
-        half.unlink(missing_ok=True)
 
 
 def load(file: Path) -> dict[str, Any] | None:

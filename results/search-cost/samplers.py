@@ -27,11 +27,11 @@ import optuna
 from optuna.samplers import BaseSampler, GPSampler, NSGAIIISampler, NSGAIISampler, RandomSampler, TPESampler
 
 from layersearch.pattern import Pattern
+from layersearch.search.lease import Lease
 from layersearch.search.quality import Point, error_of, growth, hypervolume, layer_share, regret
 from layersearch.search.replay import Replay, replay_of
 from layersearch.search.sampler_pattern import PatternSampler
 from layersearch.search.scores import Table, read_table
-from layersearch.search.storage import Lease
 from layersearch.search.study import Study
 from layersearch.strategies import STRATEGIES, possible, spell
 from results.machine import as_table, environment, write_csv

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from layersearch.errors import StudyError
 from layersearch.pattern import PartCounts, Pattern
+from layersearch.search.lease import take_lease
 from layersearch.search.purpose import Purpose
 from layersearch.search.screen import Parameters
-from layersearch.search.storage import open_storage, parse_url, take_lease
+from layersearch.search.storage import open_storage, parse_url
 from layersearch.search.study import Study
 from layersearch.search_space import SearchSpace
 from layersearch.training.job import Job, Outcome

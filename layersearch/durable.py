@@ -1,0 +1,35 @@
+"""Files that are whole or absent: what a crash or a full disk leaves never stands under the file's name.
+
+Knows: one file and its folder. Does not know: what is written.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+
+@contextmanager
+def whole_file(target: Path) -> Iterator[IO[bytes]]:
+    """Give a stream whose content is `target` once the body ends, on the disk by then; nothing of it if that raises.
+
+    Several processes may write the same target at once: the last one's stays. Makes the folder if need be. Raises
+    OSError if the disk takes no more.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f"{target.name}.", suffix=".part", delete=False) as part:
+        try:
+            yield part
+            part.flush()
+            os.fsync(part.fileno())
+            Path(part.name).replace(target)
+        except BaseException:
+            Path(part.name).unlink(missing_ok=True)
+            raise
+    folder = os.open(target.parent, os.O_RDONLY)
+    os.fsync(folder)
+    os.close(folder)
