@@ -24,6 +24,6 @@ def test_what_raises_leaves_what_stood_there(tmp_path: Path) -> None:
     target = tmp_path / "file"
     target.write_bytes(b"old")
     with pytest.raises(TypeError), whole_file(target) as stream:
-        stream.write("not bytes")  # type: ignore[arg-type]
+        stream.write("not bytes")  # type: ignore[call-overload]
     assert target.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [target]

@@ -16,13 +16,12 @@ from pathlib import Path
 
 import torch
 
-from layersearch.models import checkpoint
 from layersearch.search.question import How, What, prepare
 from layersearch.search.run import make_evaluator
 from layersearch.training.evaluator import Evaluator
-from layersearch.training.finetune import predict, resolve_precision
 from layersearch.training.job import Job
 from layersearch.training.recipe import Recipe
+from results.own_score import own_score
 
 HERE = Path(__file__).parent
 COLUMNS = ("task", "seed", "trial", "pattern", "parameters", "search", "validation", "shared", "work", "seconds")
@@ -35,10 +34,7 @@ def distilled(evaluator: Evaluator, pattern: str, seed: int, start: Path) -> dic
         outcome = evaluator(Job(0, pattern, seed, checkpoint=str(kept), start=str(start)))
         if outcome.score is None:
             raise SystemExit(f"{pattern}: {outcome.reason}")
-        model = checkpoint.load(kept)[0]
-        data = evaluator.data["validation"]
-        logits = predict(model, data, resolve_precision(evaluator.recipe, model.device))
-    own = evaluator.task.score(logits, data.labels)[evaluator.task.metric]
+        own = own_score(kept, evaluator)
     found = {"pattern": pattern, "parameters": outcome.parameters, "search": outcome.score, "validation": own}
     return {**found, "work": round(outcome.work, 4), "seconds": round(outcome.seconds)}
 

@@ -16,14 +16,13 @@ from pathlib import Path
 
 import torch
 
-from layersearch.models import checkpoint
 from layersearch.pattern import Pattern
 from layersearch.search.question import How, What, prepare
 from layersearch.search.run import make_evaluator
 from layersearch.training.evaluator import Evaluator
-from layersearch.training.finetune import predict, resolve_precision
 from layersearch.training.job import Job
 from layersearch.training.recipe import Halving, Recipe
+from results.own_score import own_score
 
 COLUMNS = ("pattern", "parameters", "first", "second", "search", "validation", "work", "seconds")
 
@@ -36,11 +35,8 @@ def row(evaluator: Evaluator, pattern: Pattern, seed: int) -> dict[str, object]:
         *on_the_way, end = evaluator.course(job)
         if end.score is None:
             raise SystemExit(f"{pattern}: {end.reason}")
-        model = checkpoint.load(kept)[0]
-        data = evaluator.data["validation"]
-        logits = predict(model, data, resolve_precision(evaluator.recipe, model.device))
+        own = own_score(kept, evaluator)
     scores = [*(outcome.score for outcome in on_the_way), end.score]
-    own = evaluator.task.score(logits, data.labels)[evaluator.task.metric]
     values = (str(pattern), end.parameters, *scores, own, round(end.work, 4), round(end.seconds, 1))
     return dict(zip(COLUMNS, values, strict=True))
 

@@ -1,6 +1,6 @@
 """One-shot search with several seeds: what its candidates' own weights score on the official validation set.
 
-python results/search-cost/one_shot.py --task stsb --data FOLDER --epochs 2 --seeds 0,1,2 --work FOLDER [--csv FILE]
+python -m results.search-cost.one_shot --task stsb --data FOLDER --epochs 2 --seeds 0,1,2 --work FOLDER [--csv FILE]
 Writes a row a candidate as it goes; a second call goes on where the first stopped. One process, one thread.
 """
 
@@ -14,12 +14,11 @@ from pathlib import Path
 import optuna
 import torch
 
-from layersearch.models import checkpoint
 from layersearch.search.question import How, What, prepare
 from layersearch.search.record import read_study
 from layersearch.search.run import make_evaluator, run
-from layersearch.training.finetune import predict, resolve_precision
 from layersearch.training.recipe import Recipe
+from results.own_score import own_score
 
 COLUMNS = ("task", "seed", "trial", "pattern", "parameters", "search", "validation", "shared", "work", "seconds")
 
@@ -45,7 +44,7 @@ def rows(what: What, how: How) -> list[dict[str, object]]:
     record = read_study(how.storage, how.name, print)
     shared = optuna.load_study(study_name=f"{how.name}.shared", storage=f"sqlite:///{how.storage}")
     evaluator = make_evaluator(prepare(what), how)
-    task, data = evaluator.task, evaluator.data["validation"]
+    task = evaluator.task
     networks = float(shared.user_attrs["work"])
     scores = {trial.user_attrs["pattern"]: trial.values[0] for trial in shared.trials}
     found: list[dict[str, object]] = []
@@ -54,9 +53,7 @@ def rows(what: What, how: How) -> list[dict[str, object]]:
             continue
         own = None
         if row.checkpoint is not None:
-            model = checkpoint.load(Path(row.checkpoint))[0]
-            logits = predict(model, data, resolve_precision(what.recipe, model.device))
-            own = float(task.score(logits, data.labels)[task.metric])
+            own = own_score(Path(row.checkpoint), evaluator)
         values = (task.name, what.recipe.seed, row.number, row.pattern, row.parameters, row.score, own)
         found.append(dict(zip(COLUMNS, (*values, scores.get(row.pattern), row.work, round(seconds)), strict=True)))
     found.append({"task": task.name, "seed": what.recipe.seed, "pattern": "super-network", "work": networks})
