@@ -7,8 +7,9 @@ strategies or the search; nothing here imports more than the standard library.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -125,6 +126,28 @@ class Pattern:
             raise PatternError(
                 f"pattern `{self}` names layer {highest}, but the model has layers 0-{num_layers - 1} (counted from 0)"
             )
+
+    def split(self, depths: Sequence[int]) -> tuple[tuple[Block, ...], ...]:
+        """The blocks of each stack of a model whose stacks have `depths` layers, numbered on from stack to stack.
+
+        Raises PatternError where a stack keeps no layer, or a layer is not in its own stack's turn.
+        """
+        self.check(sum(depths))
+        starts = [sum(depths[:number]) for number in range(len(depths))]
+        stacks = [bisect_right(starts, block.layer) - 1 for block in self.blocks]
+        if sorted(stacks) != stacks or set(stacks) != set(range(len(depths))):
+            names = " and ".join(
+                f"{name} (layers {start}-{start + depth - 1})"
+                for name, start, depth in zip(("an encoder", "a decoder"), starts, depths, strict=True)
+            )
+            raise PatternError(
+                f"pattern `{self}` does not fit a model with {names}: keep at least one layer of each, "
+                "all of the encoder's before the decoder's"
+            )
+        return tuple(
+            tuple(block for block, own in zip(self.blocks, stacks, strict=True) if own == number)
+            for number in range(len(depths))
+        )
 
     def dropped(self, num_layers: int) -> tuple[int, ...]:
         """Source layers of which nothing is left, ascending."""

@@ -26,6 +26,7 @@ from transformers.utils import logging as transformers_logging
 from layersearch.errors import ModelError
 from layersearch.models.families import family_of
 from layersearch.models.surgery import layers_of, skeleton
+from layersearch.models.weights import set_weights, weights_of
 
 Kind = Literal["classification", "regression"]
 
@@ -54,12 +55,12 @@ class BaseModel:
 
     @property
     def num_layers(self) -> int:
-        """Layers in the stack."""
+        """Layers, of all stacks together."""
         return len(layers_of(self.model))
 
     def arrays(self) -> SharedWeights:
         """The model in pieces, as views of its own memory; `from_arrays` puts them together again."""
-        tensors = {name: tensor.numpy() for name, tensor in self.model.state_dict().items()}
+        tensors = {name: tensor.numpy() for name, tensor in weights_of(self.model).items()}
         return SharedWeights(copy.deepcopy(self.model.config), self.fresh, tensors)
 
 
@@ -110,7 +111,7 @@ def from_arrays(shared: SharedWeights) -> BaseModel:
         # Read-only memory is what Ray's object store hands out, and nothing here or in surgery writes to a base model.
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         tensors = {name: torch.from_numpy(array) for name, array in shared.arrays.items()}
-    model.load_state_dict(tensors, strict=True, assign=True)
+    set_weights(model, tensors)
     return BaseModel(model, shared.fresh)
 
 
@@ -141,11 +142,11 @@ def start_output_at(model: PreTrainedModel, base: BaseModel, value: float) -> No
 def _fresh(folder: Path, model: PreTrainedModel, info: Mapping[str, Any]) -> tuple[str, ...]:
     """The parameters to draw anew, in the model's order; refuses a folder whose own layers or embeddings do not fit."""
     missing, misshapen = set(info["missing_keys"]), {name for name, *_ in info["mismatched_keys"]}
-    stack = f"{family_of(model.config).stack}."
+    stacks = [f".{row.path}." for row in family_of(model.config).stacks]
     problems = {
         "lack": {name for name in missing if _is_of_the_body(name, model)},
         "have another shape for": {name for name in misshapen if _is_of_the_body(name, model)},
-        "are too many with": {name for name in info["unexpected_keys"] if stack in name},
+        "are too many with": {n for n in info["unexpected_keys"] if any(path in f".{n}" for path in stacks)},
     }
     for what, names in problems.items():
         if names:

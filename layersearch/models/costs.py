@@ -8,8 +8,8 @@ from __future__ import annotations
 from torch import nn
 from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 
-from layersearch.models.families import family_of
-from layersearch.models.surgery import half_of, layers_of, skeleton
+from layersearch.models.families import Stack, family_of
+from layersearch.models.surgery import half_of, layers_of, rows_of, skeleton
 from layersearch.pattern import PartCounts
 
 
@@ -23,12 +23,11 @@ def count_parts(source: PreTrainedModel | PreTrainedConfig) -> PartCounts:
     family_of(source if isinstance(source, PreTrainedConfig) else source.config)
     if isinstance(source, PreTrainedConfig):
         source = skeleton(AutoModelForSequenceClassification, source)
-    layers = layers_of(source)
-    attention, ffn = (tuple(_count(layer, half, source) for layer in layers) for half in ("attention", "ffn"))
+    layers = tuple(zip(layers_of(source), rows_of(source), strict=True))
+    attention, ffn = (tuple(_count(layer, half, row) for layer, row in layers) for half in ("attention", "ffn"))
     total = sum(parameter.numel() for parameter in source.parameters())
     return PartCounts(fixed=total - sum(attention) - sum(ffn), attention=attention, ffn=ffn)
 
 
-def _count(layer: nn.Module, half: str, model: PreTrainedModel) -> int:
-    family = family_of(model.config)
-    return sum(tensor.numel() for name, tensor in layer.named_parameters() if half_of(name, family) == half)
+def _count(layer: nn.Module, half: str, row: Stack) -> int:
+    return sum(tensor.numel() for name, tensor in layer.named_parameters() if half_of(name, row) == half)

@@ -232,8 +232,9 @@ def _of_the_method(what: What) -> dict[str, Any]:
 
 
 def _check_length(asked: int, config: PreTrainedConfig) -> None:
-    positions = int(config.max_position_embeddings) - family_of(config).positions_off
-    if asked > positions:
+    positions = getattr(config, "max_position_embeddings", None)  # T5 has none: its positions are relative
+    positions = None if positions is None else int(positions) - family_of(config).positions_off
+    if positions is not None and asked > positions:
         raise LayersearchError(f"--max-length {asked} is more than this model's {positions} positions; give fewer")
 
 

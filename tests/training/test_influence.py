@@ -40,12 +40,12 @@ def encoded() -> Encoded:
 
 def test_states_are_those_between_the_halves_of_every_family(tiny: PreTrainedModel, encoded: Encoded) -> None:
     inputs = collate(encoded, np.arange(4), tiny.device, 1)
-    with torch.no_grad(), hidden_states(tiny) as states:
+    with torch.no_grad(), hidden_states(tiny) as (states,):
         told = tiny(**inputs, output_hidden_states=True).hidden_states
     assert len(states) == HALVES + 1
     for layer in range(LAYERS + 1):
         torch.testing.assert_close(states[2 * layer], told[layer])
-    with torch.no_grad(), hidden_states(build(tiny, Pattern.parse("0 1a 2-3"))) as dropped:
+    with torch.no_grad(), hidden_states(build(tiny, Pattern.parse("0 1a 2-3"))) as (dropped,):
         pass
     assert dropped == []
     candidate = build(tiny, Pattern.parse("0a 1-3"))  # its first layer ends where the attention half ended
@@ -55,11 +55,11 @@ def test_states_are_those_between_the_halves_of_every_family(tiny: PreTrainedMod
 
 
 def test_the_hooks_are_gone_afterwards(tiny: PreTrainedModel, encoded: Encoded) -> None:
-    with hidden_states(tiny) as states:
+    with hidden_states(tiny) as (states,):
         pass
     tiny(**collate(encoded, np.arange(2), tiny.device, 1))
     assert states == []
-    assert not any(module._forward_hooks or module._forward_pre_hooks for module in layers_of(tiny).modules())
+    assert not any(m._forward_hooks or m._forward_pre_hooks for layer in layers_of(tiny) for m in layer.modules())
 
 
 def test_influence_is_what_the_definitions_say_whatever_the_batch(tiny: PreTrainedModel, encoded: Encoded) -> None:
@@ -71,7 +71,7 @@ def test_influence_is_what_the_definitions_say_whatever_the_batch(tiny: PreTrain
     change = torch.zeros(HALVES)
     for example in range(12):
         inputs = collate(encoded, np.array([example]), tiny.device, 1)
-        with hidden_states(tiny) as states:
+        with hidden_states(tiny) as (states,):
             logits = tiny(**inputs).logits
         loss = label_loss(logits, torch.from_numpy(encoded.labels[[example]]), "classification")
         gradients = torch.autograd.grad(loss, states[1:])
