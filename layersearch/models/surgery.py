@@ -56,7 +56,7 @@ class Dropped(nn.Module):
     ) -> Any:
         if past_key_values is not None and key_value_states is None:
             seen = hidden_states.new_zeros(hidden_states.shape[0], 1, hidden_states.shape[1], 1)
-            past_key_values.update(seen, seen, self.layer_idx)
+            getattr(past_key_values, "self_attention_cache", past_key_values).update(seen, seen, self.layer_idx)
         return _ANSWERS[self.answer](hidden_states, position_bias)
 
     def extra_repr(self) -> str:
