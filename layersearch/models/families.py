@@ -99,6 +99,8 @@ def _t5_ffn(place: int) -> Half:
 _ROWS = (
     Family("bert", "encoder.layer", "num_hidden_layers", _BERT_ATTENTION, _BERT_FFN),
     Family("roberta", "encoder.layer", "num_hidden_layers", _BERT_ATTENTION, _BERT_FFN, positions_off=2),
+    Family("xlm-roberta", "encoder.layer", "num_hidden_layers", _BERT_ATTENTION, _BERT_FFN, positions_off=2),
+    Family("camembert", "encoder.layer", "num_hidden_layers", _BERT_ATTENTION, _BERT_FFN, positions_off=2),
     Family("electra", "encoder.layer", "num_hidden_layers", _BERT_ATTENTION, _BERT_FFN),
     Family(
         "distilbert",

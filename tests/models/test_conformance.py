@@ -1,0 +1,235 @@
+"""What every family has to keep, row by row of the table: a new row is tested by an entry in `tiny.py`.
+
+Identity, kept weights, exact counts, halves, own weights of duplicates, both ways to the disk and back, super-networks.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from layersearch.models import checkpoint
+from layersearch.models.costs import count_parts
+from layersearch.models.families import FAMILIES, family_of
+from layersearch.models.supernet import SuperNetwork
+from layersearch.models.surgery import build, half_of, layers_of
+from layersearch.pattern import Pattern
+
+from .conftest import LAYERS
+from .tiny import TINY, Batch, Call, Tiny
+
+WHOLE = ("0-3", "0 3", "0-1 1 2-3", "0 2 1")
+HALVED = ("0 1a 2f 3", "0a 1f", "2f 2a", "0a 1a 2a 3a", "0f 2f 3 3")
+
+every_family = pytest.mark.parametrize("name", TINY)
+families_with_halves = pytest.mark.parametrize("name", [name for name, tiny in TINY.items() if tiny.halves])
+every_head = pytest.mark.parametrize(
+    ("name", "head"), [(name, head) for name, tiny in TINY.items() for head in tiny.heads]
+)
+
+
+def patterns_of(tiny: Tiny) -> list[Pattern]:
+    return [Pattern.parse(text) for text in (*WHOLE, *HALVED * tiny.halves)]
+
+
+@dataclass
+class Seen:
+    """One forward pass as the layers saw it: what came in first, every call in order, what went out last."""
+
+    first: torch.Tensor | None = None
+    calls: list[Call] = field(default_factory=list)
+    last: torch.Tensor | None = None
+
+
+@contextmanager
+def watching(model: PreTrainedModel) -> Iterator[Seen]:
+    """Fills in what the layers of `model` see."""
+    seen = Seen()
+
+    def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        seen.first = args[0] if seen.first is None else seen.first
+        seen.calls.append(Call(args[1:], kwargs))
+
+    def after(_: nn.Module, __: object, answer: Any) -> None:
+        seen.last = answer[0] if isinstance(answer, tuple) else answer
+
+    hooks = []
+    for layer in dict.fromkeys(layers_of(model)):
+        hooks += [layer.register_forward_pre_hook(before, with_kwargs=True), layer.register_forward_hook(after)]
+    try:
+        yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def ran(model: PreTrainedModel, inputs: Batch) -> Seen:
+    with watching(model) as seen:
+        model(**inputs)
+    return seen
+
+
+def answer(model: PreTrainedModel, inputs: Batch) -> torch.Tensor:
+    """Logits, or the last hidden states of a model without a head."""
+    out = model(**inputs)
+    found: torch.Tensor = out.logits if "logits" in out else out.last_hidden_state
+    return found
+
+
+def by_hand(tiny: Tiny, base: PreTrainedModel, pattern: Pattern, inputs: Batch) -> torch.Tensor:
+    """Run the base model's own layers in the order of the pattern, skipping the halves that it drops."""
+    assert tiny.attention is not None
+    assert tiny.ffn is not None
+    layers, seen = layers_of(base), ran(base, inputs)
+    assert seen.first is not None
+    hidden = seen.first
+    for block in pattern.blocks:
+        call = seen.calls[block.layer]
+        hidden = tiny.attention(layers[block.layer], hidden, call) if block.halves != "ffn" else hidden
+        hidden = tiny.ffn(layers[block.layer], hidden, call) if block.halves != "attention" else hidden
+    return hidden
+
+
+def memory_of(module: nn.Module) -> set[int]:
+    return {tensor.untyped_storage().data_ptr() for tensor in module.parameters()}
+
+
+def test_every_row_of_the_table_is_tested() -> None:
+    assert {tiny.model_type for tiny in TINY.values()} == set(FAMILIES)
+
+
+@every_head
+@torch.no_grad()
+def test_the_unchanged_pattern_changes_nothing(name: str, head: Any) -> None:
+    base, inputs = TINY[name].model(head), TINY[name].inputs()
+    candidate = build(base, Pattern.full(LAYERS))
+    assert type(candidate) is type(base)
+    assert torch.equal(answer(candidate, inputs), answer(base, inputs))
+    assert (str(candidate), str(candidate.config)) == (str(base), str(base.config))
+
+
+@every_family
+def test_kept_weights_are_equal_and_counted(name: str) -> None:
+    base = TINY[name].model()
+    before, counts = copy.deepcopy(base.state_dict()), count_parts(base)
+    stack = f"{base.base_model_prefix}.{family_of(base.config).stack}."
+    assert count_parts(base.config) == counts
+    assert counts.total == sum(parameter.numel() for parameter in base.parameters())
+    for pattern in patterns_of(TINY[name]):
+        candidate = build(base, pattern)
+        for key, tensor in candidate.state_dict().items():
+            index, _, rest = key.removeprefix(stack).partition(".")
+            source = f"{stack}{pattern.blocks[int(index)].layer}.{rest}" if key.startswith(stack) else key
+            assert torch.equal(tensor, before[source]), key
+        assert sum(parameter.numel() for parameter in candidate.parameters()) == pattern.parameters(counts)
+        assert not memory_of(candidate) & memory_of(base)
+        parts = [memory_of(layer) for layer in layers_of(candidate)]
+        assert sum(map(len, parts)) == len(set().union(*parts)), "copies have weights of their own"
+    assert all(torch.equal(tensor, before[key]) for key, tensor in base.state_dict().items())
+
+
+@every_family
+def test_depth_and_layer_numbers_are_right(name: str) -> None:
+    base = TINY[name].model()
+    for pattern in patterns_of(TINY[name]):
+        candidate = build(base, pattern)
+        assert (candidate.config.num_hidden_layers, base.config.num_hidden_layers) == (pattern.depth, LAYERS)
+        assert {id(m.config) for m in candidate.modules() if hasattr(m, "config")} == {id(candidate.config)}
+        for index, layer in enumerate(layers_of(candidate)):
+            assert {m.layer_idx for m in layer.modules() if hasattr(m, "layer_idx")} <= {index}
+
+
+@every_family
+@torch.no_grad()
+def test_a_candidate_is_what_its_layers_do_by_hand(name: str) -> None:
+    tiny = TINY[name]
+    if tiny.attention is None:
+        pytest.skip("its halves are not written by hand")
+    base, inputs = tiny.model(), tiny.inputs()
+    for pattern in patterns_of(tiny):
+        found = ran(build(base, pattern), inputs).last
+        torch.testing.assert_close(found, by_hand(tiny, base, pattern, inputs), rtol=1e-5, atol=1e-6)
+
+
+@families_with_halves
+@torch.no_grad()
+def test_a_dropped_half_is_the_identity(name: str) -> None:
+    """Layer 1 is its attention half and then its FFN half, bit by bit, and each half holds its own parameters."""
+    tiny = TINY[name]
+    base, inputs = tiny.model(), tiny.inputs()
+    family = family_of(base.config)
+    whole = layers_of(base)[1]
+    attention, ffn = layers_of(build(base, Pattern.parse("0 1a 1 1f 2-3")))[1:4:2]
+    seen = ran(base, inputs)
+    assert seen.first is not None
+
+    def run(layer: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
+        out = layer(hidden, *seen.calls[1].args, **seen.calls[1].kwargs)
+        return out[0] if isinstance(out, tuple) else out  # type: ignore[no-any-return]
+
+    assert torch.equal(run(ffn, run(attention, seen.first)), run(whole, seen.first))
+    assert {half_of(key, family) for key, _ in attention.named_parameters()} == {"attention"}
+    assert {half_of(key, family) for key, _ in ffn.named_parameters()} == {"ffn"}
+    sizes = [{key: value.shape for key, value in layer.named_parameters()} for layer in (attention, ffn, whole)]
+    assert sizes[0] | sizes[1] == sizes[2]
+
+
+@every_family
+def test_every_kept_parameter_learns(name: str) -> None:
+    tiny = TINY[name]
+    candidate = build(tiny.model(), Pattern.parse("0 1a 2f 3 3" if tiny.halves else "0-3 3"))
+    answer(candidate.train(), tiny.inputs()).square().sum().backward()
+    still = [key for key, parameter in candidate.named_parameters() if parameter.grad is None]
+    assert still == []
+
+
+@every_head
+@torch.no_grad()
+def test_plain_transformers_reloads_whole_layers(name: str, head: Any, tmp_path: Path) -> None:
+    base, inputs = TINY[name].model(head), TINY[name].inputs()
+    for text in ("0 3", "0-1 1 2-3"):
+        candidate = build(base, Pattern.parse(text))
+        candidate.save_pretrained(tmp_path / text)
+        again, info = head.from_pretrained(tmp_path / text, output_loading_info=True)
+        assert not any(info.values()), info
+        assert torch.equal(answer(again, inputs), answer(candidate, inputs))
+
+
+@every_head
+@torch.no_grad()
+def test_a_checkpoint_comes_back(name: str, head: Any, tmp_path: Path) -> None:
+    tiny = TINY[name]
+    base, inputs = tiny.model(head), tiny.inputs()
+    for pattern in map(Pattern.parse, ("3 0", "0 1a 2f 2f 3")[: 1 + tiny.halves]):
+        candidate = build(base, pattern)
+        checkpoint.save(candidate, pattern, tmp_path / str(pattern), source_layers=LAYERS, extras={})
+        again, manifest = checkpoint.load(tmp_path / str(pattern), head)
+        assert torch.equal(answer(again, inputs), answer(candidate, inputs))
+        assert str(again.config) == str(candidate.config)
+        assert manifest.parameters == pattern.parameters(count_parts(base))
+
+
+@every_family
+@torch.no_grad()
+def test_a_super_network_agrees_with_built_candidates(name: str) -> None:
+    tiny = TINY[name]
+    base, inputs = tiny.model(), tiny.inputs()
+    net, patterns = SuperNetwork(base), patterns_of(tiny)
+    found = dict(net.logits(patterns, inputs))
+    assert list(found) != []
+    assert set(found) == set(patterns)
+    for pattern in patterns:
+        expected = build(base, pattern)(**inputs).logits
+        with net.running(pattern) as model:
+            torch.testing.assert_close(model(**inputs).logits, expected)
+        torch.testing.assert_close(found[pattern], expected)
+    assert torch.equal(base(**inputs).logits, build(base, Pattern.full(LAYERS))(**inputs).logits)

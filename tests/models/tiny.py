@@ -1,0 +1,108 @@
+"""One entry a family (or variant of one) for the conformance tests: a tiny configuration, and its halves by hand.
+
+Knows: the keys of configurations, the classes to test, the halves by the papers' formulas and not by the table. Does
+not know: the families table, what is tested.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
+
+from .conftest import LAYERS, from_config, randomised
+
+Batch = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a model hands to a layer beside the hidden states."""
+
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+
+
+ByHand = Callable[[Any, torch.Tensor, Call], torch.Tensor]
+"""One half of a layer: (layer, hidden states, what else the layer was handed) -> hidden states."""
+
+
+def tokens(pads_left: bool = False) -> Batch:
+    """Three examples of different lengths, padded to 7 tokens; the padding token is 1, as RoBERTa wants it."""
+    ids = torch.randint(3, 60, (3, 7), generator=torch.Generator().manual_seed(1))
+    mask = torch.tensor([[1] * 7, [1] * 5 + [0] * 2, [1] * 3 + [0] * 4])
+    mask = mask.flip(1) if pads_left else mask
+    return {"input_ids": ids.where(mask.bool(), 1), "attention_mask": mask}
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """A family to test: `keys` of its configuration beside the usual ones, and what it can do.
+
+    `heads` are the `AutoModel...` classes that are tested, those with logits first. `attention` and `ffn` are its halves
+    by hand; where they are None, halves are compared only with each other.
+    """
+
+    model_type: str
+    keys: Mapping[str, Any] = field(default_factory=dict)
+    attention: ByHand | None = None
+    ffn: ByHand | None = None
+    heads: tuple[Any, ...] = (AutoModelForSequenceClassification, AutoModel)
+    inputs: Callable[[], Batch] = tokens
+    halves: bool = True
+
+    def config(self) -> PreTrainedConfig:
+        """A configuration of four layers."""
+        usual = {
+            "vocab_size": 60,
+            "hidden_size": 16,
+            "intermediate_size": 24,
+            "num_hidden_layers": LAYERS,
+            "num_attention_heads": 2,
+            "max_position_embeddings": 40,
+            "num_labels": 3,
+            "pad_token_id": 1,
+        }
+        config: PreTrainedConfig = AutoConfig.for_model(self.model_type, **usual | dict(self.keys))
+        return config
+
+    def model(self, head: Any = None) -> PreTrainedModel:
+        """A model of it with random weights, of `head` or the first of `heads`, with the attention of a base model."""
+        return randomised(from_config(head or self.heads[0], self.config(), None))
+
+
+def attention_with_norm(layer: Any, hidden: torch.Tensor, call: Call) -> torch.Tensor:
+    """BERT's attention: the residual and its norm are inside."""
+    out: torch.Tensor = layer.attention(hidden, *call.args, **call.kwargs)[0]
+    return out
+
+
+def bert_ffn(layer: Any, hidden: torch.Tensor, _: Call) -> torch.Tensor:
+    out: torch.Tensor = layer.output(layer.intermediate(hidden), hidden)
+    return out
+
+
+def distilbert_attention(layer: Any, hidden: torch.Tensor, call: Call) -> torch.Tensor:
+    out: torch.Tensor = layer.sa_layer_norm(layer.attention(hidden, *call.args, **call.kwargs)[0] + hidden)
+    return out
+
+
+def distilbert_ffn(layer: Any, hidden: torch.Tensor, _: Call) -> torch.Tensor:
+    out: torch.Tensor = layer.output_layer_norm(layer.ffn(hidden) + hidden)
+    return out
+
+
+_ENTRIES = {
+    "bert": Tiny("bert", {}, attention_with_norm, bert_ffn),
+    "roberta": Tiny("roberta", {}, attention_with_norm, bert_ffn),
+    "xlm-roberta": Tiny("xlm-roberta", {}, attention_with_norm, bert_ffn),
+    "camembert": Tiny("camembert", {}, attention_with_norm, bert_ffn),
+    "electra": Tiny("electra", {"embedding_size": 8}, attention_with_norm, bert_ffn),
+    "distilbert": Tiny("distilbert", {"hidden_dim": 24}, distilbert_attention, distilbert_ffn),
+}
+
+TINY: Mapping[str, Tiny] = MappingProxyType(_ENTRIES)
