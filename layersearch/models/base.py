@@ -24,8 +24,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrai
 from transformers.utils import logging as transformers_logging
 
 from layersearch.errors import ModelError
-from layersearch.models.families import family_of
-from layersearch.models.surgery import layers_of, skeleton
+from layersearch.models.surgery import family_in, layers_of, skeleton
 from layersearch.models.weights import set_weights, weights_of
 
 Kind = Literal["classification", "regression"]
@@ -73,7 +72,6 @@ def load_config(folder: Path, *, num_labels: int, kind: Kind) -> PreTrainedConfi
             config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True, **head)
     except _BROKEN as error:
         raise ModelError(f"the model in {folder} cannot be opened: {_first_line(error)}") from error
-    family_of(config)
     return cast(PreTrainedConfig, config)
 
 
@@ -81,7 +79,7 @@ def load_base(folder: Path, *, num_labels: int, kind: Kind) -> BaseModel:
     """Open the model in `folder` with a head of `num_labels` outputs; safetensors only, no code from the folder.
 
     The head starts from seed 0 and the random state of the process is left alone. Raises ModelError if the folder holds
-    no such model, the family is not in the table, or weights of the embeddings or layers are missing or left over.
+    no such model, its layers cannot be told, or weights of the embeddings or layers are missing or left over.
     """
     config = load_config(folder, num_labels=num_labels, kind=kind)
     try:
@@ -90,7 +88,6 @@ def load_base(folder: Path, *, num_labels: int, kind: Kind) -> BaseModel:
                 folder,
                 config=config,
                 dtype=torch.float32,
-                attn_implementation="sdpa",
                 use_safetensors=True,
                 trust_remote_code=False,
                 local_files_only=True,
@@ -142,7 +139,7 @@ def start_output_at(model: PreTrainedModel, base: BaseModel, value: float) -> No
 def _fresh(folder: Path, model: PreTrainedModel, info: Mapping[str, Any]) -> tuple[str, ...]:
     """The parameters to draw anew, in the model's order; refuses a folder whose own layers or embeddings do not fit."""
     missing, misshapen = set(info["missing_keys"]), {name for name, *_ in info["mismatched_keys"]}
-    stacks = [f".{row.path}." for row in family_of(model.config).stacks]
+    stacks = [f".{row.path}." for row in family_in(model).stacks]
     problems = {
         "lack": {name for name in missing if _is_of_the_body(name, model)},
         "have another shape for": {name for name in misshapen if _is_of_the_body(name, model)},

@@ -8,7 +8,7 @@ from __future__ import annotations
 from torch import nn
 from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 
-from layersearch.models.families import Stack, family_of
+from layersearch.models.families import Stack
 from layersearch.models.surgery import half_of, layers_of, rows_of, skeleton
 from layersearch.pattern import PartCounts
 
@@ -17,10 +17,10 @@ def count_parts(source: PreTrainedModel | PreTrainedConfig) -> PartCounts:
     """Parameters outside the layers and in each half of each layer; tied weights count once.
 
     A configuration is counted as the model with the sequence classification head (`num_labels` outputs) that it
-    describes, without memory for its weights. `Pattern.parameters` of the answer is exact for every candidate. Raises
-    ModelError for a family that is not in the table.
+    describes, without memory for its weights. `Pattern.parameters` of the answer is exact for every candidate: a layer
+    that is applied again and again counts outside the layers, a layer without halves as its FFN half. Raises ModelError
+    for a model that cannot be taken apart.
     """
-    family_of(source if isinstance(source, PreTrainedConfig) else source.config)
     if isinstance(source, PreTrainedConfig):
         source = skeleton(AutoModelForSequenceClassification, source)
     layers = tuple(zip(layers_of(source), rows_of(source), strict=True))
@@ -30,4 +30,6 @@ def count_parts(source: PreTrainedModel | PreTrainedConfig) -> PartCounts:
 
 
 def _count(layer: nn.Module, half: str, row: Stack) -> int:
+    if row.shared is not None:
+        return 0
     return sum(tensor.numel() for name, tensor in layer.named_parameters() if half_of(name, row) == half)

@@ -9,19 +9,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from layersearch.errors import ModelError
+from layersearch.pattern import Pattern
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedConfig
-
-StandIn = Literal["input", "input, None", "zeros", "zeros, None", "zeros, bias, None"]
-"""What a module that stands in for a dropped one returns: its first input, or zeros like it where the layer itself adds
-the residual; alone, or as attention modules do, with the position bias it was given and None for the weights."""
+StandIn = Literal["input", "input, None", "two inputs", "zeros", "zeros, None", "zeros, bias, None"]
+"""What a module that stands in for a dropped one returns: its first input (XLNet's attention: its first two), or zeros
+like it where the layer itself adds the residual; alone, or as attention modules do, with the position bias it was given
+and None for the weights."""
 
 Half = tuple[tuple[str, StandIn], ...]
 """The sub-modules of a layer that make up one half, each with its stand-in; together they must be the identity."""
+
+PER_LAYER = ("layer_types", "mlp_layer_types", "layers_block_type", "no_rope_layers", "sliding_windows")
+"""Configuration keys whose lists have one entry a layer, in families that have them."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +39,18 @@ class Lead:
 
 @dataclass(frozen=True)
 class Stack:
-    """One list of layers: its path inside the model without its head, the key of its depth, the halves of a layer."""
+    """One list of layers: its path inside the model without its head, the key of its depth, the halves of a layer.
+
+    Without halves only whole layers can be dropped. `first_lacks` and `shared` are explained at `Family`.
+    """
 
     path: str
     depth_key: str
-    attention: Half
-    ffn: Half
+    attention: Half = ()
+    ffn: Half = ()
     lead: Lead | None = None
+    first_lacks: tuple[str, str] | None = None
+    shared: str | None = None
 
 
 @dataclass(frozen=True)
@@ -56,23 +62,32 @@ class Family:
     two halves of a layer. The halves together hold all parameters of a layer, but for what `lead` names. `decoder` is
     the second stack of a model with two; a pattern numbers the layers of the first, then its own. `positions_off` is
     how many of its position embeddings no token can have. `refused` names configuration switches that tie what a layer
-    computes to its place.
+    computes to its place. `first_lacks` is a norm that the lowest layer alone does without, and another of the same
+    make: plain transformers builds the layer in that place without it, whichever layer it was. `shared` is the key of
+    how many layers there are where one is applied again and again, depth times. `pads_left` says that texts end
+    together, `length_first` that hidden states are [length, batch, width].
     """
 
     model_type: str
     stack: str
     depth_key: str
-    attention: Half
-    ffn: Half
+    attention: Half = ()
+    ffn: Half = ()
     positions_off: int = 0
     lead: Lead | None = None
     decoder: Stack | None = None
     refused: tuple[str, ...] = ()
+    first_lacks: tuple[str, str] | None = None
+    shared: str | None = None
+    pads_left: bool = False
+    length_first: bool = False
 
     @property
     def stacks(self) -> tuple[Stack, ...]:
         """One stack, or the encoder's and the decoder's."""
-        first = Stack(self.stack, self.depth_key, self.attention, self.ffn, self.lead)
+        first = Stack(
+            self.stack, self.depth_key, self.attention, self.ffn, self.lead, self.first_lacks, self.shared
+        )
         return (first,) if self.decoder is None else (first, self.decoder)
 
 
@@ -108,6 +123,26 @@ _ROWS = (
         "n_layers",
         attention=(("attention", "zeros, None"), ("sa_layer_norm", "input")),
         ffn=(("ffn", "zeros"), ("output_layer_norm", "input")),
+    ),
+    Family("albert", "encoder.albert_layer_groups", "num_hidden_layers", shared="num_hidden_groups"),
+    Family("deberta-v2", "encoder.layer", "num_hidden_layers", _BERT_ATTENTION, _BERT_FFN),
+    Family("mpnet", "encoder.layer", "num_hidden_layers", _BERT_ATTENTION, _BERT_FFN, positions_off=2),
+    Family(
+        "xlnet",
+        "layer",
+        "n_layer",
+        attention=(("rel_attn", "two inputs"),),
+        ffn=(("ff", "input"),),
+        pads_left=True,
+        length_first=True,
+    ),
+    Family(
+        "modernbert",
+        "layers",
+        "num_hidden_layers",
+        attention=(("attn_norm", "input"), ("attn", "zeros, None")),
+        ffn=(("mlp_norm", "input"), ("mlp", "zeros")),
+        first_lacks=("attn_norm", "mlp_norm"),
     ),
     Family(
         "gpt2",
@@ -153,12 +188,23 @@ _ROWS = (
 FAMILIES: Mapping[str, Family] = MappingProxyType({row.model_type: row for row in _ROWS})
 
 
-def family_of(config: PreTrainedConfig) -> Family:
-    """The row of the model's family. Raises ModelError where there is none."""
-    family = FAMILIES.get(config.model_type)
-    if family is None:
-        raise ModelError(
-            f"the model family {config.model_type!r} has no row in the families table; known: {', '.join(FAMILIES)}; "
-            "choose a model of these families or add a row to layersearch/models/families.py"
-        )
-    return family
+def has_halves(model_type: str) -> bool:
+    """Whether half layers can be dropped; where not, whole ones can."""
+    return model_type in FAMILIES and bool(FAMILIES[model_type].attention)
+
+
+def no_halves(model_type: str) -> str:
+    """Why a family's layers cannot be halved, and what to do, for an error."""
+    shared = model_type in FAMILIES and FAMILIES[model_type].shared
+    why = "are one layer, applied again and again" if shared else "have no row in the families table"
+    return (
+        f"the layers of {model_type} models {why}, so only whole ones can be dropped or repeated: give whole layers, or "
+        "search the space `layers`, which has no others"
+    )
+
+
+def is_plain(pattern: Pattern, model_type: str) -> bool:
+    """Whether plain transformers code has a model for a candidate of `pattern`."""
+    family = FAMILIES.get(model_type)
+    lowest = [place for place, block in enumerate(pattern.blocks) if block.layer == 0]
+    return pattern.is_whole and (family is None or family.first_lacks is None or lowest == [0])

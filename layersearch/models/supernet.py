@@ -21,10 +21,11 @@ from layersearch.models.families import Stack
 from layersearch.models.surgery import (
     Dropped,
     configs_of,
-    depth_keys,
     dropped_parts,
     layers_of,
     rows_of,
+    settings_of,
+    split,
     stacks_of,
 )
 from layersearch.pattern import Block, Pattern
@@ -49,8 +50,8 @@ class SuperNetwork:
     @contextmanager
     def running(self, pattern: Pattern) -> Iterator[PreTrainedModel]:
         """The model as `pattern`, until the context ends."""
-        parts = pattern.split([len(layers) for layers, _ in self._stacks])
-        with self._stacked([self._viewed(blocks) for blocks in parts]) as model:
+        parts = split(pattern, self.model, self._stacks)
+        with self._stacked([self._viewed(blocks) for blocks in parts], parts) as model:
             yield model
 
     def logits(self, patterns: Iterable[Pattern], inputs: Inputs) -> Iterator[tuple[Pattern, torch.Tensor]]:
@@ -59,29 +60,31 @@ class SuperNetwork:
         Patterns with the same first blocks share their computation: all subsets of n layers cost one block each
         instead of half of n. Call it in evaluation mode and without gradients.
         """
-        yield from self._below(_trie(patterns), (), {}, inputs)
+        yield from self._below(_trie(patterns), (), inputs)
 
     def _below(
-        self, node: _Node, before: tuple[Block, ...], answers: Mapping[int, Any], inputs: Inputs
+        self, node: _Node, before: tuple[tuple[Block, _Once], ...], inputs: Inputs
     ) -> Iterator[tuple[Pattern, torch.Tensor]]:
-        """What follows the blocks `before`, the last of which in each stack have given `answers`.
+        """What follows the blocks `before`, which have run.
 
-        The whole model runs with a stack of two: what was answered before, and the next block. So what layers hand
-        on beside their hidden states goes its usual way, whatever it is.
+        The whole model runs with stacks of three at most: the last two that have run, and the next block. So what
+        layers hand on beside their hidden states goes its usual way, whatever it is, and so does what a model does
+        after its first layer alone, such as the convolution of DeBERTa-v2.
         """
         for block, child in node.children.items():
             own = self._stack_of[block.layer]
-            first = not any(self._stack_of[other.layer] == own and other.halves != "ffn" for other in before)
-            listening = _Listening(self._view(block, leads=first))
-            stacks: list[list[nn.Module]] = [
-                [_Answering(answers[number])] if number in answers else [] for number in range(len(self._stacks))
-            ]
-            stacks[own].append(listening)
-            with self._stacked(stacks) as model:
+            first = not any(self._stack_of[other.layer] == own and other.halves != "ffn" for other, _ in before)
+            path = (*before, (block, _Once(self._view(block, leads=first))))
+            stacks = [self._of_stack(path, number) for number in range(len(self._stacks))]
+            parts = [[block for block, _ in stack] for stack in stacks]
+            with self._stacked([[layer for _, layer in stack] for stack in stacks], parts) as model:
                 logits = model(**inputs).logits.float()
             if child.pattern is not None:
                 yield child.pattern, logits
-            yield from self._below(child, (*before, block), {**answers, own: listening.answer}, inputs)
+            yield from self._below(child, path, inputs)
+
+    def _of_stack(self, path: Sequence[tuple[Block, _Once]], number: int) -> Sequence[tuple[Block, _Once]]:
+        return [step for step in path if self._stack_of[step[0].layer] == number][-3:]
 
     def _viewed(self, blocks: Sequence[Block]) -> list[nn.Module]:
         leading = next((place for place, block in enumerate(blocks) if block.halves != "ffn"), None)
@@ -113,47 +116,51 @@ class SuperNetwork:
         return _with_part(layer, row.lead.part.split("."), part)
 
     @contextmanager
-    def _stacked(self, stacks: Sequence[Sequence[nn.Module]]) -> Iterator[PreTrainedModel]:
-        """The model with other layers in its stacks, which get its mode, and with their numbers in its configuration."""
+    def _stacked(
+        self, stacks: Sequence[Sequence[nn.Module]], parts: Sequence[Sequence[Block]]
+    ) -> Iterator[PreTrainedModel]:
+        """The model with other layers in its stacks, which get its mode, and with their blocks in its configuration."""
         body, configs = self.model.base_model, configs_of(self.model)
-        written: list[tuple[int, str, Any]] = [*depth_keys(self.model, self._stacks, [len(stack) for stack in stacks])]
+        written = settings_of(self.model, self._stacks, parts)
+        written += [
+            (id(self.model.config), row.shared, len(blocks))
+            for (_, row), blocks in zip(self._stacks, parts, strict=True)
+            if row.shared is not None  # every block gets a place of its own here
+        ]
         written += [(key, "use_cache", False) for key, config in configs.items() if hasattr(config, "use_cache")]
         before = [(key, name, getattr(configs[key], name)) for key, name, _ in written]
         for key, name, value in written:
             setattr(configs[key], name, value)
+        whole = [body.get_submodule(row.path) for _, row in self._stacks]
         for (_, row), layers in zip(self._stacks, stacks, strict=True):
             body.set_submodule(row.path, nn.ModuleList(layers).train(self.model.training))
         try:
             yield self.model
         finally:
-            for whole, row in self._stacks:
-                body.set_submodule(row.path, whole)
+            for (_, row), layers in zip(self._stacks, whole, strict=True):
+                body.set_submodule(row.path, layers)
             for key, name, value in reversed(before):
                 setattr(configs[key], name, value)
 
 
-class _Listening(nn.Module):
-    """A layer, and what it answered last."""
+class _Once(nn.Module):
+    """A layer that runs once and then repeats its answer; what a model reads of its layers, it has too."""
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
         self.layer = layer
-        self.answer: Any = None
+        self._answer: Any = None
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        self.answer = self.layer(*args, **kwargs)
-        return self.answer
-
-
-class _Answering(nn.Module):
-    """Stands for layers that have run already."""
-
-    def __init__(self, answer: Any) -> None:
-        super().__init__()
-        self._answer = answer
-
-    def forward(self, *_: Any, **__: Any) -> Any:
+        if self._answer is None:
+            self._answer = self.layer(*args, **kwargs)
         return self._answer
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("layer"), name)
 
 
 @dataclass

@@ -15,16 +15,17 @@ import torch
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from layersearch.errors import ModelError
-from layersearch.models.families import Half, Stack, StandIn, family_of
+from layersearch.errors import ModelError, PatternError
+from layersearch.models.families import FAMILIES, PER_LAYER, Family, Half, Stack, StandIn, has_halves, no_halves
 from layersearch.pattern import Block, Pattern
 
-_ANSWERS: dict[StandIn, Callable[[torch.Tensor, torch.Tensor | None], Any]] = {
-    "input": lambda hidden, _: hidden,
-    "input, None": lambda hidden, _: (hidden, None),
-    "zeros": lambda hidden, _: torch.zeros_like(hidden),
-    "zeros, None": lambda hidden, _: (torch.zeros_like(hidden), None),
-    "zeros, bias, None": lambda hidden, bias: (torch.zeros_like(hidden), bias, None),
+_ANSWERS: dict[StandIn, Callable[[torch.Tensor, Any, torch.Tensor | None], Any]] = {
+    "input": lambda hidden, *_: hidden,
+    "input, None": lambda hidden, *_: (hidden, None),
+    "two inputs": lambda hidden, second, _: (hidden, second),
+    "zeros": lambda hidden, *_: torch.zeros_like(hidden),
+    "zeros, None": lambda hidden, *_: (torch.zeros_like(hidden), None),
+    "zeros, bias, None": lambda hidden, _, bias: (torch.zeros_like(hidden), bias, None),
 }
 
 Stacks = tuple[tuple[nn.ModuleList, Stack], ...]
@@ -48,6 +49,7 @@ class Dropped(nn.Module):
     def forward(
         self,
         hidden_states: torch.Tensor,
+        second: Any = None,
         *_: object,
         position_bias: torch.Tensor | None = None,
         past_key_values: Any = None,
@@ -57,7 +59,7 @@ class Dropped(nn.Module):
         if past_key_values is not None and key_value_states is None:
             seen = hidden_states.new_zeros(hidden_states.shape[0], 1, hidden_states.shape[1], 1)
             getattr(past_key_values, "self_attention_cache", past_key_values).update(seen, seen, self.layer_idx)
-        return _ANSWERS[self.answer](hidden_states, position_bias)
+        return _ANSWERS[self.answer](hidden_states, second, position_bias)
 
     def extra_repr(self) -> str:
         return self.answer
@@ -68,29 +70,43 @@ def build(base: PreTrainedModel, pattern: Pattern) -> PreTrainedModel:
 
     Only what is kept is copied; no tensor of the base model is written to or shared, so it may live on read-only
     memory. The candidate's configuration holds its number of blocks. A dropped half is the identity on its input: its
-    layer norm goes with it, whether it stands before or after. Raises PatternError, ModelError.
+    layer norm goes with it, whether it stands before or after. A layer that is applied again and again is applied as
+    often as the pattern has blocks. Raises PatternError, ModelError.
     """
     stacks, source = stacks_of(base), layers_of(base)
-    parts = pattern.split([len(layers) for layers, _ in stacks])
-    configs = _new_configs(base, stacks, [len(blocks) for blocks in parts])
+    parts = split(pattern, base, stacks)
+    configs = _new_configs(base, stacks, parts)
     empty = {id(layers): nn.ModuleList().train(layers.training) for layers, _ in stacks}
     candidate = copy.deepcopy(base, configs | empty)
     for (layers, row), blocks in zip(stacks, parts, strict=True):
+        if row.shared is not None:
+            continue
         own = empty[id(layers)]
         own.extend(_copy_block(source[block.layer], block, row, configs) for block in blocks)
         for index, layer in enumerate(own):
             _renumber(layer, "layer_idx", index)  # attention modules know their place, for the cache
         _renumber(_owner(candidate, row), row.depth_key, len(own))
         _give_lead(own, row, copy.deepcopy(_lead_of(layers[0], row)))
+    if base.config.model_type not in FAMILIES:
+        _require_plain(candidate, pattern)
     return candidate
 
 
-def stacks_of(model: PreTrainedModel) -> Stacks:
-    """The model's lists of layers, each layer made of two halves: those of its family's that a model of its class has.
+def split(pattern: Pattern, model: PreTrainedModel, stacks: Stacks) -> tuple[tuple[Block, ...], ...]:
+    """The blocks of each stack. Raises PatternError for those that the model cannot have."""
+    model_type = model.config.model_type
+    if not pattern.is_whole and not has_halves(model_type):
+        raise PatternError(f"pattern `{pattern}` has half layers; {no_halves(model_type)}")
+    return pattern.split([len(layers) for layers, _ in stacks])
 
-    Raises ModelError where the table does not describe them.
+
+def stacks_of(model: PreTrainedModel) -> Stacks:
+    """The model's lists of layers: those of its family's that a model of its class has.
+
+    A layer that is applied again and again is listed as often. Raises ModelError where the table does not describe
+    them, or where it has no row and the model not exactly one list that must be it.
     """
-    family = family_of(model.config)
+    family = family_in(model)
     for key in family.refused:
         if getattr(model.config, key):
             raise ModelError(
@@ -100,15 +116,51 @@ def stacks_of(model: PreTrainedModel) -> Stacks:
     paths = {name for name, _ in model.base_model.named_modules()}
     found = [(model.base_model.get_submodule(row.path), row) for row in family.stacks if row.path in paths]
     for layers, row in found or [(None, family.stacks[0])]:
-        depth = getattr(model.config, row.depth_key)
+        key = row.shared or row.depth_key
+        depth = getattr(model.config, key)
         if not isinstance(layers, nn.ModuleList) or len(layers) != depth or depth == 0:
             raise ModelError(
-                f"{type(model).__name__} does not keep {row.depth_key} = {depth} layers in `{row.path}`, as the row "
+                f"{type(model).__name__} does not keep {key} = {depth} layers in `{row.path}`, as the row "
                 f"{family.model_type!r} of the families table says; check the model's config.json"
             )
-        for layer in layers:
+        for layer in layers if row.attention else ():
             _check_halves(layer, row, family.model_type)
-    return cast(Stacks, tuple(found))
+    return tuple((_applied(model, cast(nn.ModuleList, layers), row), row) for layers, row in found)
+
+
+def _applied(model: PreTrainedModel, layers: nn.ModuleList, row: Stack) -> nn.ModuleList:
+    """The layers as they run: a shared one many times."""
+    if row.shared is None:
+        return layers
+    if len(layers) > 1:
+        raise ModelError(
+            f"config.json says {row.shared} = {len(layers)}; only {model.config.model_type} models whose layers are "
+            "all one can be taken apart: choose one with 1"
+        )
+    return nn.ModuleList([layers[0]] * getattr(model.config, row.depth_key))
+
+
+def family_in(model: PreTrainedModel) -> Family:
+    """The row of the model's family, or one that is found: the only list of as many modules as the model has layers.
+
+    Raises ModelError where there is neither.
+    """
+    model_type = model.config.model_type
+    if model_type in FAMILIES:
+        return FAMILIES[model_type]
+    depth = getattr(model.config, "num_hidden_layers", None)
+    paths = [
+        path
+        for path, module in model.base_model.named_modules()
+        if isinstance(module, nn.ModuleList) and len(module) == depth
+    ]
+    if len(paths) == 1:
+        return Family(model_type, paths[0], model.config.attribute_map.get("num_hidden_layers", "num_hidden_layers"))
+    raise ModelError(
+        f"the model family {model_type!r} has no row in the families table, and {len(paths)} lists of its modules have "
+        f"num_hidden_layers = {depth} entries where one must{': ' * bool(paths)}{', '.join(paths)}; choose a model of "
+        f"the families {', '.join(FAMILIES)}, or add a row to layersearch/models/families.py"
+    )
 
 
 def layers_of(model: PreTrainedModel) -> tuple[nn.Module, ...]:
@@ -122,7 +174,12 @@ def rows_of(model: PreTrainedModel) -> tuple[Stack, ...]:
 
 
 def half_of(parameter: str, row: Stack) -> str | None:
-    """Which half, `attention` or `ffn`, a parameter named relative to its layer belongs to; None for neither."""
+    """Which half, `attention` or `ffn`, a parameter named relative to its layer belongs to; None for neither.
+
+    In a layer without halves everything belongs to `ffn`.
+    """
+    if not row.attention:
+        return "ffn"
     if row.lead is not None and parameter.startswith(f"{row.lead.part}.{row.lead.name}."):
         return None
     for half, parts in (("attention", row.attention), ("ffn", row.ffn)):
@@ -132,9 +189,14 @@ def half_of(parameter: str, row: Stack) -> str | None:
 
 
 def drop_halves(candidate: PreTrainedModel, pattern: Pattern) -> None:
-    """Put stand-ins into a model with one whole layer a block, in place, where `pattern` drops a half."""
+    """Make a model with one whole layer a block what `build` makes of `pattern`, in place, its weights apart.
+
+    Where the pattern drops a half, stand-ins go; what only the first or only later layers have goes where it was.
+    """
     stacks = stacks_of(candidate)
     leads = [_lead_of(layers[0], row) for layers, row in stacks]
+    for layers, row in stacks:
+        _move_first_norm(layers, row, pattern.blocks)
     for layer, row, block in zip(layers_of(candidate), rows_of(candidate), pattern.blocks, strict=True):
         for path, answer in dropped_parts(block, row):
             layer.set_submodule(path, Dropped(answer, layer.get_submodule(path)))
@@ -146,10 +208,15 @@ def skeleton(model_class: Any, config: PreTrainedConfig) -> PreTrainedModel:
     """A model in evaluation mode whose parameters take no memory (meta device) and whose buffers are right.
 
     `model_class` has `from_config`: an `AutoModel...` class. Only parameters go to the meta device, because buffers
-    that are not saved, such as position numbers, have no other source than the constructor. Attention is SDPA, fp32.
+    that are not saved, such as position numbers, have no other source than the constructor. Attention is SDPA where the
+    family has it; fp32. Raises ModelError where transformers has no such class for the family.
     """
+    if type(config) not in model_class._model_mapping:
+        raise ModelError(
+            f"transformers has no {model_class.__name__} for the model family {config.model_type!r}; choose another"
+        )
     with _parameters_on_meta():
-        model = model_class.from_config(copy.deepcopy(config), attn_implementation="sdpa", dtype=torch.float32)
+        model = model_class.from_config(copy.deepcopy(config), dtype=torch.float32)
     return cast(PreTrainedModel, model.eval())
 
 
@@ -181,21 +248,32 @@ def configs_of(model: PreTrainedModel) -> dict[int, PreTrainedConfig]:
     return {id(config): config for config in found if isinstance(config, PreTrainedConfig)}
 
 
-def depth_keys(model: PreTrainedModel, stacks: Stacks, depths: Sequence[int]) -> list[tuple[int, str, int]]:
-    """What to write for stacks of `depths` layers: the id of a configuration, the key, the number."""
-    written = [(key, row.depth_key, n) for key in configs_of(model) for (_, row), n in zip(stacks, depths, strict=True)]
-    for (_, row), depth in zip(stacks, depths, strict=True):
+def settings_of(
+    model: PreTrainedModel, stacks: Stacks, parts: Sequence[Sequence[Block]]
+) -> list[tuple[int, str, Any]]:
+    """What to write for stacks of the blocks `parts`: the id of a configuration, the key, the value.
+
+    Lists with one entry a layer are read off `model`, which has them for its own layers.
+    """
+    written: list[tuple[int, str, Any]] = []
+    for key, config in configs_of(model).items():
+        lists = {name: getattr(config, name, None) for name in PER_LAYER}
+        for name, values in lists.items() if len(stacks) == 1 else ():
+            if isinstance(values, list | tuple) and len(values) == len(stacks[0][0]):
+                written.append((key, name, [values[block.layer] for block in parts[0]]))
+        written += [(key, row.depth_key, len(blocks)) for (_, row), blocks in zip(stacks, parts, strict=True)]
+    for (_, row), blocks in zip(stacks, parts, strict=True):
         own = id(getattr(_owner(model, row), "config", model.config))
         if own != id(model.config):
-            written.append((own, "num_hidden_layers", depth))
+            written.append((own, "num_hidden_layers", len(blocks)))
     return written
 
 
-def _new_configs(base: PreTrainedModel, stacks: Stacks, depths: Sequence[int]) -> dict[int, Any]:
+def _new_configs(base: PreTrainedModel, stacks: Stacks, parts: Sequence[Sequence[Block]]) -> dict[int, Any]:
     """Copies of the configurations for the candidate, by the id of the old ones, as copy.deepcopy wants them."""
     new = {key: copy.deepcopy(config) for key, config in configs_of(base).items()}
-    for key, name, depth in depth_keys(base, stacks, depths):
-        setattr(new[key], name, depth)
+    for key, name, value in settings_of(base, stacks, parts):
+        setattr(new[key], name, value)
     return new
 
 
@@ -225,6 +303,45 @@ def _give_lead(layers: Sequence[nn.Module], row: Stack, lead: nn.Module | None) 
         part._modules.pop(row.lead.name, None)
         setattr(part, row.lead.flag, part is leading)
     leading.add_module(row.lead.name, lead)
+
+
+def _move_first_norm(layers: Sequence[nn.Module], row: Stack, blocks: Sequence[Block]) -> None:
+    """Let the source's lowest layer, and no other, do without the norm that a first layer lacks, in place."""
+    if row.first_lacks is None:
+        return
+    norm, alike = row.first_lacks
+    for place, (layer, block) in enumerate(zip(layers, blocks, strict=True)):
+        if place > 0 and block.layer == 0:
+            layer.set_submodule(norm, nn.Identity())
+        elif place == 0 and block.layer > 0:
+            layer.set_submodule(norm, copy.deepcopy(layer.get_submodule(alike)))
+
+
+def _require_plain(candidate: PreTrainedModel, pattern: Pattern) -> None:
+    """Refuse a candidate that is not what transformers builds from its configuration; of a family without a row."""
+    with _parameters_on_meta():
+        plain = type(candidate)(copy.deepcopy(candidate.config))
+    for layer, expected in zip(layers_of(candidate), layers_of(plain), strict=True):
+        found = dict(expected.named_modules())
+        for path, module in layer.named_modules():
+            if _looks_of(module) != _looks_of(found.get(path)):
+                raise ModelError(
+                    f"the model family {candidate.config.model_type!r} has no row in the families table, and its "
+                    f"layers differ by place (`{path}` of a layer), so pattern `{pattern}` cannot be built: choose "
+                    f"another pattern, or a model of the families {', '.join(FAMILIES)}"
+                )
+
+
+def _looks_of(module: nn.Module | None) -> tuple[object, ...]:
+    """The class, the plain attributes and the shapes of a module's own parameters."""
+    if module is None:
+        return ()
+    plain = {
+        key: value
+        for key, value in vars(module).items()
+        if not key.startswith("_") and key != "training" and isinstance(value, bool | int | float | str | None)
+    }
+    return type(module), plain, {name: value.shape for name, value in module.named_parameters(recurse=False)}
 
 
 def _renumber(root: nn.Module, key: str, number: int) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 from layersearch.errors import LayersearchError
-from layersearch.models.families import family_of
+from layersearch.models.families import FAMILIES
 from layersearch.names import unknown
 from layersearch.pattern import PartCounts, Pattern
 from layersearch.training.recipe import Halving, OneShotRecipe, Recipe
@@ -232,9 +232,10 @@ def _of_the_method(what: What) -> dict[str, Any]:
 
 
 def _check_length(asked: int, config: PreTrainedConfig) -> None:
-    positions = getattr(config, "max_position_embeddings", None)  # T5 has none: its positions are relative
-    positions = None if positions is None else int(positions) - family_of(config).positions_off
-    if positions is not None and asked > positions:
+    positions = getattr(config, "max_position_embeddings", None) or -1  # T5 has none, XLNet -1: they are relative
+    family = FAMILIES.get(config.model_type)
+    positions = int(positions) - (family.positions_off if family is not None else 0)
+    if 0 < positions < asked:
         raise LayersearchError(f"--max-length {asked} is more than this model's {positions} positions; give fewer")
 
 

@@ -19,9 +19,9 @@ from transformers import PreTrainedModel
 
 from layersearch.models import checkpoint
 from layersearch.models.costs import count_parts
-from layersearch.models.families import FAMILIES, family_of
+from layersearch.models.families import FAMILIES, is_plain
 from layersearch.models.supernet import SuperNetwork
-from layersearch.models.surgery import build, half_of, layers_of
+from layersearch.models.surgery import build, half_of, layers_of, rows_of
 from layersearch.pattern import Pattern
 
 from .conftest import LAYERS
@@ -121,19 +121,22 @@ def test_the_unchanged_pattern_changes_nothing(name: str, head: Any) -> None:
 def test_kept_weights_are_equal_and_counted(name: str) -> None:
     base = TINY[name].model()
     before, counts = copy.deepcopy(base.state_dict()), count_parts(base)
-    stack = f"{base.base_model_prefix}.{family_of(base.config).stack}."
+    stack = f"{base.base_model_prefix}.{rows_of(base)[0].path}."
     assert count_parts(base.config) == counts
     assert counts.total == sum(parameter.numel() for parameter in base.parameters())
     for pattern in patterns_of(TINY[name]):
         candidate = build(base, pattern)
         for key, tensor in candidate.state_dict().items():
-            index, _, rest = key.removeprefix(stack).partition(".")
-            source = f"{stack}{pattern.blocks[int(index)].layer}.{rest}" if key.startswith(stack) else key
+            source = key
+            if key.startswith(stack) and not TINY[name].shared:
+                index, _, rest = key.removeprefix(stack).partition(".")
+                source = f"{stack}{pattern.blocks[int(index)].layer}.{rest}"
             assert torch.equal(tensor, before[source]), key
         assert sum(parameter.numel() for parameter in candidate.parameters()) == pattern.parameters(counts)
         assert not memory_of(candidate) & memory_of(base)
         parts = [memory_of(layer) for layer in layers_of(candidate)]
-        assert sum(map(len, parts)) == len(set().union(*parts)), "copies have weights of their own"
+        own = 1 if TINY[name].shared else pattern.depth
+        assert sum(map(len, parts)) * own == len(set().union(*parts)) * pattern.depth, "copies have their own weights"
     assert all(torch.equal(tensor, before[key]) for key, tensor in base.state_dict().items())
 
 
@@ -166,7 +169,7 @@ def test_a_dropped_half_is_the_identity(name: str) -> None:
     """Layer 1 is its attention half and then its FFN half, bit by bit, and each half holds its own parameters."""
     tiny = TINY[name]
     base, inputs = tiny.model(), tiny.inputs()
-    family = family_of(base.config)
+    row = rows_of(base)[0]
     whole = layers_of(base)[1]
     attention, ffn = layers_of(build(base, Pattern.parse("0 1a 1 1f 2-3")))[1:4:2]
     seen = ran(base, inputs)
@@ -177,8 +180,8 @@ def test_a_dropped_half_is_the_identity(name: str) -> None:
         return out[0] if isinstance(out, tuple) else out  # type: ignore[no-any-return]
 
     assert torch.equal(run(ffn, run(attention, seen.first)), run(whole, seen.first))
-    assert {half_of(key, family) for key, _ in attention.named_parameters()} == {"attention"}
-    assert {half_of(key, family) for key, _ in ffn.named_parameters()} == {"ffn"}
+    assert {half_of(key, row) for key, _ in attention.named_parameters()} == {"attention"}
+    assert {half_of(key, row) for key, _ in ffn.named_parameters()} == {"ffn"}
     sizes = [{key: value.shape for key, value in layer.named_parameters()} for layer in (attention, ffn, whole)]
     assert sizes[0] | sizes[1] == sizes[2]
 
@@ -198,6 +201,7 @@ def test_plain_transformers_reloads_whole_layers(name: str, head: Any, tmp_path:
     base, inputs = TINY[name].model(head), TINY[name].inputs()
     for text in ("0 3", "0-1 1 2-3"):
         candidate = build(base, Pattern.parse(text))
+        assert is_plain(Pattern.parse(text), base.config.model_type)
         candidate.save_pretrained(tmp_path / text)
         again, info = head.from_pretrained(tmp_path / text, output_loading_info=True)
         assert not any(info.values()), info

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -43,8 +44,9 @@ def tokens(pads_left: bool = False) -> Batch:
 class Tiny:
     """A family to test: `keys` of its configuration beside the usual ones, and what it can do.
 
-    `heads` are the `AutoModel...` classes that are tested, those with logits first. `attention` and `ffn` are its halves
-    by hand; where they are None, halves are compared only with each other.
+    `heads` are the `AutoModel...` classes that are tested, those with logits first. `attention` and `ffn` are its
+    halves by hand; where they are None, halves are compared only with each other. `halves` says that it has halves,
+    `shared` that all layers are one.
     """
 
     model_type: str
@@ -54,6 +56,7 @@ class Tiny:
     heads: tuple[Any, ...] = (AutoModelForSequenceClassification, AutoModel)
     inputs: Callable[[], Batch] = tokens
     halves: bool = True
+    shared: bool = False
 
     def config(self) -> PreTrainedConfig:
         """A configuration of four layers."""
@@ -67,7 +70,9 @@ class Tiny:
             "num_labels": 3,
             "pad_token_id": 1,
         }
-        config: PreTrainedConfig = AutoConfig.for_model(self.model_type, **usual | dict(self.keys))
+        config: PreTrainedConfig = AutoConfig.for_model(
+            self.model_type, **{key: value for key, value in (usual | dict(self.keys)).items() if value is not None}
+        )
         return config
 
     def model(self, head: Any = None) -> PreTrainedModel:
@@ -96,6 +101,41 @@ def distilbert_ffn(layer: Any, hidden: torch.Tensor, _: Call) -> torch.Tensor:
     return out
 
 
+def albert_attention(layer: Any, hidden: torch.Tensor, call: Call) -> torch.Tensor:
+    out: torch.Tensor = layer.albert_layers[0].attention(hidden, *call.args, **call.kwargs)[0]
+    return out
+
+
+def albert_ffn(layer: Any, hidden: torch.Tensor, _: Call) -> torch.Tensor:
+    inner = layer.albert_layers[0]
+    out: torch.Tensor = inner.full_layer_layer_norm(inner.ffn_output(inner.activation(inner.ffn(hidden))) + hidden)
+    return out
+
+
+def xlnet_attention(layer: Any, hidden: torch.Tensor, call: Call) -> torch.Tensor:
+    out: torch.Tensor = layer.rel_attn(hidden, *call.args, **call.kwargs)[0]
+    return out
+
+
+def xlnet_ffn(layer: Any, hidden: torch.Tensor, _: Call) -> torch.Tensor:
+    inner = layer.ff
+    out: torch.Tensor = inner.layer_norm(hidden + inner.layer_2(inner.activation_function(inner.layer_1(hidden))))
+    return out
+
+
+def modernbert_attention(layer: Any, hidden: torch.Tensor, call: Call) -> torch.Tensor:
+    out: torch.Tensor = hidden + layer.attn(layer.attn_norm(hidden), *call.args, **call.kwargs)[0]
+    return out
+
+
+def modernbert_ffn(layer: Any, hidden: torch.Tensor, _: Call) -> torch.Tensor:
+    out: torch.Tensor = hidden + layer.mlp(layer.mlp_norm(hidden))
+    return out
+
+
+_RELATIVE = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_buckets": 4, "pad_token_id": 1}
+_DEBERTA_V3 = {"share_att_key": True, "norm_rel_ebd": "layer_norm", "position_biased_input": False, "type_vocab_size": 0}
+
 _ENTRIES = {
     "bert": Tiny("bert", {}, attention_with_norm, bert_ffn),
     "roberta": Tiny("roberta", {}, attention_with_norm, bert_ffn),
@@ -103,6 +143,20 @@ _ENTRIES = {
     "camembert": Tiny("camembert", {}, attention_with_norm, bert_ffn),
     "electra": Tiny("electra", {"embedding_size": 8}, attention_with_norm, bert_ffn),
     "distilbert": Tiny("distilbert", {"hidden_dim": 24}, distilbert_attention, distilbert_ffn),
+    "albert": Tiny("albert", {"embedding_size": 8}, albert_attention, albert_ffn, halves=False, shared=True),
+    "deberta-v3": Tiny("deberta-v2", _RELATIVE | _DEBERTA_V3, attention_with_norm, bert_ffn),
+    "deberta-v2 with a convolution": Tiny("deberta-v2", _RELATIVE | {"conv_kernel_size": 3, "conv_act": "gelu"}),
+    "mpnet": Tiny("mpnet", {}, attention_with_norm, bert_ffn),
+    "xlnet": Tiny(
+        "xlnet",
+        {"d_inner": 24, "d_head": 8, "max_position_embeddings": None},
+        xlnet_attention,
+        xlnet_ffn,
+        inputs=partial(tokens, pads_left=True),
+    ),
+    "modernbert": Tiny(
+        "modernbert", {"global_attn_every_n_layers": 2, "local_attention": 4}, modernbert_attention, modernbert_ffn
+    ),
 }
 
 TINY: Mapping[str, Tiny] = MappingProxyType(_ENTRIES)
