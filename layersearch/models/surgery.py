@@ -98,8 +98,10 @@ def stacks_of(model: PreTrainedModel) -> Stacks:
                 "choose a model without it"
             )
     paths = {name for name, _ in model.base_model.named_modules()}
-    found = [(model.base_model.get_submodule(row.path), row) for row in family.stacks if row.path in paths]
-    for layers, row in found or [(None, family.stacks[0])]:
+    rows = [row for row in family.stacks if row.path in paths] or family.stacks[:1]
+    found = []
+    for row in rows:
+        layers = model.base_model.get_submodule(row.path) if row.path in paths else None
         depth = getattr(model.config, row.depth_key)
         if not isinstance(layers, nn.ModuleList) or len(layers) != depth or depth == 0:
             raise ModelError(
@@ -108,7 +110,8 @@ def stacks_of(model: PreTrainedModel) -> Stacks:
             )
         for layer in layers:
             _check_halves(layer, row, family.model_type)
-    return cast(Stacks, tuple(found))
+        found.append((layers, row))
+    return tuple(found)
 
 
 def layers_of(model: PreTrainedModel) -> tuple[nn.Module, ...]:
@@ -215,7 +218,7 @@ def _lead_of(layer: nn.Module, row: Stack) -> nn.Module | None:
     return None if row.lead is None else layer.get_submodule(f"{row.lead.part}.{row.lead.name}")
 
 
-def _give_lead(layers: Sequence[nn.Module], row: Stack, lead: nn.Module | None) -> None:
+def _give_lead(layers: nn.ModuleList, row: Stack, lead: nn.Module | None) -> None:
     """Let the first layer with an attention half hold `lead`, in place; the first of all where none has one."""
     if row.lead is None:
         return

@@ -21,7 +21,7 @@ from layersearch.models import checkpoint
 from layersearch.models.costs import count_parts
 from layersearch.models.families import FAMILIES, family_of
 from layersearch.models.supernet import SuperNetwork
-from layersearch.models.surgery import build, half_of, layers_of
+from layersearch.models.surgery import build, half_of, layers_of, rows_of
 from layersearch.pattern import Pattern
 
 from .conftest import LAYERS
@@ -166,7 +166,7 @@ def test_a_dropped_half_is_the_identity(name: str) -> None:
     """Layer 1 is its attention half and then its FFN half, bit by bit, and each half holds its own parameters."""
     tiny = TINY[name]
     base, inputs = tiny.model(), tiny.inputs()
-    family = family_of(base.config)
+    row = rows_of(base)[1]
     whole = layers_of(base)[1]
     attention, ffn = layers_of(build(base, Pattern.parse("0 1a 1 1f 2-3")))[1:4:2]
     seen = ran(base, inputs)
@@ -177,8 +177,8 @@ def test_a_dropped_half_is_the_identity(name: str) -> None:
         return out[0] if isinstance(out, tuple) else out  # type: ignore[no-any-return]
 
     assert torch.equal(run(ffn, run(attention, seen.first)), run(whole, seen.first))
-    assert {half_of(key, family) for key, _ in attention.named_parameters()} == {"attention"}
-    assert {half_of(key, family) for key, _ in ffn.named_parameters()} == {"ffn"}
+    assert {half_of(key, row) for key, _ in attention.named_parameters()} == {"attention"}
+    assert {half_of(key, row) for key, _ in ffn.named_parameters()} == {"ffn"}
     sizes = [{key: value.shape for key, value in layer.named_parameters()} for layer in (attention, ffn, whole)]
     assert sizes[0] | sizes[1] == sizes[2]
 

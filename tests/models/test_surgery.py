@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassificati
 from layersearch.errors import ModelError, PatternError
 from layersearch.models.costs import count_parts
 from layersearch.models.families import family_of
-from layersearch.models.surgery import build, half_of, layers_of
+from layersearch.models.surgery import build, half_of, layers_of, rows_of
 from layersearch.pattern import Block, Pattern
 
 from .conftest import LAYERS, SOME, from_config, randomised, tiny_config
@@ -135,9 +135,9 @@ def test_halves_hold_in_every_mode(
 def test_a_dropped_half_passes_its_input_on_bit_by_bit(tiny: PreTrainedModel, batch: Batch) -> None:
     """Layer `1a` is its attention half alone, `2f` its FFN half alone."""
     candidate = build(tiny, Pattern.parse("0 1a 2f 3"))
-    family, layers = family_of(tiny.config), layers_of(candidate)
-    assert all(half_of(name, family) == "attention" for name, _ in layers[1].named_parameters())
-    assert all(half_of(name, family) == "ffn" for name, _ in layers[2].named_parameters())
+    row, layers = rows_of(tiny)[0], layers_of(candidate)
+    assert all(half_of(name, row) == "attention" for name, _ in layers[1].named_parameters())
+    assert all(half_of(name, row) == "ffn" for name, _ in layers[2].named_parameters())
     attention, ffn = BY_HAND[tiny.config.model_type]
     before, mask = entering(layers[1], candidate, batch)
     between, _ = entering(layers[2], candidate, batch)
