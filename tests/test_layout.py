@@ -24,6 +24,7 @@ RANKS = (
     {"errors", "names", "durable", "search.files"},
     {"pattern", "hub"},
     {"strategies", "models.families", "tasks.task", "tasks.metrics", "training.recipe", "training.job"},
+    {"models.places"},
     {"search_space", "models.surgery", "models.weights", "tasks.text", "training.batches", "training.losses"},
     {"models.base", "models.checkpoint", "models.costs", "models.proof", "models.supernet", "tasks.glue", "tasks.demo"},
     {"models.card", "tasks"},

@@ -85,9 +85,7 @@ class Family:
     @property
     def stacks(self) -> tuple[Stack, ...]:
         """One stack, or the encoder's and the decoder's."""
-        first = Stack(
-            self.stack, self.depth_key, self.attention, self.ffn, self.lead, self.first_lacks, self.shared
-        )
+        first = Stack(self.stack, self.depth_key, self.attention, self.ffn, self.lead, self.first_lacks, self.shared)
         return (first,) if self.decoder is None else (first, self.decoder)
 
 
@@ -198,8 +196,8 @@ def no_halves(model_type: str) -> str:
     shared = model_type in FAMILIES and FAMILIES[model_type].shared
     why = "are one layer, applied again and again" if shared else "have no row in the families table"
     return (
-        f"the layers of {model_type} models {why}, so only whole ones can be dropped or repeated: give whole layers, or "
-        "search the space `layers`, which has no others"
+        f"the layers of {model_type} models {why}, so only whole ones can be dropped or repeated: give whole layers, "
+        "or search the space `layers`, which has no others"
     )
 
 

@@ -17,17 +17,9 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from layersearch.models.families import Stack
-from layersearch.models.surgery import (
-    Dropped,
-    configs_of,
-    dropped_parts,
-    layers_of,
-    rows_of,
-    settings_of,
-    split,
-    stacks_of,
-)
+from layersearch.models.families import Lead
+from layersearch.models.places import configs_of, settings_of
+from layersearch.models.surgery import Dropped, dropped_parts, layers_of, split, stacks_of
 from layersearch.pattern import Block, Pattern
 
 Inputs = Mapping[str, torch.Tensor]
@@ -43,7 +35,7 @@ class SuperNetwork:
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
         self._stacks = stacks_of(model)
-        self._layers, self._rows = layers_of(model), rows_of(model)
+        self._layers = layers_of(model)
         self._stack_of = [number for number, (layers, _) in enumerate(self._stacks) for _ in layers]
         self._views: dict[tuple[Block, bool], nn.Module] = {}
 
@@ -96,24 +88,13 @@ class SuperNetwork:
         Where a stack's first layer `leads`, it holds what that layer holds for all.
         """
         if (block, leads) not in self._views:
-            layer, row = self._layers[block.layer], self._rows[block.layer]
+            layer, (stack, row) = self._layers[block.layer], self._stacks[self._stack_of[block.layer]]
             if row.lead is not None:
-                layer = self._led(layer, row, leads=leads)
+                layer = _led(layer, row.lead, stack[0] if leads else None)
             for path, answer in dropped_parts(block, row):
                 layer = _with_part(layer, path.split("."), Dropped(answer, layer.get_submodule(path)))
             self._views[block, leads] = layer
         return self._views[block, leads]
-
-    def _led(self, layer: nn.Module, row: Stack, *, leads: bool) -> nn.Module:
-        """The layer with what one layer holds for its stack, or without it."""
-        assert row.lead is not None
-        part = _shell(layer.get_submodule(row.lead.part))
-        first = next(layers[0] for layers, own in self._stacks if own is row)
-        part._modules.pop(row.lead.name, None)
-        if leads:
-            part.add_module(row.lead.name, first.get_submodule(f"{row.lead.part}.{row.lead.name}"))
-        setattr(part, row.lead.flag, leads)
-        return _with_part(layer, row.lead.part.split("."), part)
 
     @contextmanager
     def _stacked(
@@ -198,6 +179,16 @@ def _with_part(module: nn.Module, path: list[str], part: nn.Module) -> nn.Module
     name, *rest = path
     shell._modules[name] = _with_part(module.get_submodule(name), rest, part) if rest else part
     return shell
+
+
+def _led(layer: nn.Module, lead: Lead, first: nn.Module | None) -> nn.Module:
+    """A shell of the layer with what `first` holds for its stack, or without it."""
+    part = _shell(layer.get_submodule(lead.part))
+    part._modules.pop(lead.name, None)
+    if first is not None:
+        part.add_module(lead.name, first.get_submodule(f"{lead.part}.{lead.name}"))
+    setattr(part, lead.flag, first is not None)
+    return _with_part(layer, lead.part.split("."), part)
 
 
 def _shell(module: nn.Module) -> nn.Module:

@@ -16,7 +16,16 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from layersearch.errors import ModelError, PatternError
-from layersearch.models.families import FAMILIES, PER_LAYER, Family, Half, Stack, StandIn, has_halves, no_halves
+from layersearch.models.families import FAMILIES, Family, Half, Stack, StandIn, has_halves, no_halves
+from layersearch.models.places import (
+    Stacks,
+    configs_of,
+    looks_of,
+    move_first_norm,
+    owner_of,
+    renumber,
+    settings_of,
+)
 from layersearch.pattern import Block, Pattern
 
 _ANSWERS: dict[StandIn, Callable[[torch.Tensor, Any, torch.Tensor | None], Any]] = {
@@ -27,9 +36,6 @@ _ANSWERS: dict[StandIn, Callable[[torch.Tensor, Any, torch.Tensor | None], Any]]
     "zeros, None": lambda hidden, *_: (torch.zeros_like(hidden), None),
     "zeros, bias, None": lambda hidden, _, bias: (torch.zeros_like(hidden), bias, None),
 }
-
-Stacks = tuple[tuple[nn.ModuleList, Stack], ...]
-"""The lists of layers of a model, each with its row: one, or the encoder's and the decoder's."""
 
 
 class Dropped(nn.Module):
@@ -84,8 +90,8 @@ def build(base: PreTrainedModel, pattern: Pattern) -> PreTrainedModel:
         own = empty[id(layers)]
         own.extend(_copy_block(source[block.layer], block, row, configs) for block in blocks)
         for index, layer in enumerate(own):
-            _renumber(layer, "layer_idx", index)  # attention modules know their place, for the cache
-        _renumber(_owner(candidate, row), row.depth_key, len(own))
+            renumber(layer, "layer_idx", index)  # attention modules know their place, for the cache
+        renumber(owner_of(candidate, row), row.depth_key, len(own))
         _give_lead(own, row, copy.deepcopy(_lead_of(layers[0], row)))
     if base.config.model_type not in FAMILIES:
         _require_plain(candidate, pattern)
@@ -114,8 +120,10 @@ def stacks_of(model: PreTrainedModel) -> Stacks:
                 "choose a model without it"
             )
     paths = {name for name, _ in model.base_model.named_modules()}
-    found = [(model.base_model.get_submodule(row.path), row) for row in family.stacks if row.path in paths]
-    for layers, row in found or [(None, family.stacks[0])]:
+    rows = [row for row in family.stacks if row.path in paths] or family.stacks[:1]
+    found = []
+    for row in rows:
+        layers = model.base_model.get_submodule(row.path) if row.path in paths else None
         key = row.shared or row.depth_key
         depth = getattr(model.config, key)
         if not isinstance(layers, nn.ModuleList) or len(layers) != depth or depth == 0:
@@ -125,7 +133,8 @@ def stacks_of(model: PreTrainedModel) -> Stacks:
             )
         for layer in layers if row.attention else ():
             _check_halves(layer, row, family.model_type)
-    return tuple((_applied(model, cast(nn.ModuleList, layers), row), row) for layers, row in found)
+        found.append((_applied(model, layers, row), row))
+    return tuple(found)
 
 
 def _applied(model: PreTrainedModel, layers: nn.ModuleList, row: Stack) -> nn.ModuleList:
@@ -196,7 +205,7 @@ def drop_halves(candidate: PreTrainedModel, pattern: Pattern) -> None:
     stacks = stacks_of(candidate)
     leads = [_lead_of(layers[0], row) for layers, row in stacks]
     for layers, row in stacks:
-        _move_first_norm(layers, row, pattern.blocks)
+        move_first_norm(layers, row, pattern.blocks)
     for layer, row, block in zip(layers_of(candidate), rows_of(candidate), pattern.blocks, strict=True):
         for path, answer in dropped_parts(block, row):
             layer.set_submodule(path, Dropped(answer, layer.get_submodule(path)))
@@ -242,44 +251,12 @@ def dropped_parts(block: Block, row: Stack) -> Half:
     return row.ffn if block.halves == "attention" else row.attention
 
 
-def configs_of(model: PreTrainedModel) -> dict[int, PreTrainedConfig]:
-    """The distinct configurations that the parts of a model hold, by id: the model's own, and a stack's own in T5."""
-    found = (getattr(module, "config", None) for module in model.modules())
-    return {id(config): config for config in found if isinstance(config, PreTrainedConfig)}
-
-
-def settings_of(
-    model: PreTrainedModel, stacks: Stacks, parts: Sequence[Sequence[Block]]
-) -> list[tuple[int, str, Any]]:
-    """What to write for stacks of the blocks `parts`: the id of a configuration, the key, the value.
-
-    Lists with one entry a layer are read off `model`, which has them for its own layers.
-    """
-    written: list[tuple[int, str, Any]] = []
-    for key, config in configs_of(model).items():
-        lists = {name: getattr(config, name, None) for name in PER_LAYER}
-        for name, values in lists.items() if len(stacks) == 1 else ():
-            if isinstance(values, list | tuple) and len(values) == len(stacks[0][0]):
-                written.append((key, name, [values[block.layer] for block in parts[0]]))
-        written += [(key, row.depth_key, len(blocks)) for (_, row), blocks in zip(stacks, parts, strict=True)]
-    for (_, row), blocks in zip(stacks, parts, strict=True):
-        own = id(getattr(_owner(model, row), "config", model.config))
-        if own != id(model.config):
-            written.append((own, "num_hidden_layers", len(blocks)))
-    return written
-
-
 def _new_configs(base: PreTrainedModel, stacks: Stacks, parts: Sequence[Sequence[Block]]) -> dict[int, Any]:
     """Copies of the configurations for the candidate, by the id of the old ones, as copy.deepcopy wants them."""
     new = {key: copy.deepcopy(config) for key, config in configs_of(base).items()}
     for key, name, value in settings_of(base, stacks, parts):
         setattr(new[key], name, value)
     return new
-
-
-def _owner(model: PreTrainedModel, row: Stack) -> nn.Module:
-    """The module that holds the list of layers."""
-    return model.base_model.get_submodule(row.path.rpartition(".")[0])
 
 
 def _copy_block(layer: nn.Module, block: Block, row: Stack, memo: dict[int, Any]) -> nn.Module:
@@ -293,7 +270,7 @@ def _lead_of(layer: nn.Module, row: Stack) -> nn.Module | None:
     return None if row.lead is None else layer.get_submodule(f"{row.lead.part}.{row.lead.name}")
 
 
-def _give_lead(layers: Sequence[nn.Module], row: Stack, lead: nn.Module | None) -> None:
+def _give_lead(layers: nn.ModuleList, row: Stack, lead: nn.Module | None) -> None:
     """Let the first layer with an attention half hold `lead`, in place; the first of all where none has one."""
     if row.lead is None:
         return
@@ -305,18 +282,6 @@ def _give_lead(layers: Sequence[nn.Module], row: Stack, lead: nn.Module | None) 
     leading.add_module(row.lead.name, lead)
 
 
-def _move_first_norm(layers: Sequence[nn.Module], row: Stack, blocks: Sequence[Block]) -> None:
-    """Let the source's lowest layer, and no other, do without the norm that a first layer lacks, in place."""
-    if row.first_lacks is None:
-        return
-    norm, alike = row.first_lacks
-    for place, (layer, block) in enumerate(zip(layers, blocks, strict=True)):
-        if place > 0 and block.layer == 0:
-            layer.set_submodule(norm, nn.Identity())
-        elif place == 0 and block.layer > 0:
-            layer.set_submodule(norm, copy.deepcopy(layer.get_submodule(alike)))
-
-
 def _require_plain(candidate: PreTrainedModel, pattern: Pattern) -> None:
     """Refuse a candidate that is not what transformers builds from its configuration; of a family without a row."""
     with _parameters_on_meta():
@@ -324,30 +289,12 @@ def _require_plain(candidate: PreTrainedModel, pattern: Pattern) -> None:
     for layer, expected in zip(layers_of(candidate), layers_of(plain), strict=True):
         found = dict(expected.named_modules())
         for path, module in layer.named_modules():
-            if _looks_of(module) != _looks_of(found.get(path)):
+            if looks_of(module) != looks_of(found.get(path)):
                 raise ModelError(
                     f"the model family {candidate.config.model_type!r} has no row in the families table, and its "
                     f"layers differ by place (`{path}` of a layer), so pattern `{pattern}` cannot be built: choose "
                     f"another pattern, or a model of the families {', '.join(FAMILIES)}"
                 )
-
-
-def _looks_of(module: nn.Module | None) -> tuple[object, ...]:
-    """The class, the plain attributes and the shapes of a module's own parameters."""
-    if module is None:
-        return ()
-    plain = {
-        key: value
-        for key, value in vars(module).items()
-        if not key.startswith("_") and key != "training" and isinstance(value, bool | int | float | str | None)
-    }
-    return type(module), plain, {name: value.shape for name, value in module.named_parameters(recurse=False)}
-
-
-def _renumber(root: nn.Module, key: str, number: int) -> None:
-    for module in root.modules():
-        if vars(module).get(key) is not None:
-            setattr(module, key, number)
 
 
 def _check_halves(layer: nn.Module, row: Stack, model_type: str) -> None:

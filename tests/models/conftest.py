@@ -10,7 +10,12 @@ import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 
 LAYERS = 4
-SOME = ("bert", "roberta", "electra", "distilbert")  # families for tests that are not row by row, as test_conformance is
+SOME = (
+    "bert",
+    "roberta",
+    "electra",
+    "distilbert",
+)  # families for tests that are not row by row, as test_conformance is
 
 
 @pytest.fixture(autouse=True)

@@ -191,8 +191,8 @@ def test_every_kept_parameter_learns(name: str) -> None:
     tiny = TINY[name]
     candidate = build(tiny.model(), Pattern.parse("0 1a 2f 3 3" if tiny.halves else "0-3 3"))
     answer(candidate.train(), tiny.inputs()).square().sum().backward()
-    still = [key for key, parameter in candidate.named_parameters() if parameter.grad is None]
-    assert still == []
+    still = {key for key, parameter in candidate.named_parameters() if parameter.grad is None}
+    assert still <= {"transformer.mask_emb"}  # XLNet's, for pre-training
 
 
 @every_head

@@ -33,11 +33,17 @@ ByHand = Callable[[Any, torch.Tensor, Call], torch.Tensor]
 
 
 def tokens(pads_left: bool = False) -> Batch:
-    """Three examples of different lengths, padded to 7 tokens; the padding token is 1, as RoBERTa wants it."""
+    """Three examples of different lengths, padded to 7 tokens; the padding token is 1, as RoBERTa wants it.
+
+    On the left as XLNet wants it, with its token types.
+    """
     ids = torch.randint(3, 60, (3, 7), generator=torch.Generator().manual_seed(1))
     mask = torch.tensor([[1] * 7, [1] * 5 + [0] * 2, [1] * 3 + [0] * 4])
-    mask = mask.flip(1) if pads_left else mask
-    return {"input_ids": ids.where(mask.bool(), 1), "attention_mask": mask}
+    if not pads_left:
+        return {"input_ids": ids.where(mask.bool(), 1), "attention_mask": mask}
+    mask = mask.flip(1)
+    types = torch.tensor([0, 0, 0, 0, 1, 1, 2]).expand(3, 7)
+    return {"input_ids": ids.where(mask.bool(), 1), "attention_mask": mask, "token_type_ids": types}
 
 
 @dataclass(frozen=True)
@@ -134,7 +140,12 @@ def modernbert_ffn(layer: Any, hidden: torch.Tensor, _: Call) -> torch.Tensor:
 
 
 _RELATIVE = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_buckets": 4, "pad_token_id": 1}
-_DEBERTA_V3 = {"share_att_key": True, "norm_rel_ebd": "layer_norm", "position_biased_input": False, "type_vocab_size": 0}
+_DEBERTA_V3 = {
+    "share_att_key": True,
+    "norm_rel_ebd": "layer_norm",
+    "position_biased_input": False,
+    "type_vocab_size": 0,
+}
 
 _ENTRIES = {
     "bert": Tiny("bert", {}, attention_with_norm, bert_ffn),
