@@ -43,8 +43,8 @@ def tokens(pads_left: bool = False) -> Batch:
 class Tiny:
     """A family to test: `keys` of its configuration beside the usual ones, and what it can do.
 
-    `heads` are the `AutoModel...` classes that are tested, those with logits first. `attention` and `ffn` are its halves
-    by hand; where they are None, halves are compared only with each other.
+    `heads` are the `AutoModel...` classes that are tested, those with logits first. `attention` and `ffn` are its
+    halves by hand; where they are None, halves are compared only with each other. `whole` and `halved` are patterns.
     """
 
     model_type: str
@@ -54,6 +54,8 @@ class Tiny:
     heads: tuple[Any, ...] = (AutoModelForSequenceClassification, AutoModel)
     inputs: Callable[[], Batch] = tokens
     halves: bool = True
+    whole: tuple[str, ...] = ("0-3", "0 3", "0-1 1 2-3", "0 2 1")
+    halved: tuple[str, ...] = ("0 1a 2f 3", "0a 1f", "2f 2a", "0a 1a 2a 3a", "0f 2f 3 3")
 
     def config(self) -> PreTrainedConfig:
         """A configuration of four layers."""
@@ -67,7 +69,9 @@ class Tiny:
             "num_labels": 3,
             "pad_token_id": 1,
         }
-        config: PreTrainedConfig = AutoConfig.for_model(self.model_type, **usual | dict(self.keys))
+        config: PreTrainedConfig = AutoConfig.for_model(
+            self.model_type, **{key: value for key, value in (usual | dict(self.keys)).items() if value is not None}
+        )
         return config
 
     def model(self, head: Any = None) -> PreTrainedModel:
