@@ -15,20 +15,22 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from layersearch.models import checkpoint
 from layersearch.models.costs import count_parts
 from layersearch.models.families import FAMILIES, is_plain
+from layersearch.models.places import configs_of
 from layersearch.models.supernet import SuperNetwork
-from layersearch.models.surgery import build, half_of, layers_of, rows_of
+from layersearch.models.surgery import build, half_of, layers_of, rows_of, stacks_of
 from layersearch.pattern import Pattern
 
 from .conftest import LAYERS
-from .tiny import TINY, Batch, Call, Tiny
+from .tiny import TINY as ENCODERS
+from .tiny import Batch, Call, Tiny
+from .tiny_decoders import DECODERS
 
-WHOLE = ("0-3", "0 3", "0-1 1 2-3", "0 2 1")
-HALVED = ("0 1a 2f 3", "0a 1f", "2f 2a", "0a 1a 2a 3a", "0f 2f 3 3")
+TINY = {**ENCODERS, **DECODERS}
 
 every_family = pytest.mark.parametrize("name", TINY)
 families_with_halves = pytest.mark.parametrize("name", [name for name, tiny in TINY.items() if tiny.halves])
@@ -38,7 +40,7 @@ every_head = pytest.mark.parametrize(
 
 
 def patterns_of(tiny: Tiny) -> list[Pattern]:
-    return [Pattern.parse(text) for text in (*WHOLE, *HALVED * tiny.halves)]
+    return [Pattern.parse(text) for text in (*tiny.whole, *tiny.halved * tiny.halves)]
 
 
 @dataclass
@@ -117,21 +119,28 @@ def test_the_unchanged_pattern_changes_nothing(name: str, head: Any) -> None:
     assert (str(candidate), str(candidate.config)) == (str(base), str(base.config))
 
 
+def outside(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    """What the model holds beside its layers."""
+    paths = [f".{row.path}." for row in rows_of(model)]
+    state: dict[str, torch.Tensor] = model.state_dict()
+    return {key: tensor for key, tensor in state.items() if not any(path in f".{key}" for path in paths)}
+
+
 @every_family
 def test_kept_weights_are_equal_and_counted(name: str) -> None:
     base = TINY[name].model()
     before, counts = copy.deepcopy(base.state_dict()), count_parts(base)
-    stack = f"{base.base_model_prefix}.{rows_of(base)[0].path}."
-    assert count_parts(base.config) == counts
+    if TINY[name].heads[0] is AutoModelForSequenceClassification:
+        assert count_parts(base.config) == counts
     assert counts.total == sum(parameter.numel() for parameter in base.parameters())
     for pattern in patterns_of(TINY[name]):
         candidate = build(base, pattern)
-        for key, tensor in candidate.state_dict().items():
-            source = key
-            if key.startswith(stack) and not TINY[name].shared:
-                index, _, rest = key.removeprefix(stack).partition(".")
-                source = f"{stack}{pattern.blocks[int(index)].layer}.{rest}"
-            assert torch.equal(tensor, before[source]), key
+        assert outside(candidate).keys() == outside(base).keys()
+        assert all(torch.equal(tensor, before[key]) for key, tensor in outside(candidate).items())
+        for layer, row, block in zip(layers_of(candidate), rows_of(candidate), pattern.blocks, strict=True):
+            source = layers_of(base)[block.layer].state_dict()
+            for key, tensor in layer.state_dict().items():
+                assert half_of(key, row) is None or torch.equal(tensor, source[key]), key
         assert sum(parameter.numel() for parameter in candidate.parameters()) == pattern.parameters(counts)
         assert not memory_of(candidate) & memory_of(base)
         parts = [memory_of(layer) for layer in layers_of(candidate)]
@@ -145,10 +154,14 @@ def test_depth_and_layer_numbers_are_right(name: str) -> None:
     base = TINY[name].model()
     for pattern in patterns_of(TINY[name]):
         candidate = build(base, pattern)
-        assert (candidate.config.num_hidden_layers, base.config.num_hidden_layers) == (pattern.depth, LAYERS)
-        assert {id(m.config) for m in candidate.modules() if hasattr(m, "config")} == {id(candidate.config)}
-        for index, layer in enumerate(layers_of(candidate)):
-            assert {m.layer_idx for m in layer.modules() if hasattr(m, "layer_idx")} <= {index}
+        parts = pattern.split([len(layers) for layers, _ in stacks_of(base)])
+        for (layers, row), blocks in zip(stacks_of(candidate), parts, strict=True):
+            assert getattr(candidate.config, row.depth_key) == len(blocks)
+            for index, layer in enumerate(layers):
+                assert {m.layer_idx for m in layer.modules() if hasattr(m, "layer_idx")} <= {index}
+        assert sum(getattr(base.config, row.depth_key) for _, row in stacks_of(base)) == LAYERS
+        assert len(configs_of(candidate)) == len(configs_of(base))
+        assert not configs_of(candidate).keys() & configs_of(base).keys()
 
 
 @every_family
@@ -164,19 +177,19 @@ def test_a_candidate_is_what_its_layers_do_by_hand(name: str) -> None:
 
 
 @families_with_halves
+@pytest.mark.parametrize(("number", "text"), [(1, "0 1a 1 1f 2-3"), (3, "0-2 3a 3 3f")])
 @torch.no_grad()
-def test_a_dropped_half_is_the_identity(name: str) -> None:
-    """Layer 1 is its attention half and then its FFN half, bit by bit, and each half holds its own parameters."""
+def test_a_dropped_half_is_the_identity(name: str, number: int, text: str) -> None:
+    """The layer is its attention half and then its FFN half, bit by bit, and each half holds its own parameters."""
     tiny = TINY[name]
     base, inputs = tiny.model(), tiny.inputs()
-    row = rows_of(base)[0]
-    whole = layers_of(base)[1]
-    attention, ffn = layers_of(build(base, Pattern.parse("0 1a 1 1f 2-3")))[1:4:2]
+    row, whole = rows_of(base)[number], layers_of(base)[number]
+    attention, ffn = layers_of(build(base, Pattern.parse(text)))[number : number + 3 : 2]
     seen = ran(base, inputs)
     assert seen.first is not None
 
     def run(layer: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
-        out = layer(hidden, *seen.calls[1].args, **seen.calls[1].kwargs)
+        out = layer(hidden, *seen.calls[number].args, **seen.calls[number].kwargs)
         return out[0] if isinstance(out, tuple) else out  # type: ignore[no-any-return]
 
     assert torch.equal(run(ffn, run(attention, seen.first)), run(whole, seen.first))
@@ -190,7 +203,7 @@ def test_a_dropped_half_is_the_identity(name: str) -> None:
 def test_every_kept_parameter_learns(name: str) -> None:
     tiny = TINY[name]
     candidate = build(tiny.model(), Pattern.parse("0 1a 2f 3 3" if tiny.halves else "0-3 3"))
-    answer(candidate.train(), tiny.inputs()).square().sum().backward()
+    answer(candidate.train(), tiny.inputs()).square().sum().backward()  # type: ignore[no-untyped-call]
     still = {key for key, parameter in candidate.named_parameters() if parameter.grad is None}
     assert still <= {"transformer.mask_emb"}  # XLNet's, for pre-training
 
@@ -213,7 +226,7 @@ def test_plain_transformers_reloads_whole_layers(name: str, head: Any, tmp_path:
 def test_a_checkpoint_comes_back(name: str, head: Any, tmp_path: Path) -> None:
     tiny = TINY[name]
     base, inputs = tiny.model(head), tiny.inputs()
-    for pattern in map(Pattern.parse, ("3 0", "0 1a 2f 2f 3")[: 1 + tiny.halves]):
+    for pattern in map(Pattern.parse, (tiny.whole[-1], "0 1a 2f 2f 3")[: 1 + tiny.halves]):
         candidate = build(base, pattern)
         checkpoint.save(candidate, pattern, tmp_path / str(pattern), source_layers=LAYERS, extras={})
         again, manifest = checkpoint.load(tmp_path / str(pattern), head)

@@ -51,8 +51,8 @@ class Tiny:
     """A family to test: `keys` of its configuration beside the usual ones, and what it can do.
 
     `heads` are the `AutoModel...` classes that are tested, those with logits first. `attention` and `ffn` are its
-    halves by hand; where they are None, halves are compared only with each other. `halves` says that it has halves,
-    `shared` that all layers are one.
+    halves by hand; where they are None, halves are compared only with each other. `whole` and `halved` are patterns;
+    `halves` says that it has halves, `shared` that all layers are one.
     """
 
     model_type: str
@@ -63,6 +63,8 @@ class Tiny:
     inputs: Callable[[], Batch] = tokens
     halves: bool = True
     shared: bool = False
+    whole: tuple[str, ...] = ("0-3", "0 3", "0-1 1 2-3", "0 2 1")
+    halved: tuple[str, ...] = ("0 1a 2f 3", "0a 1f", "2f 2a", "0a 1a 2a 3a", "0f 2f 3 3")
 
     def config(self) -> PreTrainedConfig:
         """A configuration of four layers."""
