@@ -10,8 +10,8 @@ import torch
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from layersearch.models.surgery import build, layers_of
-from layersearch.pattern import Pattern
+from layersearch.models.surgery import build, layers_of, stacks_of
+from layersearch.pattern import Block, Pattern
 from layersearch.search.trials import attributes_of
 from layersearch.tasks.task import Encoded
 from layersearch.training.batches import collate
@@ -20,6 +20,7 @@ from layersearch.training.influence import EXAMPLES, examples_for, hidden_states
 from layersearch.training.job import Job, Outcome
 from layersearch.training.losses import label_loss
 from tests.models.conftest import LAYERS, make_tiny, tiny
+from tests.models.tiny_decoders import DECODERS
 
 __all__ = ["make_tiny", "tiny"]
 HALVES = 2 * LAYERS
@@ -52,6 +53,33 @@ def test_states_are_those_between_the_halves_of_every_family(tiny: PreTrainedMod
     with torch.no_grad():
         after = candidate(**inputs, output_hidden_states=True).hidden_states[1]
     torch.testing.assert_close(after, states[1])
+
+
+@pytest.mark.parametrize("name", ["gpt2", "opt", "opt with norms after", "llama", "bart", "t5"])
+@torch.no_grad()
+def test_states_are_those_between_halves_whose_norm_stands_before_and_of_each_stack(name: str) -> None:
+    base, inputs = DECODERS[name].model(), DECODERS[name].inputs()
+    with hidden_states(base) as states:
+        base(**inputs)
+    first = 0
+    for stack, (layers, _) in enumerate(stacks_of(base)):
+        assert len(states[stack]) == 2 * len(layers) + 1
+        blocks = [Block(layer, "attention" if layer == first else "both") for layer in range(LAYERS)]
+        candidate = build(base, Pattern(tuple(blocks)))
+        with hidden_states(candidate) as found:
+            candidate(**inputs)
+        torch.testing.assert_close(found[stack][2], states[stack][1].reshape(found[stack][2].shape))
+        first += len(layers)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "opt", "qwen3", "bart", "t5"])
+def test_influence_does_not_depend_on_padding_in_decoders_either(name: str, encoded: Encoded) -> None:
+    model = DECODERS[name].model()
+    encoded.input_ids[encoded.offsets[1:] - 1] = 2  # the end, which models with two stacks look for
+    at_once, alone = (influence(model, "classification", encoded, 12, size, 0) for size in (12, 1))
+    for measure, values in at_once.items():
+        assert len(values) == HALVES
+        assert values == pytest.approx(alone[measure], rel=1e-3, abs=1e-5)
 
 
 def test_the_hooks_are_gone_afterwards(tiny: PreTrainedModel, encoded: Encoded) -> None:
