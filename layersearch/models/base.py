@@ -20,7 +20,13 @@ from huggingface_hub.errors import StrictDataclassError
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 from transformers.utils import logging as transformers_logging
 
 from layersearch.errors import ModelError
@@ -99,6 +105,17 @@ def load_base(folder: Path, *, num_labels: int, kind: Kind) -> BaseModel:
     base = BaseModel(model, _fresh(folder, model, info))
     reset_head(model, base, seed=0)
     return base
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer in `folder`; no code from the folder. Raises ModelError with transformers' own first line."""
+    try:
+        with quiet():
+            return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except (*_BROKEN, ImportError) as error:
+        raise ModelError(
+            f"the tokenizer in {folder} cannot be opened: {_first_line(error)}; give a folder with a tokenizer.json"
+        ) from error
 
 
 def from_arrays(shared: SharedWeights) -> BaseModel:

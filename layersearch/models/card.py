@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from layersearch.models.checkpoint import Manifest
+from layersearch.models.families import FAMILIES
 from layersearch.pattern import LEGEND, Pattern
 
 
@@ -64,6 +65,10 @@ def write_card(card: ModelCard, manifest: Manifest) -> str:
     revision = f" (revision `{card.revision}`)" if card.revision else ""
     whole = manifest.pattern == Pattern.full(manifest.source_layers)
     made = "all its layers, fine-tuned" if whole else "some of its layers dropped or repeated, the rest fine-tuned"
+    family = FAMILIES.get(manifest.config["model_type"])
+    if family is not None and family.shared:
+        depth, layers = manifest.pattern.depth, manifest.source_layers
+        made = f"its one layer applied {depth} times, {layers} in the unchanged model, and fine-tuned"
     return f"""{_header(card)}
 # {card.base_model} with the layers `{manifest.pattern}`
 

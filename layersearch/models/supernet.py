@@ -113,8 +113,8 @@ class SuperNetwork:
         for key, name, value in written:
             setattr(configs[key], name, value)
         whole = [body.get_submodule(row.path) for _, row in self._stacks]
-        for (_, row), layers in zip(self._stacks, stacks, strict=True):
-            body.set_submodule(row.path, nn.ModuleList(layers).train(self.model.training))
+        for (_, row), new in zip(self._stacks, stacks, strict=True):
+            body.set_submodule(row.path, nn.ModuleList(new).train(self.model.training))
         try:
             yield self.model
         finally:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
-from layersearch.errors import LayersearchError
-from layersearch.models.families import FAMILIES
+from layersearch.errors import LayersearchError, SpaceError
+from layersearch.models.families import FAMILIES, has_halves, no_halves
 from layersearch.names import unknown
 from layersearch.pattern import PartCounts, Pattern
 from layersearch.training.recipe import Halving, OneShotRecipe, Recipe
@@ -147,6 +147,7 @@ class Prepared:
     counts: PartCounts
     folder: Path
     purpose: Purpose
+    model_type: str
 
     @property
     def num_layers(self) -> int:
@@ -168,6 +169,7 @@ class Prepared:
         """Where the parts lie now and what they count."""
         return {
             "model_folder": str(self.folder.absolute()),
+            "model_type": self.model_type,
             "data_folder": None if self.what.data is None else str(self.what.data.absolute()),
             "num_layers": self.num_layers,
             "parameters": self.counts.total,
@@ -206,6 +208,8 @@ def prepare(what: What, space: SearchSpace | None = None) -> Prepared:
     _check_length(what.recipe.max_length, config)
     counts = count_parts(config)
     space.check(counts.num_layers)
+    if not has_halves(config.model_type) and space.has_halves(counts.num_layers):
+        raise SpaceError(f"the search space {what.space!r} has half layers; {no_halves(config.model_type)}")
     splits = task.splits(what.holdout, what.recipe.seed)
     values: dict[str, Any] = {
         "model": Path(what.model).name if Path(what.model).exists() else what.model,
@@ -219,7 +223,7 @@ def prepare(what: What, space: SearchSpace | None = None) -> Prepared:
         **{f"recipe.{name}": value for name, value in what.recipe.as_dict().items()},
     }
     purpose = Purpose(values, task.metric, task.direction)
-    return Prepared(what, task, splits, space, counts, folder, purpose)
+    return Prepared(what, task, splits, space, counts, folder, purpose, config.model_type)
 
 
 def _of_the_method(what: What) -> dict[str, Any]:
@@ -263,9 +267,14 @@ def trials_of(question: Question, how: How, trials: int | None) -> int | None:
 
 def remarks(question: Prepared) -> list[str]:
     """What the user should know before candidates are trained, a line each."""
-    idle = question.space.idle(question.num_layers)
-    if not idle:
-        return []
-    return [
-        f"strategies of the space that give none of its patterns for {question.num_layers} layers: {', '.join(idle)}"
-    ]
+    idle, layers = question.space.idle(question.num_layers), question.num_layers
+    family = FAMILIES.get(question.model_type)
+    found = []
+    if idle:
+        found.append(f"strategies of the space that give none of its patterns for {layers} layers: {', '.join(idle)}")
+    if family is not None and family.shared:
+        found.append(
+            f"{question.model_type} has one layer that it applies {layers} times: a pattern says how often, parameters "
+            "do not change, and patterns of one depth are the same model"
+        )
+    return found

@@ -8,22 +8,30 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
-from transformers import AutoModelForSequenceClassification, PreTrainedModel
+from transformers import AutoModel, AutoModelForSequenceClassification, PreTrainedModel
 
+from layersearch.errors import ExportError, ModelError, PatternError
 from layersearch.models import checkpoint
+from layersearch.models.base import from_arrays, load_base, quiet
 from layersearch.models.costs import count_parts
+from layersearch.models.export import check_exportable
 from layersearch.models.families import FAMILIES, is_plain
 from layersearch.models.places import configs_of
 from layersearch.models.supernet import SuperNetwork
 from layersearch.models.surgery import build, half_of, layers_of, rows_of, stacks_of
 from layersearch.pattern import Pattern
+from layersearch.tasks.task import Encoded
+from layersearch.training.batches import collate
+from layersearch.training.finetune import pad_of
+from layersearch.training.influence import hidden_states
 
 from .conftest import LAYERS
 from .tiny import TINY as ENCODERS
@@ -34,6 +42,9 @@ TINY = {**ENCODERS, **DECODERS}
 
 every_family = pytest.mark.parametrize("name", TINY)
 families_with_halves = pytest.mark.parametrize("name", [name for name, tiny in TINY.items() if tiny.halves])
+CLASSIFIERS = [name for name, tiny in TINY.items() if tiny.heads[0] is AutoModelForSequenceClassification]
+classifiers = pytest.mark.parametrize("name", CLASSIFIERS)
+readers = pytest.mark.parametrize("name", [n for n in CLASSIFIERS if "decoder_input_ids" not in TINY[n].inputs()])
 every_head = pytest.mark.parametrize(
     ("name", "head"), [(name, head) for name, tiny in TINY.items() for head in tiny.heads]
 )
@@ -106,7 +117,7 @@ def memory_of(module: nn.Module) -> set[int]:
 
 
 def test_every_row_of_the_table_is_tested() -> None:
-    assert {tiny.model_type for tiny in TINY.values()} == set(FAMILIES)
+    assert {tiny.model_type for tiny in TINY.values()} >= set(FAMILIES)
 
 
 @every_head
@@ -250,3 +261,125 @@ def test_a_super_network_agrees_with_built_candidates(name: str) -> None:
             torch.testing.assert_close(model(**inputs).logits, expected)
         torch.testing.assert_close(found[pattern], expected)
     assert torch.equal(base(**inputs).logits, build(base, Pattern.full(LAYERS))(**inputs).logits)
+
+
+@classifiers
+def test_a_folder_opens_as_a_base_model_and_is_shared_without_a_copy(name: str, tmp_path: Path) -> None:
+    tiny = TINY[name]
+    headless = tiny.model(AutoModel)
+    headless.save_pretrained(tmp_path)
+    base = load_base(tmp_path, num_labels=2, kind="classification")
+    assert base.num_layers == LAYERS
+    body = {f"{base.model.base_model_prefix}.{key}" for key in headless.state_dict()}
+    assert base.fresh
+    assert not body & {key for key in base.fresh if ".pooler." not in key}
+    again = from_arrays(base.arrays())
+    with torch.no_grad():
+        assert torch.equal(again.model(**tiny.inputs()).logits, base.model(**tiny.inputs()).logits)
+
+
+@readers
+@torch.no_grad()
+def test_padding_changes_no_answer(name: str) -> None:
+    model = TINY[name].model()
+    lengths = np.array([7, 3, 5])
+    encoded = Encoded(
+        input_ids=np.random.default_rng(0).integers(3, 60, lengths.sum()).astype(np.int32),
+        token_type_ids=None,
+        offsets=np.concatenate([[0], lengths.cumsum()]),
+        labels=np.zeros(3, dtype=np.int64),
+    )
+    together = model(**collate(encoded, np.arange(3), model.device, *pad_of(model))).logits
+    for place in range(3):
+        alone = model(**collate(encoded, np.array([place]), model.device, *pad_of(model))).logits
+        torch.testing.assert_close(together[place], alone[0], rtol=1e-4, atol=1e-5)
+
+
+@every_family
+@torch.no_grad()
+def test_states_between_the_halves_are_those_by_hand(name: str) -> None:
+    tiny = TINY[name]
+    base, inputs = tiny.model(), tiny.inputs()
+    with hidden_states(base) as found:
+        model_answer = answer(base, inputs)
+    assert [len(states) for states in found] == [2 * len(layers) + 1 for layers, _ in stacks_of(base)]
+    if tiny.attention is None or tiny.ffn is None or len(found) > 1:
+        return
+    seen, hidden = ran(base, inputs), found[0][0]
+    for number, (layer, call) in enumerate(zip(layers_of(base), seen.calls, strict=True)):
+        between = tiny.attention(layer, hidden, call)
+        hidden = tiny.ffn(layer, between, call)
+        halves = (between, hidden) if tiny.halves else (hidden, hidden)
+        for state, expected in zip(found[0][2 * number + 1 :], halves, strict=False):
+            torch.testing.assert_close(state.reshape(expected.shape), expected, rtol=1e-5, atol=1e-6)
+    assert torch.equal(answer(base, inputs), model_answer)
+
+
+@families_with_halves
+@torch.no_grad()
+def test_halves_keep_in_bfloat16(name: str) -> None:
+    tiny = TINY[name]
+    if tiny.attention is None:
+        pytest.skip("its halves are not written by hand")
+    base, inputs, pattern = tiny.model(), tiny.inputs(), Pattern.parse(tiny.halved[0])
+    with torch.autocast("cpu", torch.bfloat16):
+        found = ran(build(base, pattern), inputs).last
+        torch.testing.assert_close(found, by_hand(tiny, base, pattern, inputs), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("albert", "the layers of albert models are one layer, applied again and again, so only whole ones can be "),
+        ("ernie, which has no row", "the layers of ernie models have no row in the families table, so only whole ones"),
+    ],
+)
+def test_halves_are_refused_where_there_are_none(name: str, why: str) -> None:
+    base = TINY[name].model()
+    with pytest.raises(PatternError) as caught:
+        build(base, Pattern.parse("0 1a"))
+    assert str(caught.value).startswith(f"pattern `0 1a` has half layers; {why}")
+    with pytest.raises(PatternError, match="has half layers"), SuperNetwork(base).running(Pattern.parse("0 1a")):
+        pass
+
+
+def test_an_albert_of_several_groups_is_refused() -> None:
+    model = replace(TINY["albert"], keys={"embedding_size": 8, "num_hidden_groups": 2}).model()
+    with pytest.raises(ModelError, match="says num_hidden_groups = 2; only albert models whose layers are all one can"):
+        layers_of(model)
+
+
+def test_layers_that_differ_by_place_are_refused_without_a_row() -> None:
+    """Every other layer of this model is a mixture of experts, whichever it was."""
+    keys = {"decoder_sparse_step": 2, "num_experts": 2, "moe_intermediate_size": 8, "num_key_value_heads": 2}
+    base = Tiny("qwen2_moe", keys | {"shared_expert_intermediate_size": 8}, halves=False).model()
+    assert build(base, Pattern.parse("0-1")).config.num_hidden_layers == 2
+    with pytest.raises(ModelError) as caught:
+        build(base, Pattern.parse("0 2-3"))
+    assert str(caught.value).startswith(
+        "the model family 'qwen2_moe' has no row in the families table, and its layers differ by place (`mlp` of a "
+        "layer), so pattern `0 2-3` cannot be built: choose another pattern, or a model of the families bert, "
+    )
+
+
+@pytest.mark.parametrize("text", ["1-3", "3 0", "0 0 2"])
+def test_a_modernbert_that_does_not_begin_with_its_layer_0_is_not_exported(text: str, tmp_path: Path) -> None:
+    candidate = build(TINY["modernbert"].model(), Pattern.parse(text))
+    candidate.save_pretrained(tmp_path)
+    with quiet():
+        _, info = AutoModelForSequenceClassification.from_pretrained(tmp_path, output_loading_info=True)
+    assert info["missing_keys"] or info["unexpected_keys"]
+    with pytest.raises(ExportError) as caught:
+        check_exportable(Pattern.parse(text), "modernbert")
+    assert str(caught.value).startswith(
+        f"the pattern `{text}` does not begin with layer 0, or has it again, and plain "
+    )
+
+
+def test_lists_of_the_configuration_follow_the_layers() -> None:
+    base = TINY["modernbert"].model()
+    assert base.config.layer_types == ["full_attention", "sliding_attention"] * 2
+    candidate = build(base, Pattern.parse("0 3 3 2"))
+    kinds = ["full_attention", "sliding_attention", "sliding_attention", "full_attention"]
+    assert candidate.config.layer_types == kinds == [layer.attention_type for layer in layers_of(candidate)]
+    assert base.config.layer_types == ["full_attention", "sliding_attention"] * 2

@@ -170,6 +170,10 @@ _ENTRIES = {
     "modernbert": Tiny(
         "modernbert", {"global_attn_every_n_layers": 2, "local_attention": 4}, modernbert_attention, modernbert_ffn
     ),
+    "ernie, which has no row": Tiny("ernie", halves=False),
+    "gemma2, which has no row": Tiny(
+        "gemma2", {"head_dim": 8, "num_key_value_heads": 2, "sliding_window": 3}, halves=False
+    ),
 }
 
 TINY: Mapping[str, Tiny] = MappingProxyType(_ENTRIES)
