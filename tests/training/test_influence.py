@@ -20,6 +20,7 @@ from layersearch.training.influence import EXAMPLES, examples_for, hidden_states
 from layersearch.training.job import Job, Outcome
 from layersearch.training.losses import label_loss
 from tests.models.conftest import LAYERS, make_tiny, tiny
+from tests.models.tiny import TINY
 from tests.models.tiny_decoders import DECODERS
 
 __all__ = ["make_tiny", "tiny"]
@@ -80,6 +81,17 @@ def test_influence_does_not_depend_on_padding_in_decoders_either(name: str, enco
     for measure, values in at_once.items():
         assert len(values) == HALVES
         assert values == pytest.approx(alone[measure], rel=1e-3, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["albert", "xlnet", "modernbert", "ernie, which has no row"])
+def test_measures_are_per_token_and_example_however_a_family_lays_them(name: str, encoded: Encoded) -> None:
+    model, halves = TINY[name].model(), TINY[name].halves
+    together, alone = (influence(model, "classification", encoded, 12, batch, seed=0) for batch in (5, 1))
+    for measure in ("block", "token", "gradient"):
+        assert together[measure] == pytest.approx(alone[measure], rel=1e-4, abs=1e-6)
+        assert len(together[measure]) == HALVES
+        assert all(value > 0 for value in together[measure][:: 1 if halves else 2])
+        assert halves or together[measure][1::2] == pytest.approx([0] * LAYERS, abs=1e-6)
 
 
 def test_the_hooks_are_gone_afterwards(tiny: PreTrainedModel, encoded: Encoded) -> None:
