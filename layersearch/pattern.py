@@ -50,12 +50,14 @@ class Block:
 class PartCounts:
     """Parameters of a model by part: outside the layer stack, and of each source layer's halves.
 
-    `attention` and `ffn` hold one count a source layer, in order; a half's own LayerNorm belongs to the half.
+    `attention` and `ffn` hold one count a source layer, in order; a half's own LayerNorm belongs to the half. `depths`
+    are the layers of an encoder and a decoder, none for a model with one stack.
     """
 
     fixed: int
     attention: tuple[int, ...]
     ffn: tuple[int, ...]
+    depths: tuple[int, ...] = ()
 
     @property
     def num_layers(self) -> int:
@@ -127,23 +129,25 @@ class Pattern:
                 f"pattern `{self}` names layer {highest}, but the model has layers 0-{num_layers - 1} (counted from 0)"
             )
 
+    def fits(self, depths: Sequence[int]) -> bool:
+        """Whether every stack of a model keeps a layer, and each block is in its own stack's turn; see `split`."""
+        stacks = _stacks_of(self.blocks, depths)
+        return stacks == sorted(stacks) and set(stacks) == set(range(len(depths)))
+
     def split(self, depths: Sequence[int]) -> tuple[tuple[Block, ...], ...]:
         """The blocks of each stack of a model whose stacks have `depths` layers, numbered on from stack to stack.
 
-        Raises PatternError where a stack keeps no layer, or a layer is not in its own stack's turn.
+        Raises PatternError for a layer that the model does not have, and for a pattern that does not fit.
         """
         self.check(sum(depths))
-        starts = [sum(depths[:number]) for number in range(len(depths))]
-        stacks = [bisect_right(starts, block.layer) - 1 for block in self.blocks]
-        if sorted(stacks) != stacks or set(stacks) != set(range(len(depths))):
-            names = " and ".join(
-                f"{name} (layers {start}-{start + depth - 1})"
-                for name, start, depth in zip(("an encoder", "a decoder"), starts, depths, strict=True)
-            )
+        if not self.fits(depths):
+            encoder = depths[0]
             raise PatternError(
-                f"pattern `{self}` does not fit a model with {names}: keep at least one layer of each, "
-                "all of the encoder's before the decoder's"
+                f"pattern `{self}` does not fit a model with an encoder (layers 0-{encoder - 1}) and a decoder (layers "
+                f"{encoder}-{sum(depths) - 1}): keep at least one layer of each, all of the encoder's before the "
+                "decoder's"
             )
+        stacks = _stacks_of(self.blocks, depths)
         return tuple(
             tuple(block for block, own in zip(self.blocks, stacks, strict=True) if own == number)
             for number in range(len(depths))
@@ -167,6 +171,12 @@ class Pattern:
         glyphs = {block.layer: _GLYPH[block.halves] for block in self.blocks}
         glyphs |= {layer: str(n) if n < 10 else "+" for layer, n in times.items() if n > 1}
         return "".join(glyphs.get(layer, "·") for layer in range(num_layers))
+
+
+def _stacks_of(blocks: tuple[Block, ...], depths: Sequence[int]) -> list[int]:
+    """The stack of each block."""
+    starts = [sum(depths[:number]) for number in range(len(depths))]
+    return [bisect_right(starts, block.layer) - 1 for block in blocks]
 
 
 def _join_halves(blocks: tuple[Block, ...]) -> tuple[Block, ...]:

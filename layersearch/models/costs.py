@@ -9,7 +9,7 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 
 from layersearch.models.families import Stack
-from layersearch.models.surgery import half_of, layers_of, rows_of, skeleton
+from layersearch.models.surgery import half_of, layers_of, rows_of, skeleton, stacks_of
 from layersearch.pattern import PartCounts
 
 
@@ -26,7 +26,8 @@ def count_parts(source: PreTrainedModel | PreTrainedConfig) -> PartCounts:
     layers = tuple(zip(layers_of(source), rows_of(source), strict=True))
     attention, ffn = (tuple(_count(layer, half, row) for layer, row in layers) for half in ("attention", "ffn"))
     total = sum(parameter.numel() for parameter in source.parameters())
-    return PartCounts(fixed=total - sum(attention) - sum(ffn), attention=attention, ffn=ffn)
+    depths = tuple(len(stack) for stack, _ in stacks_of(source))
+    return PartCounts(total - sum(attention) - sum(ffn), attention, ffn, depths if len(depths) > 1 else ())
 
 
 def _count(layer: nn.Module, half: str, row: Stack) -> int:

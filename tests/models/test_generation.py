@@ -9,14 +9,15 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedModel
 
+from layersearch.errors import PatternError
 from layersearch.models import checkpoint
 from layersearch.models.supernet import SuperNetwork
 from layersearch.models.surgery import build
 from layersearch.pattern import Pattern
 
-from .conftest import LAYERS
+from .conftest import LAYERS, from_config, randomised
 from .tiny_decoders import DECODERS
 
 GENERATING = [name for name, tiny in DECODERS.items() if AutoModelForCausalLM in tiny.heads]
@@ -48,6 +49,10 @@ def told(model: PreTrainedModel, *, cached: bool, beams: int = 1) -> tuple[torch
     return out.sequences, torch.stack(out.scores)
 
 
+def is_tied(model: Any) -> bool:
+    return model.get_output_embeddings().weight is model.get_input_embeddings().weight
+
+
 @pytest.mark.parametrize(("name", "text"), cases)
 def test_a_cache_changes_nothing(name: str, text: str) -> None:
     candidate = build(generator(name), Pattern.parse(text))
@@ -72,6 +77,19 @@ def test_a_halved_checkpoint_generates_as_before(name: str, tmp_path: Any) -> No
     assert torch.equal(told(again, cached=True)[1], told(candidate, cached=True)[1])
 
 
+def test_a_decoder_whose_halves_run_side_by_side_has_whole_layers_only() -> None:
+    """Phi has no row: its attention and its FFN read the same norm, so neither can go alone."""
+    keys = {"vocab_size": 60, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 4}
+    keys |= {"num_attention_heads": 2, "bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1}
+    config = AutoConfig.for_model("phi", **keys)
+    base = randomised(from_config(AutoModelForCausalLM, config))
+    with pytest.raises(PatternError, match="pattern `0-2 3a` has half layers; the layers of phi models"):
+        build(base, Pattern.parse("0-2 3a"))
+    for text in ("1 3", "0-1 1 2-3"):
+        candidate = build(base, Pattern.parse(text))
+        assert torch.equal(told(candidate, cached=True)[0], told(candidate, cached=False)[0])
+
+
 @pytest.mark.parametrize("name", ["gpt2", "qwen3", "bart", "t5"])
 @torch.no_grad()
 def test_a_super_network_keeps_no_cache_and_gives_the_setting_back(name: str) -> None:
@@ -91,10 +109,10 @@ def test_embeddings_that_are_the_output_too_are_written_and_counted_once(name: s
     base = generator(name)
     candidate = build(base, Pattern.parse("0 3"))
     tied = base.config.tie_word_embeddings
-    assert (candidate.get_output_embeddings().weight is candidate.get_input_embeddings().weight) == tied  # type: ignore[union-attr]
+    assert is_tied(candidate) == tied
     checkpoint.save(candidate, Pattern.parse("0 3"), tmp_path / "tied", source_layers=LAYERS, extras={})
     head = AutoModelForSeq2SeqLM if name in SEQ2SEQ else AutoModelForCausalLM
     again, manifest = checkpoint.load(tmp_path / "tied", head)
     assert sum(parameter.numel() for parameter in again.parameters()) == manifest.parameters
     assert manifest.size < 4 * manifest.parameters + 20_000
-    assert (again.get_output_embeddings().weight is again.get_input_embeddings().weight) == tied  # type: ignore[union-attr]
+    assert is_tied(again) == tied

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoModelForTokenClassification, PreTrainedModel
+from transformers import AutoConfig, AutoModel, AutoModelForTokenClassification
 
 from layersearch.errors import ModelError, PatternError
 from layersearch.models.costs import count_parts
@@ -23,7 +23,7 @@ BIAS = "layer.0.SelfAttention.relative_attention_bias.weight"
 Calls = dict[int, tuple[tuple[Any, ...], Mapping[str, Any]]]
 
 
-def three_and_two(name: str) -> PreTrainedModel:
+def three_and_two(name: str) -> Any:
     """A model of three layers in the encoder and two in the decoder."""
     config = DECODERS[name].config()
     config.encoder_layers, config.decoder_layers = (3, 2) if name == "bart" else (None, None)
@@ -54,7 +54,7 @@ def t5_layer(layer: Any, hidden: torch.Tensor, halves: str, args: tuple[Any, ...
     return hidden
 
 
-def calls_of(model: PreTrainedModel, inputs: Batch) -> tuple[Calls, dict[int, torch.Tensor]]:
+def calls_of(model: Any, inputs: Batch) -> tuple[Calls, dict[int, torch.Tensor]]:
     """What every layer was handed beside its hidden states, and the hidden states."""
     calls: Calls = {}
     hidden: dict[int, torch.Tensor] = {}
@@ -114,7 +114,7 @@ def test_the_bias_of_a_stack_is_with_its_first_attention(text: str, holders: lis
     ("name", "keys"), [("bart", "encoder_layers decoder_layers"), ("t5", "num_layers num_decoder_layers")]
 )
 def test_each_depth_has_its_key(name: str, keys: str) -> None:
-    candidate = build(three_and_two(name), Pattern.parse("1 3 3 4"))
+    candidate: Any = build(three_and_two(name), Pattern.parse("1 3 3 4"))
     assert [getattr(candidate.config, key) for key in keys.split()] == [1, 3]
     assert [len(layers) for layers, _ in stacks_of(candidate)] == [1, 3]
     assert (candidate.encoder.config.num_hidden_layers, candidate.decoder.config.num_hidden_layers) == (
@@ -130,6 +130,11 @@ def test_a_pattern_keeps_both_stacks_in_order(text: str) -> None:
         f"pattern `{text}` does not fit a model with an encoder (layers 0-2) and a decoder (layers 3-4): keep at least "
         "one layer of each, all of the encoder's before the decoder's"
     )
+
+
+def test_the_counts_say_where_the_decoder_begins() -> None:
+    assert count_parts(three_and_two("t5").config).depths == (3, 2)
+    assert count_parts(DECODERS["llama"].config()).depths == ()
 
 
 @torch.no_grad()
