@@ -95,7 +95,13 @@ _MIXED = _WINDOWS | {"layer_types": ["full_attention", "sliding_attention", "sli
 _BART: dict[str, Any] = _DECODER | {"encoder_ffn_dim": 24, "decoder_ffn_dim": 24, "encoder_attention_heads": 2}
 _BART |= {"decoder_attention_heads": 2, "encoder_layers": 2, "decoder_layers": 2, "decoder_start_token_id": 1}
 _BART |= {"num_hidden_layers": None}
-_T5: dict[str, Any] = _DECODER | {"d_kv": 8, "d_ff": 24, "num_layers": 2, "num_decoder_layers": 2, "relative_attention_num_buckets": 8}
+_T5: dict[str, Any] = _DECODER | {
+    "d_kv": 8,
+    "d_ff": 24,
+    "num_layers": 2,
+    "num_decoder_layers": 2,
+    "relative_attention_num_buckets": 8,
+}
 _T5 |= {"decoder_start_token_id": 1, "num_hidden_layers": None, "max_position_embeddings": None}
 _VIT = {"image_size": 8, "patch_size": 4}
 
