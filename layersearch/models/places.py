@@ -7,7 +7,7 @@ as a whole, how a candidate is put together.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import nn
@@ -56,7 +56,7 @@ def renumber(root: nn.Module, key: str, number: int) -> None:
             setattr(module, key, number)
 
 
-def move_first_norm(layers: Sequence[nn.Module], row: Stack, blocks: Sequence[Block]) -> None:
+def move_first_norm(layers: Iterable[nn.Module], row: Stack, blocks: Sequence[Block]) -> None:
     """Let the source's lowest layer, and no other, do without the norm that a first layer lacks, in place."""
     if row.first_lacks is None:
         return
