@@ -63,7 +63,6 @@ class SearchSpace(BaseModel):
     min_k: int = Field(default=1, ge=1)
     max_k: int | None = Field(default=None, ge=1)
     _only: dict[Pattern, None] | None = PrivateAttr(default=None)  # set by `within`, ordered
-    _depths: tuple[int, ...] = PrivateAttr(default=())  # set by `of_stacks`
 
     @field_validator("choices", "start", "strategies", mode="before")
     @classmethod
@@ -126,12 +125,6 @@ class SearchSpace(BaseModel):
         space._only = dict.fromkeys(inside)
         return space
 
-    def of_stacks(self, depths: tuple[int, ...]) -> SearchSpace:
-        """This space as far as it fits a model with stacks of `depths` layers (none: one); its text stays the same."""
-        space = self.model_copy()
-        space._depths = depths
-        return space
-
     def suggest(self, trial: Suggests, num_layers: int) -> Pattern | None:
         """Ask the trial for its parameters and spell the pattern; None where it lies outside, e.g. drops everything."""
         if self.strategies:
@@ -176,10 +169,7 @@ class SearchSpace(BaseModel):
         if listed is not None:
             return len(listed)
         low, high = self._limits(num_layers)
-        inside = _ways(self.choices, num_layers, low, high) + (not low <= num_layers <= high)
-        if "drop" not in self.choices:
-            return inside
-        return inside - sum(_ways(self.choices, num_layers - depth, low, high) for depth in self._depths)
+        return _ways(self.choices, num_layers, low, high) + (not low <= num_layers <= high)
 
     def patterns(self, num_layers: int) -> Iterator[Pattern]:
         """All patterns, lazily and always in the same order, the unchanged model first."""
@@ -191,9 +181,7 @@ class SearchSpace(BaseModel):
         if not low <= num_layers <= high:
             yield Pattern.full(num_layers)
         for index in range(_ways(self.choices, num_layers, low, high)):
-            pattern = Pattern(_blocks(_choices_at(self.choices, num_layers, low, high, index)))
-            if self._in_stacks(pattern):
-                yield pattern
+            yield Pattern(_blocks(_choices_at(self.choices, num_layers, low, high, index)))
 
     def neighbours(self, pattern: Pattern, num_layers: int) -> Iterator[Pattern]:
         """The patterns of the space that differ from `pattern` in what one layer becomes."""
@@ -212,14 +200,10 @@ class SearchSpace(BaseModel):
         if listed is not None:
             return rng.choice(listed)
         low, high = self._limits(num_layers)
-        inside = _ways(self.choices, num_layers, low, high)
-        while True:
-            index = rng.randrange(inside + (not low <= num_layers <= high))
-            if index == inside:
-                return Pattern.full(num_layers)
-            pattern = Pattern(_blocks(_choices_at(self.choices, num_layers, low, high, index)))
-            if self._in_stacks(pattern):
-                return pattern
+        index = rng.randrange(self.size(num_layers))
+        if index == _ways(self.choices, num_layers, low, high):
+            return Pattern.full(num_layers)
+        return Pattern(_blocks(_choices_at(self.choices, num_layers, low, high, index)))
 
     def canonical(self) -> str:
         """Stable text of what decides the patterns and their start; equal for files that differ in name or wording."""
@@ -230,19 +214,13 @@ class SearchSpace(BaseModel):
         if not self.strategies:
             return None if self._only is None else tuple(self._only)
         spelled = _spelled(self.strategies, num_layers, self._ks(num_layers))
-        known = (pattern for pattern in spelled if self._only is None or pattern in self._only)
-        return tuple(pattern for pattern in known if self._in_stacks(pattern))
+        return tuple(pattern for pattern in spelled if self._only is None or pattern in self._only)
 
     def _fits(self, pattern: Pattern, num_layers: int) -> bool:
-        if not self._in_stacks(pattern):
-            return False
         if self._only is not None:
             return pattern in self._only
         low, high = self._limits(num_layers)
         return low <= pattern.depth <= high or pattern == Pattern.full(num_layers)
-
-    def _in_stacks(self, pattern: Pattern) -> bool:
-        return not self._depths or pattern.fits(self._depths)
 
     def _limits(self, num_layers: int) -> tuple[int, int]:
         return self.min_layers, 2 * num_layers if self.max_layers is None else self.max_layers

@@ -247,23 +247,3 @@ def test_strategies_without_a_pattern_are_idle() -> None:
     assert SearchSpace(choices=("keep", "drop"), start=("symmetric", "top"), min_layers=5).idle(6) == ("symmetric",)
     assert SearchSpace(strategies=("top", "alternate-odd"), min_k=4).idle(6) == ("alternate-odd",)
     assert SearchSpace(choices=("keep", "drop")).idle(2) == ()
-
-
-@pytest.mark.parametrize(
-    "plain", [free_space(frozenset({"drop"}), 1, None), free_space(frozenset({"drop", "ffn"}), 2, 2)]
-)
-def test_patterns_of_a_model_with_two_stacks_keep_a_layer_of_each(plain: SearchSpace) -> None:
-    space = plain.of_stacks((2, 3))
-    patterns = list(space.patterns(5))
-    assert patterns == [pattern for pattern in plain.patterns(5) if pattern.fits((2, 3))]
-    assert len(patterns) == space.size(5) < plain.size(5)
-    assert {space.sample(5, random.Random(seed)) for seed in range(500)} <= set(patterns)
-    assert space.params_of(Pattern.parse("0-1"), 5) is None
-    assert all(other in patterns for other in space.neighbours(Pattern.parse("0 3"), 5))
-    assert space.canonical() == plain.canonical()
-
-
-def test_so_do_those_of_strategies() -> None:
-    space = SearchSpace(strategies=("top",)).of_stacks((2, 3))
-    assert [str(pattern) for pattern in space.patterns(5)] == ["0-4", "0-3", "0-2"]
-    assert space.size(5) == 3

@@ -202,12 +202,13 @@ def prepare(what: What, space: SearchSpace | None = None) -> Prepared:
     from layersearch.models.costs import count_parts
     from layersearch.search.purpose import Purpose
     from layersearch.search.samplers import check_sampler
+    from layersearch.stacked_space import StackedSpace
 
     check_sampler(what.sampler)
     config = load_config(folder, num_labels=task.num_labels, kind=task.kind)
     _check_length(what.recipe.max_length, config)
     counts = count_parts(config)
-    space = space.of_stacks(counts.depths)
+    space = StackedSpace.of(space, counts.depths) if counts.depths else space
     space.check(counts.num_layers)
     if not has_halves(config.model_type) and space.has_halves(counts.num_layers):
         raise SpaceError(f"the search space {what.space!r} has half layers; {no_halves(config.model_type)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,9 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, AutoModelForTokenClassification
 
 from layersearch.errors import ModelError, PatternError
+from layersearch.models.base import BaseModel, from_arrays
+from layersearch.models.card import ModelCard, write_card
+from layersearch.models.checkpoint import Manifest
 from layersearch.models.costs import count_parts
 from layersearch.models.surgery import build, layers_of, stacks_of
 from layersearch.pattern import Pattern
@@ -154,4 +158,24 @@ def test_a_switch_that_ties_a_layer_to_its_place_is_refused() -> None:
     assert str(caught.value) == (
         "config.json says scale_attn_by_inverse_layer_idx = true, so a gpt2 layer is another one in another place; "
         "choose a model without it"
+    )
+
+
+@pytest.mark.parametrize("name", ["bart", "t5", "gpt2"])
+@torch.no_grad()
+def test_tied_weights_travel_to_another_process_once(name: str) -> None:
+    model, inputs = DECODERS[name].model(), DECODERS[name].inputs()
+    shared = pickle.loads(pickle.dumps(BaseModel(model, ()).arrays()))
+    assert sum(array.size for array in shared.arrays.values()) == sum(p.numel() for p in model.parameters())
+    again = from_arrays(shared).model
+    assert sum(p.numel() for p in again.parameters()) == sum(p.numel() for p in model.parameters())
+    assert torch.equal(again(**inputs).logits, model(**inputs).logits)
+
+
+def test_the_card_says_where_the_decoder_begins() -> None:
+    candidate = build(three_and_two("bart"), Pattern.parse("0 2-4"))
+    manifest = Manifest(Pattern.parse("0 2-4"), 5, 1, "", 0, candidate.config.to_dict(), {})
+    card = ModelCard("b", None, "t", (), "m", (), 2, {}, 0, {}, None, "c")
+    assert "| source layers, counted from 0 | 0, 2, 3, 4 (the encoder has 2 of them, the decoder 2) |" in write_card(
+        card, manifest
     )
