@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import nn
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from layersearch.errors import ModelError, PatternError
 from layersearch.models.families import FAMILIES, Family, Half, Stack, StandIn, has_halves, no_halves
@@ -284,17 +285,24 @@ def _give_lead(layers: nn.ModuleList, row: Stack, lead: nn.Module | None) -> Non
 
 def _require_plain(candidate: PreTrainedModel, pattern: Pattern) -> None:
     """Refuse a candidate that is not what transformers builds from its configuration; of a family without a row."""
-    with _parameters_on_meta():
-        plain = type(candidate)(copy.deepcopy(candidate.config))
-    for layer, expected in zip(layers_of(candidate), layers_of(plain), strict=True):
-        found = dict(expected.named_modules())
-        for path, module in layer.named_modules():
-            if looks_of(module) != looks_of(found.get(path)):
-                raise ModelError(
-                    f"the model family {candidate.config.model_type!r} has no row in the families table, and its "
-                    f"layers differ by place (`{path}` of a layer), so pattern `{pattern}` cannot be built: choose "
-                    f"another pattern, or a model of the families {', '.join(FAMILIES)}"
-                )
+    try:
+        with _parameters_on_meta():
+            plain = layers_of(type(candidate)(AutoConfig.for_model(**candidate.config.to_dict())))
+    except (IndexError, KeyError, ValueError, StrictDataclassError) as error:
+        raise _no_place(candidate, pattern, "a list in its config.json") from error
+    for layer, expected in zip(layers_of(candidate), plain, strict=True):
+        here, there = (dict(one.named_modules()) for one in (layer, expected))
+        for path in here | there:
+            if looks_of(here.get(path)) != looks_of(there.get(path)):
+                raise _no_place(candidate, pattern, f"`{path}` of a layer")
+
+
+def _no_place(model: PreTrainedModel, pattern: Pattern, what: str) -> ModelError:
+    return ModelError(
+        f"the model family {model.config.model_type!r} has no row in the families table, and its layers differ by place "
+        f"({what}), so pattern `{pattern}` cannot be built: choose another pattern, or a model of the families "
+        f"{', '.join(FAMILIES)}"
+    )
 
 
 def _check_halves(layer: nn.Module, row: Stack, model_type: str) -> None:
