@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
-from layersearch.errors import LayersearchError
-from layersearch.models.families import family_of
+from layersearch.errors import LayersearchError, SpaceError
+from layersearch.models.families import FAMILIES, has_halves, no_halves
 from layersearch.names import unknown
 from layersearch.pattern import PartCounts, Pattern
 from layersearch.training.recipe import Halving, OneShotRecipe, Recipe
@@ -147,6 +147,7 @@ class Prepared:
     counts: PartCounts
     folder: Path
     purpose: Purpose
+    model_type: str
 
     @property
     def num_layers(self) -> int:
@@ -168,6 +169,7 @@ class Prepared:
         """Where the parts lie now and what they count."""
         return {
             "model_folder": str(self.folder.absolute()),
+            "model_type": self.model_type,
             "data_folder": None if self.what.data is None else str(self.what.data.absolute()),
             "num_layers": self.num_layers,
             "parameters": self.counts.total,
@@ -200,12 +202,16 @@ def prepare(what: What, space: SearchSpace | None = None) -> Prepared:
     from layersearch.models.costs import count_parts
     from layersearch.search.purpose import Purpose
     from layersearch.search.samplers import check_sampler
+    from layersearch.stacked_space import StackedSpace
 
     check_sampler(what.sampler)
     config = load_config(folder, num_labels=task.num_labels, kind=task.kind)
     _check_length(what.recipe.max_length, config)
     counts = count_parts(config)
+    space = StackedSpace.of(space, counts.depths) if counts.depths else space
     space.check(counts.num_layers)
+    if not has_halves(config.model_type) and space.has_halves(counts.num_layers):
+        raise SpaceError(f"the search space {what.space!r} has half layers; {no_halves(config.model_type)}")
     splits = task.splits(what.holdout, what.recipe.seed)
     values: dict[str, Any] = {
         "model": Path(what.model).name if Path(what.model).exists() else what.model,
@@ -219,7 +225,7 @@ def prepare(what: What, space: SearchSpace | None = None) -> Prepared:
         **{f"recipe.{name}": value for name, value in what.recipe.as_dict().items()},
     }
     purpose = Purpose(values, task.metric, task.direction)
-    return Prepared(what, task, splits, space, counts, folder, purpose)
+    return Prepared(what, task, splits, space, counts, folder, purpose, config.model_type)
 
 
 def _of_the_method(what: What) -> dict[str, Any]:
@@ -232,8 +238,10 @@ def _of_the_method(what: What) -> dict[str, Any]:
 
 
 def _check_length(asked: int, config: PreTrainedConfig) -> None:
-    positions = int(config.max_position_embeddings) - family_of(config).positions_off
-    if asked > positions:
+    positions = getattr(config, "max_position_embeddings", None) or -1  # T5 has none, XLNet -1: they are relative
+    family = FAMILIES.get(config.model_type)
+    positions = int(positions) - (family.positions_off if family is not None else 0)
+    if 0 < positions < asked:
         raise LayersearchError(f"--max-length {asked} is more than this model's {positions} positions; give fewer")
 
 
@@ -261,9 +269,14 @@ def trials_of(question: Question, how: How, trials: int | None) -> int | None:
 
 def remarks(question: Prepared) -> list[str]:
     """What the user should know before candidates are trained, a line each."""
-    idle = question.space.idle(question.num_layers)
-    if not idle:
-        return []
-    return [
-        f"strategies of the space that give none of its patterns for {question.num_layers} layers: {', '.join(idle)}"
-    ]
+    idle, layers = question.space.idle(question.num_layers), question.num_layers
+    family = FAMILIES.get(question.model_type)
+    found = []
+    if idle:
+        found.append(f"strategies of the space that give none of its patterns for {layers} layers: {', '.join(idle)}")
+    if family is not None and family.shared:
+        found.append(
+            f"{question.model_type} has one layer that it applies {layers} times: a pattern says how often, parameters "
+            "do not change, and patterns of one depth are the same model"
+        )
+    return found
