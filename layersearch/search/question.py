@@ -7,7 +7,7 @@ training, what a table says.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
@@ -15,6 +15,7 @@ from layersearch.errors import LayersearchError
 from layersearch.models.families import family_of
 from layersearch.names import unknown
 from layersearch.pattern import PartCounts, Pattern
+from layersearch.search.objectives import DEFAULT, Costs, Limit, reachable
 from layersearch.training.recipe import Halving, OneShotRecipe, Recipe
 
 if TYPE_CHECKING:
@@ -36,7 +37,10 @@ pre-trained one; with halving from there too, and trained as far as it is among 
 
 @dataclass(frozen=True)
 class What:
-    """Everything that decides a result; stored in the study as its purpose."""
+    """Everything that decides a result; stored in the study as its purpose.
+
+    `objectives` are the metric and one or two costs by name, `limits` what a candidate must keep to.
+    """
 
     model: str
     task: str
@@ -47,6 +51,8 @@ class What:
     holdout: float = HOLDOUT
     revision: str | None = None
     method: Method = "one-shot"
+    objectives: tuple[str, ...] = DEFAULT
+    limits: tuple[Limit, ...] = ()
 
     @property
     def default_name(self) -> str:
@@ -131,6 +137,16 @@ class Question(Protocol):
         """What reports and exports need and the purpose does not hold, `num_layers` and `parameters` among them."""
         ...
 
+    @property
+    def halving(self) -> Halving | None:
+        """How halving goes about it, where it is asked for."""
+        ...
+
+    @property
+    def costs(self) -> Costs | None:
+        """What patterns cost, by name; None where parameters are all that is known."""
+        ...
+
     def parameters_of(self, pattern: Pattern) -> int:
         """Parameters of the candidate that `pattern` of the space yields."""
         ...
@@ -138,15 +154,24 @@ class Question(Protocol):
 
 @dataclass(frozen=True)
 class Prepared:
-    """The question with its parts looked up: nothing is loaded yet but the texts and the model's configuration."""
+    """The question with its parts looked up: nothing is loaded yet but the texts and the model's configuration.
+
+    `measured` are costs that `search/measured.py` measured, as the study keeps them.
+    """
 
     what: What
     task: Task
     splits: Splits
     space: SearchSpace
-    counts: PartCounts
+    costs: Costs
     folder: Path
     purpose: Purpose
+    measured: Mapping[str, Any] | None = None
+
+    @property
+    def counts(self) -> PartCounts:
+        """Parameters by part."""
+        return self.costs.parts["parameters"]
 
     @property
     def num_layers(self) -> int:
@@ -164,6 +189,11 @@ class Prepared:
         return self.what.recipe.seed
 
     @property
+    def halving(self) -> Halving | None:
+        """How halving goes about it, where it is asked for."""
+        return Halving() if self.what.method == "halving" else None
+
+    @property
     def facts(self) -> dict[str, Any]:
         """Where the parts lie now and what they count."""
         return {
@@ -172,6 +202,7 @@ class Prepared:
             "num_layers": self.num_layers,
             "parameters": self.counts.total,
             "space_name": self.what.space,
+            **({"measured": self.measured} if self.measured else {}),
         }
 
     def parameters_of(self, pattern: Pattern) -> int:
@@ -179,13 +210,19 @@ class Prepared:
         return pattern.parameters(self.counts)
 
 
-def prepare(what: What, space: SearchSpace | None = None) -> Prepared:
+def prepare(what: What, space: SearchSpace | None = None, *, weights: bool = True) -> Prepared:
     """Look everything up that `what` names, cheapest first; raises the error that belongs to what is wrong.
 
-    `space` stands in for the one that `what` names, for those who have it already.
+    `space` stands in for the one that `what` names, for those who have it already. Without `weights` the model's folder
+    need hold no more than config.json. Costs that are measured are not known yet (`search/measured.py`).
     """
     if what.method not in get_args(Method):
         raise LayersearchError(unknown("method", what.method, get_args(Method)))
+    if what.method == "halving" and (what.objectives != DEFAULT or what.limits):
+        raise LayersearchError(
+            "--method halving ranks by score and parameters alone; leave out --objectives and the limits, or choose "
+            "one-shot, distill or fine-tune"
+        )
     if not 0 < what.holdout < 1:
         raise LayersearchError(f"--holdout {what.holdout} is not a share between 0 and 1; 0.15 is usual")
     from layersearch import hub
@@ -194,18 +231,23 @@ def prepare(what: What, space: SearchSpace | None = None) -> Prepared:
 
     space = space or load_space(what.space)
     task = load_task(what.task, what.data)
-    folder, revision = hub.local_model(what.model, what.revision)
+    folder, revision = hub.local_model(what.model, what.revision, weights=weights)
     # what is wrong so far is said before the seconds that the libraries behind these take
     from layersearch.models.base import load_config
-    from layersearch.models.costs import count_parts
+    from layersearch.models.costs import count_all
     from layersearch.search.purpose import Purpose
     from layersearch.search.samplers import check_sampler
 
     check_sampler(what.sampler)
     config = load_config(folder, num_labels=task.num_labels, kind=task.kind)
     _check_length(what.recipe.max_length, config)
-    counts = count_parts(config)
-    space.check(counts.num_layers)
+    costs = Costs(count_all(config, what.recipe.max_length), what.objectives[1:], what.limits)
+    space.check(costs.num_layers)
+    if costs.min_score is not None and task.direction == "minimize":
+        raise LayersearchError(
+            f"{costs.min_score.option} asks for a large {task.metric}, which is better small; leave it out"
+        )
+    check_limits(costs, space)
     splits = task.splits(what.holdout, what.recipe.seed)
     values: dict[str, Any] = {
         "model": Path(what.model).name if Path(what.model).exists() else what.model,
@@ -216,10 +258,11 @@ def prepare(what: What, space: SearchSpace | None = None) -> Prepared:
         "space": space.canonical(),
         "method": what.method,
         **_of_the_method(what),
+        **_of_the_costs(what),
         **{f"recipe.{name}": value for name, value in what.recipe.as_dict().items()},
     }
     purpose = Purpose(values, task.metric, task.direction)
-    return Prepared(what, task, splits, space, counts, folder, purpose)
+    return Prepared(what, task, splits, space, costs, folder, purpose)
 
 
 def _of_the_method(what: What) -> dict[str, Any]:
@@ -229,6 +272,19 @@ def _of_the_method(what: What) -> dict[str, Any]:
     settings = vars(OneShotRecipe())
     used = {"one-shot": tuple(settings), "distill": ("taught",), "fine-tune": ()}[what.method]
     return {"sampler": what.sampler, **{f"one_shot.{name}": settings[name] for name in used}}
+
+
+def check_limits(costs: Costs, space: SearchSpace) -> None:
+    """Raise LayersearchError if no pattern of `space` keeps the limits on those costs that are known."""
+    known = replace(costs, limits=tuple(limit for limit in costs.limits if limit.of in costs.parts))
+    if known.limits:
+        known.require_reachable(reachable(space, costs.num_layers, known))
+
+
+def _of_the_costs(what: What) -> dict[str, Any]:
+    """What decides the front beside the score; nothing by default, so that older studies are the same."""
+    found = {} if what.objectives == DEFAULT else {"objectives": ",".join(what.objectives[1:])}
+    return found | ({"limits": " ".join(limit.option for limit in what.limits)} if what.limits else {})
 
 
 def _check_length(asked: int, config: PreTrainedConfig) -> None:
