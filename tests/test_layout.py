@@ -40,7 +40,7 @@ RANKS = (
         "search.purpose",
         "search.ends",
     },
-    {"search.surrogate", "search.scores", "search.found", "search.cheap", "search.lease"},
+    {"search.surrogate", "search.ends", "search.scores", "search.found", "search.cheap", "search.lease"},
     {"search.sampler_pattern", "search.screen", "search.record"},
     {"search.samplers"},
     {"search.starts", "search.settled"},

@@ -7,6 +7,7 @@ nothing is measured while it runs.
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 CHECKED = 4  # drawn patterns on which the sum of parts is compared with a clock
 BATCHES = {"latency": 1, "latency-32": 32}
+BUSY = 0.75  # of the cores, by the load of the last minute; one busy core of two already disturbs
 BATCH = 32  # at which memory and energy are measured
 
 
@@ -72,6 +74,7 @@ def _measure(prepared: Prepared, names: Iterable[str], device: str, say: Say) ->
     """Parts by name, and by how much their sums are off, as a study can keep them."""
     from layersearch.models.measure import hardware
 
+    _warn_of_others(say)
     base = _base(prepared, device)
     length, layers = int(prepared.what.recipe.max_length), prepared.num_layers
     found: dict[str, Any] = {"hardware": hardware(device), "tokens": length, "parts": {}, "off": {}}
@@ -79,7 +82,7 @@ def _measure(prepared: Prepared, names: Iterable[str], device: str, say: Say) ->
         if name == "memory":
             parts, off = _memory(base, prepared.counts, length, device), None
         else:
-            say(f"measuring {name} of a few patterns before the search begins; nothing else should run on this machine")
+            say(f"measuring {name} of a few patterns; nothing else should run on this machine meanwhile")
             told = probes(prepared.space, layers)
             drawn = _drawn(prepared.space, layers, prepared.seed, told)
             values = _values(base, name, [*told, *drawn], length, device)
@@ -89,6 +92,15 @@ def _measure(prepared: Prepared, names: Iterable[str], device: str, say: Say) ->
         found["parts"][name] = (parts.fixed, parts.attention, parts.ffn)
         found["off"][name] = off
     return found
+
+
+def _warn_of_others(say: Say) -> None:
+    """Say it where other work keeps the processor from a fair measurement."""
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    if load > BUSY * cores:
+        say(
+            f"warning: this machine is busy (load {load:.1f} on {cores} cores), and what is measured now is worth little"
+        )
 
 
 def _base(prepared: Prepared, device: str) -> BaseModel:
@@ -169,7 +181,7 @@ def _off(name: str, parts: PartCounts, values: Mapping[Pattern, int]) -> tuple[f
     return round(median(errors), 4), round(max(errors), 4), len(errors)
 
 
-def time_front(prepared: Prepared, how: How, study: Study) -> None:
+def time_front(prepared: Prepared, how: How, say: Say, study: Study) -> None:
     """Build the unchanged model and the front, time each alone at every batch size, and note it with the study.
 
     Noted are, by pattern and batch size, the median and the 95 % quantile in nanoseconds. Only for a search that wants
@@ -185,6 +197,8 @@ def time_front(prepared: Prepared, how: How, study: Study) -> None:
     from layersearch.models.measure import inputs_of, timed
     from layersearch.models.surgery import build
 
+    say(f"timing {len(todo)} built candidates, one after another")
+    _warn_of_others(say)
     device = resolve_device(how.device)
     base = _base(prepared, device)
     for text in todo:

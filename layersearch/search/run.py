@@ -66,7 +66,7 @@ def run(what: What, how: How, *, trials: int | None, confirm: int, watcher: Watc
         return partial(run_with_ray, evaluator=evaluator, how=how)
 
     warm = partial(_warm, prepared) if what.method in ("one-shot", "distill") else None
-    after = partial(time_front, prepared, how)
+    after = partial(time_front, prepared, how, watcher.say)
     return _search(prepared, how, make, warm, after, trials=trials, confirm=confirm, watcher=watcher, command=command)
 
 

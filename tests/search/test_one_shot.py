@@ -181,10 +181,8 @@ def test_the_confirmation_goes_the_way_of_the_search(tmp_path: Path) -> None:
 
 def test_in_a_large_space_neighbours_of_the_front_are_scored_until_there_are_enough(tmp_path: Path) -> None:
     study = open_study(f"{tmp_path}/db", tmp_path)
-    counts = PartCounts(fixed=10, attention=(1,) * 12, ffn=(2,) * 12)
-    one_shot = OneShot(
-        load_space("layers"), Costs({"parameters": counts}), "maximize", Distill(12, tmp_path, 0), {}, lambda _: None
-    )
+    costs = Costs({"parameters": PartCounts(fixed=10, attention=(1,) * 12, ffn=(2,) * 12)})
+    one_shot = OneShot(load_space("layers"), costs, "maximize", Distill(12, tmp_path, 0), {}, lambda _: None)
     sizes = []
     while patterns := one_shot._to_score(study, 0):
         sizes.append(len(patterns))
@@ -197,21 +195,17 @@ def test_in_a_large_space_neighbours_of_the_front_are_scored_until_there_are_eno
 
 
 def test_the_front_of_another_study_is_scored_too(tmp_path: Path) -> None:
-    counts = PartCounts(fixed=10, attention=(1,) * 12, ffn=(2,) * 12)
+    costs = Costs({"parameters": PartCounts(fixed=10, attention=(1,) * 12, ffn=(2,) * 12)})
     drawn = set(patterns_to_share(load_space("layers"), 12, 0))
     start = next(pattern for pattern in load_space("layers").patterns(12) if pattern not in drawn)
     alone = Distill(12, tmp_path, 0)
-    one_shot = OneShot(
-        load_space("layers"), Costs({"parameters": counts}), "maximize", alone, {}, lambda _: None, starts=(start,)
-    )
+    one_shot = OneShot(load_space("layers"), costs, "maximize", alone, {}, lambda _: None, starts=(start,))
     assert set(one_shot._to_score(open_study(f"{tmp_path}/db", tmp_path), 0)) == {start, *drawn}
 
 
 def test_scores_that_are_not_finite_are_not_asked_for_again(tmp_path: Path) -> None:
-    counts = PartCounts(fixed=10, attention=(1,) * 12, ffn=(2,) * 12)
-    one_shot = OneShot(
-        load_space("layers"), Costs({"parameters": counts}), "maximize", Distill(12, tmp_path, 0), {}, lambda _: None
-    )
+    costs = Costs({"parameters": PartCounts(fixed=10, attention=(1,) * 12, ffn=(2,) * 12)})
+    one_shot = OneShot(load_space("layers"), costs, "maximize", Distill(12, tmp_path, 0), {}, lambda _: None)
     one_shot.known = {"0-10": 0.5}
     asked = [pattern for _ in range(5) for pattern in one_shot._near_the_front()]
     assert len(asked) == len(set(asked)) > 10

@@ -80,6 +80,24 @@ def test_expected_growth_is_the_mean_of_what_draws_add(
     assert found[0] == pytest.approx(mean(added), abs=5 * spread + 1e-4)
 
 
+@given(
+    st.lists(st.tuples(st.floats(0, 0.9), st.floats(0.05, 1), st.floats(0.05, 1)), min_size=1, max_size=5),
+    st.floats(0, 1),
+    st.tuples(st.floats(0.05, 1.1), st.floats(0.05, 1.1)),
+    st.floats(0.01, 0.3),
+)
+def test_expected_growth_over_two_sizes_is_the_mean_of_what_draws_add(
+    front: list[tuple[float, float, float]], error: float, sizes: tuple[float, float], deviation: float
+) -> None:
+    reference = (1.0, 1.2, 1.1)
+    draws = error + deviation * np.random.default_rng(0).standard_normal(400)
+    before = hypervolume(front, reference)
+    added = [hypervolume([*front, (draw, *sizes)], reference) - before for draw in draws]
+    found = expected_growth(np.array([error]), np.array([deviation]), np.array([sizes]), front, reference)
+    spread = float(np.std(added)) / len(draws) ** 0.5
+    assert found[0] == pytest.approx(mean(added), abs=5 * spread + 1e-3)
+
+
 def test_equal_errors_break_nothing() -> None:
     known = coded(list(WHOLE.patterns(LAYERS))[:5], LAYERS)
     with one_thread():
