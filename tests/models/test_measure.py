@@ -70,23 +70,20 @@ def counters(folder: Path, value: int, *more: str) -> Path:
 
 def test_energy_is_what_the_counters_of_all_packages_add(tmp_path: Path) -> None:
     """The part `intel-rapl:0:0` lies inside its package and does not count twice; a counter may begin anew."""
-    powercap = counters(tmp_path, 999_000, "intel-rapl:1")
+    powercap = counters(tmp_path, 5, "intel-rapl:1")
     runs = 0
 
     def run() -> None:
         nonlocal runs
         runs += 1
         time.sleep(0.002)
-        (tmp_path / "intel-rapl:0/energy_uj").write_text(f"{2000 * runs}\n")
+        (tmp_path / "intel-rapl:0/energy_uj").write_text(f"{(990_000 + 2000 * runs) % 1_000_000}\n")
 
-    found = joules(run, "cpu", powercap)
-    assert found == pytest.approx((1000 + 2000 * runs) / 1e6 / (runs - 1), rel=1e-6)
+    assert joules(run, "cpu", powercap) == pytest.approx(0.002)
 
 
 def test_a_machine_that_tells_no_energy_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(
-        ModelError, match=r"energy cannot be measured: this machine has no RAPL counters under .*choose"
-    ):
+    with pytest.raises(ModelError, match=r"energy cannot be measured: this machine has no RAPL counters"):
         joules(lambda: None, "cpu", tmp_path)
 
 
