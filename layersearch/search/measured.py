@@ -98,9 +98,7 @@ def _warn_of_others(say: Say) -> None:
     """Say it where other work keeps the processor from a fair measurement."""
     load, cores = os.getloadavg()[0], os.cpu_count() or 1
     if load > BUSY * cores:
-        say(
-            f"warning: this machine is busy (load {load:.1f} on {cores} cores), and what is measured now is worth little"
-        )
+        say(f"warning: this machine is busy (load {load:.1f} on {cores} cores): what is measured now is worth little")
 
 
 def _base(prepared: Prepared, device: str) -> BaseModel:

@@ -10,6 +10,7 @@ import pytest
 from layersearch.errors import LayersearchError, StudyError
 from layersearch.models import measure
 from layersearch.pattern import PartCounts, Pattern
+from layersearch.report.console import Progress
 from layersearch.search.measured import fitted_parts, probes, wanted, with_measured
 from layersearch.search.objectives import parse_limit
 from layersearch.search.question import How, Prepared, What, prepare
@@ -17,7 +18,6 @@ from layersearch.search.record import read_study
 from layersearch.search.run import run
 from layersearch.search_space import load
 from layersearch.training.recipe import Recipe
-from tests.report.test_console import Progress
 
 
 @pytest.fixture(autouse=True)
@@ -97,5 +97,5 @@ def test_a_study_keeps_what_was_measured_times_its_front_and_stays_on_its_hardwa
     run(asked, how, trials=4, confirm=0, watcher=Progress())
     assert read_study(how.storage, "timed", lambda _: None).facts["measured"] == kept
     monkeypatch.setattr(measure, "hardware", lambda _: "another machine")
-    with pytest.raises(StudyError, match="hardware is .* there and 'another machine' here"):
+    with pytest.raises(StudyError, match=r"hardware is .* there and 'another machine' here"):
         run(asked, how, trials=5, confirm=0, watcher=Progress())

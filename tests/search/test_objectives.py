@@ -93,7 +93,7 @@ def test_what_is_over_a_limit_is_told_with_both_values() -> None:
 @pytest.mark.parametrize("space", [WHOLE, SearchSpace(choices=("keep", "drop", "attention"))])
 def test_a_limit_that_nothing_keeps_is_told_with_the_nearest_value(space: SearchSpace) -> None:
     limited = costs(("parameters", "70%"))
-    smallest = "`0` with 1,100" if space is WHOLE else "`0a` with 1,040"
+    smallest = "`0` with 1,100" if space is WHOLE else "`3a` with 1,040"
     with pytest.raises(LayersearchError) as raised:
         limited.require_reachable(reachable(space, LAYERS, limited))
     assert f"no pattern of the space keeps --max-params 70%: the nearest is {smallest} parameters" in str(raised.value)
@@ -103,9 +103,7 @@ def test_a_limit_that_nothing_keeps_is_told_with_the_nearest_value(space: Search
 def test_limits_that_are_only_met_apart_are_told_so() -> None:
     space = SearchSpace(choices=("keep", "attention", "ffn"))
     limited = costs(("parameters", "1180"), ("macs", "800"))
-    with pytest.raises(
-        LayersearchError, match="keeps --max-params 1180 and --max-macs 800 together; allow more of one"
-    ):
+    with pytest.raises(LayersearchError, match="--max-params 1180 and --max-macs 800 together; allow more of one"):
         limited.require_reachable(reachable(space, LAYERS, limited))
 
 
