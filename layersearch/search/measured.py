@@ -51,8 +51,8 @@ def with_measured(prepared: Prepared, how: How, say: Say, *, stored: bool = True
         return prepared
     from layersearch.models.measure import hardware
 
-    known = _noted(how, say).get("measured") if stored else None
-    measured = known or _measure(prepared, names, device, say)
+    known = _noted(how, say).get("measured", {"parts": ()}) if stored else {"parts": ()}
+    measured = known if set(names) <= set(known["parts"]) else _measure(prepared, names, device, say)
     values = {**prepared.purpose.values, "hardware": hardware(device)}
     parts = {name: PartCounts(fixed, tuple(a), tuple(f)) for name, (fixed, a, f) in measured["parts"].items()}
     costs = replace(prepared.costs, parts={**prepared.costs.parts, **parts})
