@@ -7,8 +7,9 @@ strategies or the search; nothing here imports more than the standard library.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -49,12 +50,14 @@ class Block:
 class PartCounts:
     """Parameters of a model by part: outside the layer stack, and of each source layer's halves.
 
-    `attention` and `ffn` hold one count a source layer, in order; a half's own LayerNorm belongs to the half.
+    `attention` and `ffn` hold one count a source layer, in order; a half's own LayerNorm belongs to the half. `depths`
+    are the layers of an encoder and a decoder, none for a model with one stack.
     """
 
     fixed: int
     attention: tuple[int, ...]
     ffn: tuple[int, ...]
+    depths: tuple[int, ...] = ()
 
     @property
     def num_layers(self) -> int:
@@ -126,6 +129,30 @@ class Pattern:
                 f"pattern `{self}` names layer {highest}, but the model has layers 0-{num_layers - 1} (counted from 0)"
             )
 
+    def fits(self, depths: Sequence[int]) -> bool:
+        """Whether every stack of a model keeps a layer, and each block is in its own stack's turn; see `split`."""
+        stacks = _stacks_of(self.blocks, depths)
+        return stacks == sorted(stacks) and set(stacks) == set(range(len(depths)))
+
+    def split(self, depths: Sequence[int]) -> tuple[tuple[Block, ...], ...]:
+        """The blocks of each stack of a model whose stacks have `depths` layers, numbered on from stack to stack.
+
+        Raises PatternError for a layer that the model does not have, and for a pattern that does not fit.
+        """
+        self.check(sum(depths))
+        if not self.fits(depths):
+            encoder = depths[0]
+            raise PatternError(
+                f"pattern `{self}` does not fit a model with an encoder (layers 0-{encoder - 1}) and a decoder (layers "
+                f"{encoder}-{sum(depths) - 1}): keep at least one layer of each, all of the encoder's before the "
+                "decoder's"
+            )
+        stacks = _stacks_of(self.blocks, depths)
+        return tuple(
+            tuple(block for block, own in zip(self.blocks, stacks, strict=True) if own == number)
+            for number in range(len(depths))
+        )
+
     def dropped(self, num_layers: int) -> tuple[int, ...]:
         """Source layers of which nothing is left, ascending."""
         self.check(num_layers)
@@ -144,6 +171,12 @@ class Pattern:
         glyphs = {block.layer: _GLYPH[block.halves] for block in self.blocks}
         glyphs |= {layer: str(n) if n < 10 else "+" for layer, n in times.items() if n > 1}
         return "".join(glyphs.get(layer, "·") for layer in range(num_layers))
+
+
+def _stacks_of(blocks: tuple[Block, ...], depths: Sequence[int]) -> list[int]:
+    """The stack of each block."""
+    starts = [sum(depths[:number]) for number in range(len(depths))]
+    return [bisect_right(starts, block.layer) - 1 for block in blocks]
 
 
 def _join_halves(blocks: tuple[Block, ...]) -> tuple[Block, ...]:

@@ -110,6 +110,13 @@ class SearchSpace(BaseModel):
                 f"widen {self.model_dump_json(exclude={'about'}, exclude_defaults=True)}"
             )
 
+    def has_halves(self, num_layers: int) -> bool:
+        """Whether some pattern has half layers."""
+        listed = self._listed(num_layers)
+        if listed is None:
+            return not {"attention", "ffn"}.isdisjoint(self.choices)
+        return not all(pattern.is_whole for pattern in listed)
+
     def within(self, patterns: Iterable[Pattern], num_layers: int) -> SearchSpace:
         """This space as far as `patterns` reach, which may leave out the unchanged model; its text stays the same."""
         full = Pattern.full(num_layers)

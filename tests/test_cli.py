@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification, GPT2Config, GPT2ForSequenceClassification
+from transformers import AutoModelForSequenceClassification, MBartConfig, MBartForSequenceClassification
 
 from layersearch import __version__
 from layersearch.pattern import Pattern
@@ -447,11 +447,11 @@ def test_an_unknown_trial_and_an_unknown_study(tiny_run: TinyRun) -> None:
 
 
 def test_a_family_without_a_row(tiny_run: TinyRun, tiny_model: Path) -> None:
-    config = GPT2Config(vocab_size=25, n_embd=8, n_layer=2, n_head=2, n_positions=16, bos_token_id=1, eos_token_id=1)
-    GPT2ForSequenceClassification(config).save_pretrained("gpt2")
-    shutil.copy(tiny_model / "tokenizer.json", "gpt2")
-    line = refused(asked(tiny_run, "s.db", model="gpt2"))
-    assert "the model family 'gpt2' has no row in the families table; known: bert, roberta, electra, distilbert" in line
+    config = MBartConfig(vocab_size=25, d_model=8, encoder_layers=2, decoder_layers=2, max_position_embeddings=99)
+    MBartForSequenceClassification(config).save_pretrained("mbart")
+    shutil.copy(tiny_model / "tokenizer.json", "mbart")
+    line = refused(asked(tiny_run, "s.db", model="mbart"))
+    assert "the model family 'mbart' has no row in the families table, and 2 lists of its modules have num_hid" in line
 
 
 def test_no_free_disk(tiny_run: TinyRun, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -150,3 +150,11 @@ def test_counting_checks_the_layers_too() -> None:
 def test_halves_are_one_of_three_words() -> None:
     with pytest.raises(PatternError, match="unknown halves 'left'; allowed: both, attention, ffn"):
         Block(1, "left")  # type: ignore[arg-type]
+
+
+def test_a_pattern_is_split_where_the_decoder_begins() -> None:
+    encoder, decoder = Pattern.parse("0 1a 1 3-4 4").split((3, 2))
+    assert [str(block) for block in encoder] == ["0", "1a", "1"]
+    assert [str(block) for block in decoder] == ["3", "4", "4"]
+    assert Pattern.parse("2 0").split((3,)) == (Pattern.parse("2 0").blocks,)
+    assert [Pattern.parse(text).fits((3, 2)) for text in ("0 4", "0-2", "3", "3 0", "0 3 1 4")] == [True, *[False] * 4]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from layersearch import search_space
+from layersearch.models.families import FAMILIES
 from layersearch.report.table import front_table
 from layersearch.search.question import What
 from layersearch.search.trials import Confirmed, Row
@@ -90,6 +91,11 @@ def test_every_column_of_the_front_is_in_the_readme() -> None:
     section = README.split("## The front")[1].split("## ")[0]
     for title in {str(column.header) for column in columns} - {"score", "front"}:
         assert f"`{title}`" in section, title
+
+
+def test_every_family_is_in_the_readme() -> None:
+    section = README.split("## Models and tasks")[1].split("## ")[0]
+    assert [family for family in FAMILIES if f"`{family}`" not in section] == []
 
 
 def test_the_make_targets_of_the_readme_exist() -> None:

@@ -20,12 +20,18 @@ from huggingface_hub.errors import StrictDataclassError
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 from transformers.utils import logging as transformers_logging
 
 from layersearch.errors import ModelError
-from layersearch.models.families import family_of
-from layersearch.models.surgery import layers_of, skeleton
+from layersearch.models.surgery import family_in, layers_of, skeleton
+from layersearch.models.weights import set_weights, weights_of
 
 Kind = Literal["classification", "regression"]
 
@@ -54,12 +60,12 @@ class BaseModel:
 
     @property
     def num_layers(self) -> int:
-        """Layers in the stack."""
+        """Layers, of all stacks together."""
         return len(layers_of(self.model))
 
     def arrays(self) -> SharedWeights:
         """The model in pieces, as views of its own memory; `from_arrays` puts them together again."""
-        tensors = {name: tensor.numpy() for name, tensor in self.model.state_dict().items()}
+        tensors = {name: tensor.numpy() for name, tensor in weights_of(self.model).items()}
         return SharedWeights(copy.deepcopy(self.model.config), self.fresh, tensors)
 
 
@@ -72,7 +78,6 @@ def load_config(folder: Path, *, num_labels: int, kind: Kind) -> PreTrainedConfi
             config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True, **head)
     except _BROKEN as error:
         raise ModelError(f"the model in {folder} cannot be opened: {_first_line(error)}") from error
-    family_of(config)
     return cast(PreTrainedConfig, config)
 
 
@@ -80,7 +85,7 @@ def load_base(folder: Path, *, num_labels: int, kind: Kind) -> BaseModel:
     """Open the model in `folder` with a head of `num_labels` outputs; safetensors only, no code from the folder.
 
     The head starts from seed 0 and the random state of the process is left alone. Raises ModelError if the folder holds
-    no such model, the family is not in the table, or weights of the embeddings or layers are missing or left over.
+    no such model, its layers cannot be told, or weights of the embeddings or layers are missing or left over.
     """
     config = load_config(folder, num_labels=num_labels, kind=kind)
     _require_weights(folder)
@@ -90,7 +95,6 @@ def load_base(folder: Path, *, num_labels: int, kind: Kind) -> BaseModel:
                 folder,
                 config=config,
                 dtype=torch.float32,
-                attn_implementation="sdpa",
                 use_safetensors=True,
                 trust_remote_code=False,
                 local_files_only=True,
@@ -104,6 +108,17 @@ def load_base(folder: Path, *, num_labels: int, kind: Kind) -> BaseModel:
     return base
 
 
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer in `folder`; no code from the folder. Raises ModelError with transformers' own first line."""
+    try:
+        with quiet():
+            return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except (*_BROKEN, ImportError) as error:
+        raise ModelError(
+            f"the tokenizer in {folder} cannot be opened: {_first_line(error)}; give a folder with a tokenizer.json"
+        ) from error
+
+
 def from_arrays(shared: SharedWeights) -> BaseModel:
     """Put a base model together over the memory of `shared`, without a copy, even if it is read-only."""
     model = skeleton(AutoModelForSequenceClassification, shared.config)
@@ -111,7 +126,7 @@ def from_arrays(shared: SharedWeights) -> BaseModel:
         # Read-only memory is what Ray's object store hands out, and nothing here or in surgery writes to a base model.
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         tensors = {name: torch.from_numpy(array) for name, array in shared.arrays.items()}
-    model.load_state_dict(tensors, strict=True, assign=True)
+    set_weights(model, tensors)
     return BaseModel(model, shared.fresh)
 
 
@@ -142,11 +157,11 @@ def start_output_at(model: PreTrainedModel, base: BaseModel, value: float) -> No
 def _fresh(folder: Path, model: PreTrainedModel, info: Mapping[str, Any]) -> tuple[str, ...]:
     """The parameters to draw anew, in the model's order; refuses a folder whose own layers or embeddings do not fit."""
     missing, misshapen = set(info["missing_keys"]), {name for name, *_ in info["mismatched_keys"]}
-    stack = f"{family_of(model.config).stack}."
+    stacks = [f".{row.path}." for row in family_in(model).stacks]
     problems = {
         "lack": {name for name in missing if _is_of_the_body(name, model)},
         "have another shape for": {name for name in misshapen if _is_of_the_body(name, model)},
-        "are too many with": {name for name in info["unexpected_keys"] if stack in name},
+        "are too many with": {n for n in info["unexpected_keys"] if any(path in f".{n}" for path in stacks)},
     }
     for what, names in problems.items():
         if names:

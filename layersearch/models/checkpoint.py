@@ -25,6 +25,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrai
 
 from layersearch.errors import LayersearchError, ModelError, PatternError
 from layersearch.models.surgery import drop_halves, skeleton
+from layersearch.models.weights import set_weights, weights_of
 from layersearch.pattern import Pattern
 
 FORMAT = 1
@@ -61,7 +62,7 @@ def save(
     `extras` holds JSON values. Raises LayersearchError if the disk has no room.
     """
     pattern.check(source_layers)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in weights_of(model).items()}
     with new_folder(folder, needed=sum(tensor.nbytes for tensor in tensors.values())) as part:
         save_file(tensors, part / WEIGHTS)
         manifest = Manifest(
@@ -108,7 +109,7 @@ def load(folder: Path, head: Any = AutoModelForSequenceClassification) -> tuple[
     try:
         model = skeleton(head, AutoConfig.for_model(**manifest.config))
         drop_halves(model, manifest.pattern)
-        model.load_state_dict(load_file(weights), strict=True, assign=True)
+        set_weights(model, load_file(weights))
     except (RuntimeError, ValueError, TypeError, SafetensorError, StrictDataclassError) as error:
         what = " ".join(str(error).split())
         raise ModelError(f"weights and manifest in {folder} do not belong together: {what}") from error

@@ -7,13 +7,14 @@ latency, training or the search.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import nn
 from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 
-from layersearch.models.families import family_of
-from layersearch.models.surgery import half_of, layers_of, skeleton
+from layersearch.models.families import Stack
+from layersearch.models.surgery import half_of, layers_of, rows_of, skeleton, stacks_of
 from layersearch.pattern import PartCounts
 
 
@@ -22,13 +23,12 @@ def count_all(config: PreTrainedConfig, length: int) -> dict[str, PartCounts]:
 
     Nothing is built but shapes (meta device). Raises ModelError like `count_parts`.
     """
-    family_of(config)
     model = skeleton(AutoModelForSequenceClassification, config)
     parameters = count_parts(model)
     embeddings = {id(parameter) for parameter in _embedded(model)}
     kept = sum(p.numel() for p in model.parameters() if id(p) not in embeddings)
     outside = kept - sum(parameters.attention) - sum(parameters.ffn)
-    non_embedding = PartCounts(outside, parameters.attention, parameters.ffn)
+    non_embedding = replace(parameters, fixed=outside)
     return {"parameters": parameters, "non-embedding": non_embedding, "macs": count_macs(model, length)}
 
 
@@ -36,16 +36,17 @@ def count_parts(source: PreTrainedModel | PreTrainedConfig) -> PartCounts:
     """Parameters outside the layers and in each half of each layer; tied weights count once.
 
     A configuration is counted as the model with the sequence classification head (`num_labels` outputs) that it
-    describes, without memory for its weights. `Pattern.parameters` of the answer is exact for every candidate. Raises
-    ModelError for a family that is not in the table.
+    describes, without memory for its weights. `Pattern.parameters` of the answer is exact for every candidate: a layer
+    that is applied again and again counts outside the layers, a layer without halves as its FFN half. Raises ModelError
+    for a model that cannot be taken apart.
     """
-    family_of(source if isinstance(source, PreTrainedConfig) else source.config)
     if isinstance(source, PreTrainedConfig):
         source = skeleton(AutoModelForSequenceClassification, source)
-    layers = layers_of(source)
-    attention, ffn = (tuple(_count(layer, half, source) for layer in layers) for half in ("attention", "ffn"))
+    layers = tuple(zip(layers_of(source), rows_of(source), strict=True))
+    attention, ffn = (tuple(_count(layer, half, row) for layer, row in layers) for half in ("attention", "ffn"))
     total = sum(parameter.numel() for parameter in source.parameters())
-    return PartCounts(fixed=total - sum(attention) - sum(ffn), attention=attention, ffn=ffn)
+    depths = tuple(len(stack) for stack, _ in stacks_of(source))
+    return PartCounts(total - sum(attention) - sum(ffn), attention, ffn, depths if len(depths) > 1 else ())
 
 
 def count_macs(model: PreTrainedModel, length: int) -> PartCounts:
@@ -56,11 +57,11 @@ def count_macs(model: PreTrainedModel, length: int) -> PartCounts:
     are left out, as usual. An image is as many tokens as it has patches.
     """
     tokens = _tokens(model.config, length)
-    layers = list(layers_of(model))
+    rows = tuple(zip(layers_of(model), rows_of(model), strict=True))
     scores = 2 * tokens**2 * _width(model.config)
-    attention = tuple(tokens * _matrices(layer, model, "attention") + scores for layer in layers)
-    ffn = tuple(tokens * _matrices(layer, model, "ffn") for layer in layers)
-    inside = {id(parameter) for layer in layers for parameter in layer.parameters()}
+    attention = tuple(tokens * _matrices(layer, row, "attention") + scores * _products(row) for layer, row in rows)
+    ffn = tuple(tokens * _matrices(layer, row, "ffn") for layer, row in rows)
+    inside = {id(parameter) for layer, _ in rows for parameter in layer.parameters()}
     inside |= {id(parameter) for parameter in _embedded(model)}
     head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     fixed = 0 if head is None else tokens * head.weight.numel()
@@ -94,14 +95,18 @@ def _embedded(model: PreTrainedModel) -> Iterator[torch.Tensor]:
             yield module.weight
 
 
-def _matrices(layer: nn.Module, model: PreTrainedModel, half: str) -> int:
+def _products(row: Stack) -> int:
+    """How often a layer attends: a decoder's also to the encoder, which answers as many tokens."""
+    return max(1, sum(answer.endswith("None") for _, answer in row.attention))
+
+
+def _matrices(layer: nn.Module, row: Stack, half: str) -> int:
     """Weights of the matrices in one half of a layer; tables that are looked up in are none."""
-    family = family_of(model.config)
     tables = {id(module.weight) for module in layer.modules() if isinstance(module, nn.Embedding)}
     return sum(
         parameter.numel()
         for name, parameter in layer.named_parameters()
-        if half_of(name, family) == half and parameter.dim() >= 2 and id(parameter) not in tables
+        if half_of(name, row) == half and parameter.dim() >= 2 and id(parameter) not in tables
     )
 
 
@@ -110,6 +115,7 @@ def _is_vector(parameter: nn.Parameter) -> bool:
     return parameter.dim() > 2 and parameter.shape[0] == 1
 
 
-def _count(layer: nn.Module, half: str, model: PreTrainedModel) -> int:
-    family = family_of(model.config)
-    return sum(tensor.numel() for name, tensor in layer.named_parameters() if half_of(name, family) == half)
+def _count(layer: nn.Module, half: str, row: Stack) -> int:
+    if row.shared is not None:
+        return 0
+    return sum(tensor.numel() for name, tensor in layer.named_parameters() if half_of(name, row) == half)

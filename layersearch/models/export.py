@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
 
 from layersearch.errors import ExportError
 from layersearch.models import checkpoint
-from layersearch.models.base import quiet
+from layersearch.models.base import load_tokenizer, quiet
 from layersearch.models.card import ModelCard, write_card
 from layersearch.models.checkpoint import Manifest
+from layersearch.models.families import is_plain
 from layersearch.models.proof import encode
 from layersearch.pattern import Pattern
 
@@ -63,13 +64,19 @@ class Proof:
     seconds: float
 
 
-def check_exportable(pattern: Pattern) -> None:
-    """Raise ExportError for a pattern that plain transformers code cannot open."""
+def check_exportable(pattern: Pattern, model_type: str) -> None:
+    """Raise ExportError for a pattern whose candidate plain transformers code cannot open."""
     if not pattern.is_whole:
         raise ExportError(
             f"the pattern `{pattern}` has halved layers, and a folder for those is not available yet: plain "
             "transformers code has no such layer; choose a trial whose pattern has whole layers only, or search the "
             "space `layers`, which has no others"
+        )
+    if not is_plain(pattern, model_type):
+        raise ExportError(
+            f"the pattern `{pattern}` does not begin with layer 0, or has it again, and plain transformers code builds "
+            f"the first layer of a {model_type} model, and no other, without a norm before its attention; choose a "
+            "trial whose pattern has layer 0 once and first"
         )
 
 
@@ -88,12 +95,14 @@ def export(
     folder that is not empty, a failed check with its numbers), ModelError (a damaged checkpoint), LayersearchError (no
     room on the disk).
     """
-    pattern = checkpoint.read(source).pattern
-    check_exportable(pattern)
+    found = checkpoint.read(source)
+    check_exportable(found.pattern, found.config["model_type"])
     require_free(to)
     model, manifest = checkpoint.load(source)
     name_labels(model, card.labels)
-    tokenizer = _tokenizer(tokenizer_folder)
+    tokenizer = load_tokenizer(tokenizer_folder)
+    for how_opened in ("is_local", "local_files_only"):  # transformers would write both into the folder
+        tokenizer.init_kwargs.pop(how_opened, None)
     try:
         with checkpoint.new_folder(to, needed=manifest.size) as part:
             case = write_folder(model, tokenizer, part, texts, max_length)
@@ -169,18 +178,6 @@ def _examine(folder: Path, case: Case) -> dict[str, Any]:
         raise ExportError(f"the exported folder could not be opened in a fresh process, so it is not kept: {reason}")
     answer: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return answer
-
-
-def _tokenizer(folder: Path) -> Any:
-    try:
-        with quiet():
-            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except (OSError, ValueError) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise ExportError(f"the tokenizer in {folder} cannot be opened: {reason}; give another folder") from error
-    for how_opened in ("is_local", "local_files_only"):  # transformers would write both into the folder
-        tokenizer.init_kwargs.pop(how_opened, None)
-    return tokenizer
 
 
 def require_free(to: Path) -> None:

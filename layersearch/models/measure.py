@@ -56,6 +56,9 @@ def inputs_of(model: PreTrainedModel, batch: int, length: int) -> dict[str, torc
         side = int(config.image_size)
         return {"pixel_values": torch.zeros(batch, int(config.num_channels), side, side, device=model.device)}
     drawn = torch.randint(int(config.vocab_size), (batch, length), generator=torch.Generator().manual_seed(0))
+    if config.is_encoder_decoder:  # such a model classifies at the end of a sequence, and finds just one
+        drawn[drawn == config.eos_token_id] = 0
+        drawn[:, -1] = config.eos_token_id
     return {"input_ids": drawn.to(model.device), "attention_mask": torch.ones_like(drawn, device=model.device)}
 
 

@@ -15,6 +15,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from layersearch.models.families import is_plain
 from layersearch.pattern import LEGEND, Pattern
 from layersearch.report.notes import cost_cells, notes_on_costs, notes_on_skipped
 from layersearch.report.table import WIDE, front_table
@@ -269,7 +270,8 @@ def print_next_commands(record: Record, storage: str, default_storage: str) -> N
     console = _output()
     where = "" if storage == default_storage else f" --storage {storage}"
     replayed = "replay" in record.facts  # it has scores and no model
-    smaller = [row for row in record.front if Pattern.parse(row.pattern).is_whole and not replayed]
+    model_type = record.facts.get("model_type", "")
+    smaller = [row for row in record.front if is_plain(Pattern.parse(row.pattern), model_type) and not replayed]
     console.print("next:", style="bold")
     if smaller:
         row = smaller[len(smaller) // 2]

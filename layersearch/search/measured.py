@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from layersearch.pattern import Block, PartCounts, Pattern
+from layersearch.pattern import Block, Halves, PartCounts, Pattern
 from layersearch.search.found import facts_of
-from layersearch.search.objectives import COSTS, Costs, off_by
-from layersearch.search.question import How, Prepared, What, check_limits, resolve_device
+from layersearch.search.objectives import COSTS, Costs, check_limits, off_by
+from layersearch.search.question import How, Prepared, What, resolve_device
 from layersearch.search.storage import Say, open_storage, parse_url
 from layersearch.search.study import Study
 from layersearch.search_space import SearchSpace
@@ -51,12 +52,13 @@ def with_measured(prepared: Prepared, how: How, say: Say, *, stored: bool = True
         return prepared
     from layersearch.models.measure import hardware
 
-    known = _noted(how, say).get("measured", {"parts": ()}) if stored else {"parts": ()}
-    measured = known if set(names) <= set(known["parts"]) else _measure(prepared, names, device, say)
+    known = _noted(how, say).get("measured") if stored else None
+    whole = known is not None and set(names) <= set(known["parts"])
+    measured = known if known and whole else _measure(prepared, names, device, say)
     values = {**prepared.purpose.values, "hardware": hardware(device)}
     parts = {name: PartCounts(fixed, tuple(a), tuple(f)) for name, (fixed, a, f) in measured["parts"].items()}
     costs = replace(prepared.costs, parts={**prepared.costs.parts, **parts})
-    check_limits(costs, prepared.space)
+    check_limits(costs, prepared.space, prepared.task.metric, prepared.task.direction)
     purpose = replace(prepared.purpose, values=values)
     return replace(prepared, costs=costs, purpose=purpose, measured=measured)
 
@@ -83,7 +85,7 @@ def _measure(prepared: Prepared, names: Iterable[str], device: str, say: Say) ->
             parts, off = _memory(base, prepared.counts, length, device), None
         else:
             say(f"measuring {name} of a few patterns; nothing else should run on this machine meanwhile")
-            told = probes(prepared.space, layers)
+            told = probes(prepared.space, prepared.counts.depths or (layers,))
             drawn = _drawn(prepared.space, layers, prepared.seed, told)
             values = _values(base, name, [*told, *drawn], length, device)
             parts = fitted_parts({pattern: values[pattern] for pattern in told}, layers)
@@ -139,15 +141,22 @@ def _memory(base: BaseModel, counts: PartCounts, length: int, device: str) -> Pa
     return PartCounts(4 * counts.fixed + beside, attention, ffn)
 
 
-def probes(space: SearchSpace, num_layers: int) -> list[Pattern]:
-    """The patterns that tell the parts: all layers, half of them, one; with halves, all attention and all FFN too."""
-    depths = dict.fromkeys((num_layers, max(1, num_layers // 2), 1))
-    found = [Pattern.full(depth) for depth in depths]
+def probes(space: SearchSpace, depths: Sequence[int]) -> list[Pattern]:
+    """The patterns that tell the parts: all layers, half of them, one; with halves, all attention and all FFN too.
+
+    `depths` are those of the model's stacks, of which each keeps its share.
+    """
+    starts = [sum(depths[:stack]) for stack in range(len(depths))]
+    found = []
+    for kept in (depths, [max(1, depth // 2) for depth in depths], [1 for _ in depths]):
+        layers = [range(start, start + number) for start, number in zip(starts, kept, strict=True)]
+        found.append(Pattern.of_layers(chain(*layers)))
     rng = random.Random(0)
-    if all(space.sample(num_layers, rng).is_whole for _ in range(64)):
-        return found
-    halves = (tuple(Block(layer, half) for layer in range(num_layers)) for half in ("attention", "ffn"))
-    return [*found, *map(Pattern, halves)]
+    if all(space.sample(sum(depths), rng).is_whole for _ in range(64)):
+        return list(dict.fromkeys(found))
+    both: tuple[Halves, ...] = ("attention", "ffn")
+    halves = (tuple(Block(layer, half) for layer in range(sum(depths))) for half in both)
+    return list(dict.fromkeys([*found, *map(Pattern, halves)]))
 
 
 def _drawn(space: SearchSpace, num_layers: int, seed: int, told: Iterable[Pattern]) -> list[Pattern]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
 
@@ -211,6 +211,23 @@ class Costs:
     def _share(self, limit: Limit) -> float:
         unchanged = self.unchanged(limit.of)
         return limit.bound(unchanged) / unchanged
+
+
+def stored(objectives: Sequence[str], limits: Sequence[Limit]) -> dict[str, str]:
+    """What a study keeps of them; nothing by default, so that older studies are the same."""
+    found = {} if tuple(objectives) == DEFAULT else {"objectives": ",".join(objectives[1:])}
+    return found | ({"limits": " ".join(limit.option for limit in limits)} if limits else {})
+
+
+def check_limits(costs: Costs, space: SearchSpace, metric: str, direction: str) -> None:
+    """Raise LayersearchError for a limit that means nothing, or if no pattern keeps those on costs that are known."""
+    if costs.min_score is not None and direction == "minimize":
+        raise LayersearchError(
+            f"{costs.min_score.option} asks for a large {metric}, which is better small: leave it out"
+        )
+    known = replace(costs, limits=tuple(limit for limit in costs.limits if limit.of in costs.parts))
+    if known.limits:
+        known.require_reachable(reachable(space, costs.num_layers, known))
 
 
 def reachable(space: SearchSpace, num_layers: int, costs: Costs) -> tuple[Pattern, ...]:

@@ -12,6 +12,7 @@ from itertools import chain, islice
 from statistics import fmean
 from typing import Literal
 
+from layersearch.models.families import is_plain
 from layersearch.pattern import Pattern
 from layersearch.search.one_shot import FEWEST_TUNED, MOST_SHARED, MOST_TUNED
 from layersearch.search.question import TRIALS, Prepared, Question
@@ -68,9 +69,11 @@ def lines(question: Question, limit: int | None = None) -> Iterator[Line]:
     later = (p for p in question.space.patterns(question.num_layers) if p not in start)
     costs = question.costs
     unchanged, replayed = int(question.facts["parameters"]), "replay" in question.facts
+    model_type = question.facts.get("model_type", "")
     for pattern in islice(chain(start, later), limit):
         parameters = question.parameters_of(pattern)
-        export: ExportForm = "no weights" if replayed else "plain folder" if pattern.is_whole else "not yet"
+        plain: ExportForm = "plain folder" if is_plain(pattern, model_type) else "not yet"
+        export: ExportForm = "no weights" if replayed else plain
         others = {name: costs.of(name, pattern) for name in costs.parts if name != "parameters"} if costs else {}
         within = costs is None or costs.allows(pattern)
         yield Line(pattern, parameters, parameters / unchanged, export, pattern in start, others, within)
@@ -87,8 +90,10 @@ def _later(prepared: Prepared, start: tuple[Pattern, ...]) -> list[Pattern]:
 
 
 def _work(prepared: Prepared, pattern: Pattern) -> float:
-    """The layers' parameters of a candidate as a share of the unchanged model's."""
+    """The layers' parameters of a candidate as a share of the unchanged model's; of one shared layer, how often."""
     counts = prepared.counts
+    if counts.total == counts.fixed:
+        return pattern.depth / counts.num_layers
     return (pattern.parameters(counts) - counts.fixed) / (counts.total - counts.fixed)
 
 

@@ -7,15 +7,15 @@ training, what a table says.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
-from layersearch.errors import LayersearchError
-from layersearch.models.families import family_of
+from layersearch.errors import LayersearchError, SpaceError
+from layersearch.models.families import FAMILIES, has_halves, no_halves
 from layersearch.names import unknown
 from layersearch.pattern import PartCounts, Pattern
-from layersearch.search.objectives import DEFAULT, Costs, Limit, reachable
+from layersearch.search.objectives import DEFAULT, Costs, Limit, check_limits, stored
 from layersearch.training.recipe import Halving, OneShotRecipe, Recipe
 
 if TYPE_CHECKING:
@@ -166,6 +166,7 @@ class Prepared:
     costs: Costs
     folder: Path
     purpose: Purpose
+    model_type: str
     measured: Mapping[str, Any] | None = None
 
     @property
@@ -198,6 +199,7 @@ class Prepared:
         """Where the parts lie now and what they count."""
         return {
             "model_folder": str(self.folder.absolute()),
+            "model_type": self.model_type,
             "data_folder": None if self.what.data is None else str(self.what.data.absolute()),
             "num_layers": self.num_layers,
             "parameters": self.counts.total,
@@ -237,17 +239,19 @@ def prepare(what: What, space: SearchSpace | None = None, *, weights: bool = Tru
     from layersearch.models.costs import count_all
     from layersearch.search.purpose import Purpose
     from layersearch.search.samplers import check_sampler
+    from layersearch.stacked_space import StackedSpace
 
     check_sampler(what.sampler)
     config = load_config(folder, num_labels=task.num_labels, kind=task.kind)
     _check_length(what.recipe.max_length, config)
-    costs = Costs(count_all(config, what.recipe.max_length), what.objectives[1:], what.limits)
+    counted = count_all(config, what.recipe.max_length)
+    depths = counted["parameters"].depths
+    space = StackedSpace.of(space, depths) if depths else space
+    costs = Costs(counted, what.objectives[1:], what.limits)
     space.check(costs.num_layers)
-    if costs.min_score is not None and task.direction == "minimize":
-        raise LayersearchError(
-            f"{costs.min_score.option} asks for a large {task.metric}, which is better small; leave it out"
-        )
-    check_limits(costs, space)
+    if not has_halves(config.model_type) and space.has_halves(costs.num_layers):
+        raise SpaceError(f"the search space {what.space!r} has half layers; {no_halves(config.model_type)}")
+    check_limits(costs, space, task.metric, task.direction)
     splits = task.splits(what.holdout, what.recipe.seed)
     values: dict[str, Any] = {
         "model": Path(what.model).name if Path(what.model).exists() else what.model,
@@ -258,11 +262,11 @@ def prepare(what: What, space: SearchSpace | None = None, *, weights: bool = Tru
         "space": space.canonical(),
         "method": what.method,
         **_of_the_method(what),
-        **_of_the_costs(what),
+        **stored(what.objectives, what.limits),
         **{f"recipe.{name}": value for name, value in what.recipe.as_dict().items()},
     }
     purpose = Purpose(values, task.metric, task.direction)
-    return Prepared(what, task, splits, space, costs, folder, purpose)
+    return Prepared(what, task, splits, space, costs, folder, purpose, config.model_type)
 
 
 def _of_the_method(what: What) -> dict[str, Any]:
@@ -274,22 +278,11 @@ def _of_the_method(what: What) -> dict[str, Any]:
     return {"sampler": what.sampler, **{f"one_shot.{name}": settings[name] for name in used}}
 
 
-def check_limits(costs: Costs, space: SearchSpace) -> None:
-    """Raise LayersearchError if no pattern of `space` keeps the limits on those costs that are known."""
-    known = replace(costs, limits=tuple(limit for limit in costs.limits if limit.of in costs.parts))
-    if known.limits:
-        known.require_reachable(reachable(space, costs.num_layers, known))
-
-
-def _of_the_costs(what: What) -> dict[str, Any]:
-    """What decides the front beside the score; nothing by default, so that older studies are the same."""
-    found = {} if what.objectives == DEFAULT else {"objectives": ",".join(what.objectives[1:])}
-    return found | ({"limits": " ".join(limit.option for limit in what.limits)} if what.limits else {})
-
-
 def _check_length(asked: int, config: PreTrainedConfig) -> None:
-    positions = int(config.max_position_embeddings) - family_of(config).positions_off
-    if asked > positions:
+    positions = getattr(config, "max_position_embeddings", None) or -1  # T5 has none, XLNet -1: they are relative
+    family = FAMILIES.get(config.model_type)
+    positions = int(positions) - (family.positions_off if family is not None else 0)
+    if 0 < positions < asked:
         raise LayersearchError(f"--max-length {asked} is more than this model's {positions} positions; give fewer")
 
 
@@ -317,9 +310,14 @@ def trials_of(question: Question, how: How, trials: int | None) -> int | None:
 
 def remarks(question: Prepared) -> list[str]:
     """What the user should know before candidates are trained, a line each."""
-    idle = question.space.idle(question.num_layers)
-    if not idle:
-        return []
-    return [
-        f"strategies of the space that give none of its patterns for {question.num_layers} layers: {', '.join(idle)}"
-    ]
+    idle, layers = question.space.idle(question.num_layers), question.num_layers
+    family = FAMILIES.get(question.model_type)
+    found = []
+    if idle:
+        found.append(f"strategies of the space that give none of its patterns for {layers} layers: {', '.join(idle)}")
+    if family is not None and family.shared:
+        found.append(
+            f"{question.model_type} has one layer that it applies {layers} times: a pattern says how often, parameters "
+            "do not change, and patterns of one depth are the same model"
+        )
+    return found

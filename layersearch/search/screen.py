@@ -143,6 +143,8 @@ def hopeless(
 
 def _best_by_size(done: Sequence[Row], direction: Direction) -> Callable[[int | tuple[int, ...]], Row | None]:
     """What tells the best of those rows that are in nothing larger than a size."""
+    if not done:
+        return lambda _: None
     sizes = np.array([row.sizes for row in done], dtype=float)
     errors = np.array([_error(row, direction) for row in done])
 

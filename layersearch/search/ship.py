@@ -42,7 +42,7 @@ def ship(record: Record, number: int, to: Path, how: How, say: Say) -> Proof:
             "search with `layersearch run` to have something to export"
         )
     row = record.trial(number)
-    check_exportable(Pattern.parse(row.pattern))
+    check_exportable(Pattern.parse(row.pattern), record.facts.get("model_type", ""))
     require_free(to)
     prepared = prepare(question_of(record), SearchSpace.model_validate_json(record.purpose.values["space"]))
     _require_same(record, row, prepared)

@@ -41,13 +41,19 @@ def scoring_order(lengths: NDArray[np.int64], batch_size: int) -> list[NDArray[n
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
 
 
-def collate(encoded: Encoded, indices: NDArray[np.int64], device: torch.device, pad: int) -> dict[str, torch.Tensor]:
-    """The examples at `indices` as int64 tensors [batch, longest] on `device`: ids padded with `pad`, mask, types."""
+def collate(
+    encoded: Encoded, indices: NDArray[np.int64], device: torch.device, pad: int, left: bool = False
+) -> dict[str, torch.Tensor]:
+    """The examples at `indices` as int64 tensors [batch, longest] on `device`: ids padded with `pad`, mask, types.
+
+    With `left` examples end together, as XLNet wants them, which reads a text's class off its last token.
+    """
     import torch
 
     lengths = encoded.lengths[indices]
     shape = (len(indices), int(lengths.max()))
     mask = np.arange(shape[1])[None, :] < lengths[:, None]
+    mask = mask[:, ::-1] if left else mask
     tokens = np.concatenate([np.arange(encoded.offsets[i], encoded.offsets[i + 1]) for i in indices])
     ids = np.full(shape, pad, dtype=np.int64)
     ids[mask] = encoded.input_ids[tokens]

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layersearch.errors import TrainingError
+from layersearch.models.families import FAMILIES
 from layersearch.tasks.task import Encoded, Task
 from layersearch.training.batches import collate, scoring_order, training_order
 from layersearch.training.losses import Kind, distance, label_loss
@@ -215,7 +216,7 @@ class Training:
         if len(self._losses) == CHECK_EVERY:
             self._losses.clear()
         model, indices = self.model, next(self._order)
-        batch = Batch(collate(self.train, indices, model.device, pad_of(model)), self._labels[indices], indices)
+        batch = Batch(collate(self.train, indices, model.device, *pad_of(model)), self._labels[indices], indices)
         with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
             self._losses.append(self._backward(batch))
         if self.recipe.max_grad_norm:
@@ -280,7 +281,7 @@ def predict(
     logits = np.empty((len(encoded), int(model.config.num_labels or 1)), dtype=np.float32)
     with torch.inference_mode(), torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
         for indices in scoring_order(encoded.lengths, SCORING_BATCH):
-            answer = model(**collate(encoded, indices, model.device, pad_of(model))).logits
+            answer = model(**collate(encoded, indices, model.device, *pad_of(model))).logits
             logits[indices] = answer.float().cpu().numpy()
             heartbeat(1.0)
     bad = int((~np.isfinite(logits)).any(axis=1).sum())
@@ -316,7 +317,7 @@ def _finite_mean(losses: list[torch.Tensor], step: int) -> float:
     return mean
 
 
-def pad_of(model: PreTrainedModel) -> int:
-    """The token that fills short examples; 0 where the model names none."""
-    pad = model.config.pad_token_id
-    return 0 if pad is None else int(pad)
+def pad_of(model: PreTrainedModel) -> tuple[int, bool]:
+    """The token that fills short examples, 0 where the model names none; whether it goes to the left."""
+    pad, family = model.config.pad_token_id, FAMILIES.get(model.config.model_type)
+    return 0 if pad is None else int(pad), family is not None and family.pads_left

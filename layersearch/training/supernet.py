@@ -93,7 +93,7 @@ def predict_many(
     order = scoring_order(encoded.lengths, SCORING_BATCH)
     with torch.inference_mode(), torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
         for done, indices in enumerate(order, 1):
-            inputs = collate(encoded, indices, model.device, pad_of(model))
+            inputs = collate(encoded, indices, model.device, *pad_of(model))
             for pattern, answer in net.logits(wanted, inputs):
                 logits[pattern][indices] = answer.cpu().numpy()
                 heartbeat(done / len(order))

@@ -56,8 +56,10 @@ def test_counting_takes_no_memory_and_no_random_numbers() -> None:
 
 
 def test_a_family_without_a_row_is_refused() -> None:
-    with pytest.raises(ModelError, match="the model family 'gpt2' has no row"):
-        count_parts(AutoConfig.for_model("gpt2"))
+    with pytest.raises(ModelError, match="the model family 'mbart' has no row in the families table, and 2 lists of"):
+        count_parts(AutoConfig.for_model("mbart"))
+    with pytest.raises(ModelError, match="no AutoModelForSequenceClassification for the model family 'whisper'; choo"):
+        count_parts(AutoConfig.for_model("whisper"))
 
 
 @pytest.mark.parametrize("model_type", ["bert", "roberta", "electra", "distilbert"])

@@ -259,7 +259,7 @@ def test_a_damaged_checkpoint_or_tokenizer_is_named(
     source: Callable[[str], Path], tokenizer_folder: Path, tmp_path: Path
 ) -> None:
     kept = source("0-3")
-    with pytest.raises(ExportError, match=r"the tokenizer in .*nowhere cannot be opened: "):
+    with pytest.raises(ModelError, match=r"the tokenizer in .*nowhere cannot be opened: "):
         export(kept, tmp_path / "mine", tmp_path / "nowhere", TEXTS, CARD)
     with pytest.raises(ExportError, match=r"cannot write .*mine: (File exists|Not a directory); choose another folder"):
         export(kept, kept / "manifest.json" / "mine", tokenizer_folder, TEXTS, CARD)

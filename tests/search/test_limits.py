@@ -98,7 +98,7 @@ def test_three_objectives_are_told_named_and_ranked(tmp_path: Path, sampler: str
     assert study._study.metric_names == ["acc", "parameters", "macs"]
     row = next(row for row in study.rows() if row.pattern == "0 2")
     pattern = Pattern.parse("0 2")
-    assert row.costs == (COUNTS.fixed + 200, MACS.fixed + 20 + 31)
+    assert list(row.costs) == [COUNTS.fixed + 200, MACS.fixed + 20 + 31]
     assert row.parameters == pattern.parameters(COUNTS)
     theirs = {t.user_attrs["pattern"] for t in study._study.best_trials}
     assert {row.pattern for row in study.front()} == theirs

@@ -35,14 +35,14 @@ def what(model: Path, data: Path, *limits: tuple[str, str], objectives: tuple[st
 
 def test_parts_are_found_again_from_their_sums() -> None:
     space = load("halves")
-    told = probes(space, 6)
+    told = probes(space, (6,))
     assert [str(pattern) for pattern in told] == ["0-5", "0-2", "0", "0a 1a 2a 3a 4a 5a", "0f 1f 2f 3f 4f 5f"]
     parts = PartCounts(500, (70,) * 6, (110,) * 6)
     assert fitted_parts({pattern: pattern.parameters(parts) for pattern in told}, 6) == parts
 
 
 def test_whole_layers_need_no_halves() -> None:
-    told = probes(load("layers"), 6)
+    told = probes(load("layers"), (6,))
     assert all(pattern.is_whole for pattern in told)
     parts = PartCounts(500, (70,) * 6, (110,) * 6)
     found = fitted_parts({pattern: pattern.parameters(parts) for pattern in told}, 6)
