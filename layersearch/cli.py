@@ -107,7 +107,10 @@ def plan(
         question: Question = look_up(what)
         below = ["work: none; the table answers"]
     else:
-        question = prepared = prepare(what)
+        from layersearch.search.measured import wanted, with_measured
+
+        prepared = prepare(what, weights=bool(wanted(what)))
+        question = prepared = with_measured(prepared, how, _say, stored=False)
         asked_for = trials_of(prepared, how, trials)
         below = cost_lines(prepared, cost(prepared, asked_for, CONFIRM if confirm is None else confirm))
         for line in remarks(prepared):

@@ -15,11 +15,14 @@ from typing import Annotated, Any
 
 import typer
 
+from layersearch.errors import LayersearchError
 from layersearch.names import nearest
+from layersearch.search.objectives import COSTS, SCORE, parse_limit, parse_objectives
 from layersearch.search.question import How, Lookup, Method, What
 from layersearch.training.recipe import PRESETS, Recipe, preset
 
 CONFIRM = 3
+OBJECTIVES = ",".join(What.objectives)
 
 Asked = What | Lookup  # the two kinds of questions
 
@@ -51,6 +54,27 @@ MethodName = Annotated[
         help="one-shot: the best ones of a super-network; distill: each from the fine-tuned unchanged model, taught by "
         "it; fine-tune: each from the pre-trained model; halving: so too, and in steps, the best further than the rest."
     ),
+]
+
+Objectives = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME,NAME[,NAME]", help=f"What the front is of: metric, and one or two of {', '.join(COSTS)}."
+    ),
+]
+MaxParams = Annotated[
+    str | None,
+    typer.Option(metavar="LIMIT", help="Most parameters of a candidate: 60% of the unchanged model's, or 66M."),
+]
+MaxMacs = Annotated[
+    str | None, typer.Option(metavar="LIMIT", help="Most multiply-accumulates for --max-length tokens: 60% or 2.5G.")
+]
+MaxLatency = Annotated[
+    str | None, typer.Option(metavar="LIMIT", help="Longest time for one sequence of --max-length tokens: 60% or 8ms.")
+]
+MinScore = Annotated[
+    str | None,
+    typer.Option(metavar="LIMIT", help="Least score of a front member: 0.8, or 98% of the unchanged model's."),
 ]
 
 Replay = Annotated[
@@ -132,6 +156,11 @@ def asked(
     holdout: Holdout = What.holdout,
     revision: Revision = What.revision,
     method: MethodName = What.method,
+    objectives: Objectives = OBJECTIVES,
+    max_params: MaxParams = None,
+    max_macs: MaxMacs = None,
+    max_latency: MaxLatency = None,
+    min_score: MinScore = None,
     replay: Replay = None,
     score: Score = Lookup.score,
     where: Where = None,
@@ -156,7 +185,13 @@ def asked(
         precision=precision,
         seed=seed,
     )
-    return What(model, task, data, space, changed, sampler, holdout, revision, method)
+    given = {"parameters": max_params, "macs": max_macs, "latency": max_latency, SCORE: min_score}
+    try:
+        wanted = parse_objectives(objectives)
+        limits = tuple(parse_limit(name, text) for name, text in given.items() if text is not None)
+    except LayersearchError as error:
+        raise WordsError(str(error)) from None
+    return What(model, task, data, space, changed, sampler, holdout, revision, method, wanted, limits)
 
 
 def _pair(text: str) -> tuple[str, str]:

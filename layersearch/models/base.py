@@ -88,6 +88,7 @@ def load_base(folder: Path, *, num_labels: int, kind: Kind) -> BaseModel:
     no such model, its layers cannot be told, or weights of the embeddings or layers are missing or left over.
     """
     config = load_config(folder, num_labels=num_labels, kind=kind)
+    _require_weights(folder)
     try:
         with quiet(), torch.random.fork_rng(devices=[]):
             model, info = AutoModelForSequenceClassification.from_pretrained(
@@ -180,6 +181,9 @@ def _is_of_the_body(name: str, model: PreTrainedModel) -> bool:
 def _require_folder(folder: Path) -> None:
     if not (folder / "config.json").is_file():
         raise ModelError(f"{folder} is no model folder: it has no config.json; give a folder made by save_pretrained")
+
+
+def _require_weights(folder: Path) -> None:
     if not any(folder.glob("*.safetensors")):
         raise ModelError(f"{folder} has no weights as safetensors, the only format opened here; convert them first")
 

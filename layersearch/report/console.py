@@ -17,8 +17,10 @@ from rich.text import Text
 
 from layersearch.models.families import is_plain
 from layersearch.pattern import LEGEND, Pattern
+from layersearch.report.notes import cost_cells, notes_on_costs, notes_on_skipped
 from layersearch.report.table import WIDE, front_table
-from layersearch.search.trials import BEATEN, LOW_RANKED, Row, baseline_of
+from layersearch.search.objectives import COSTS
+from layersearch.search.trials import Row, baseline_of
 
 if TYPE_CHECKING:
     from layersearch.search.plan import Cost, Line
@@ -214,6 +216,7 @@ def print_front(record: Record, *, everything: bool = False) -> None:
         record.purpose.metric,
         console.width,
         [row.number for row in record.front] if everything else (),
+        {row.number: cost_cells(record, row) for row in rows},
     )
     console.print(table)
     console.print("; ".join(_notes(record, everything=everything)), style="dim", soft_wrap=True)
@@ -255,20 +258,7 @@ def _notes(record: Record, *, everything: bool) -> list[str]:
             f"the super-network's scores rank the {found.number} candidates tuned from it with a correlation of "
             f"{found.rho:.2f} ({found.low:.2f} to {found.high:.2f}), to which their different sizes alone contribute"
         )
-    return [*notes, *_notes_on_skipped(record)]
-
-
-def _notes_on_skipped(record: Record) -> list[str]:
-    """What was known before training, and what it spared."""
-    notes = []
-    if beaten := record.skipped(BEATEN):
-        were = "proposal was" if beaten == 1 else "proposals were"
-        notes.append(f"{beaten} {were} not trained: at best no better than a trial with no more parameters")
-    if (cheap := record.cheap) is not None:
-        skipped = record.skipped(LOW_RANKED)
-        used = f"{skipped} skipped for it" if cheap.filters or skipped else "not used to filter"
-        notes.append(f"cheap scores: {cheap} over {cheap.trials} trials: {used}")
-    return notes
+    return [*notes, *notes_on_skipped(record), *notes_on_costs(record)]
 
 
 def _within(value: float, interval: tuple[float, float]) -> bool:
@@ -301,12 +291,16 @@ def print_plan(question: Question, listed: Sequence[Line], below: Sequence[str])
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title, side in (("layers", "left"), ("pattern", "left"), ("parameters", "right"), ("share", "right")):
         table.add_column(title, justify=side, no_wrap=True)  # type: ignore[arg-type]
-    table.add_column("export")
-    table.add_column("tried first")
+    costs = [name for name in (question.costs.parts if question.costs else ()) if name != "parameters"]
+    for name in costs:
+        table.add_column(COSTS[name].title, justify="right", no_wrap=True)
+    for title in ("export", "tried first", *(["limits"] if question.costs and question.costs.limits else [])):
+        table.add_column(title)
     for line in listed:
         diagram = line.pattern.diagram(layers)
-        cells = (diagram, str(line.pattern), f"{line.parameters:,}", f"{line.share:.1%}", line.export)
-        table.add_row(*cells, "yes" if line.is_start else "")
+        cells = (diagram, str(line.pattern), f"{line.parameters:,}", f"{line.share:.1%}")
+        more = (COSTS[name].shown(line.costs[name]) for name in costs)
+        table.add_row(*cells, *more, line.export, "yes" if line.is_start else "", *([] if line.within else ["over"]))
     console.print(table)
     console.print(f"{LEGEND}; {len(listed)} of {size:,} patterns listed", style="dim", soft_wrap=True)
     for text in below:

@@ -5,10 +5,12 @@ Knows: matplotlib and the record of a study. Does not know: SQL, terminals, mode
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from layersearch.errors import LayersearchError
+from layersearch.search.objectives import COSTS
 from layersearch.search.record import Record
 from layersearch.search.trials import Confirmed, Row
 
@@ -26,6 +28,8 @@ LETTER = 0.009  # width of a letter of a name, as a share of the axes
 def draw_front(record: Record, file: Path) -> None:
     """Every complete trial and the front: score over the share of parameters, intervals, baseline, confirmation.
 
+    A search with other costs gets one such picture for each of them, side by side.
+
     Makes the folders above `file`. Raises LayersearchError if `file` has none of `FORMATS` or cannot be written.
     """
     if file.suffix.lower() not in FORMATS:
@@ -36,19 +40,14 @@ def draw_front(record: Record, file: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(8, 5), dpi=150, layout="constrained")
-    _draw_baseline(axes, record)
-    _draw_trials(axes, record)
-    _draw_confirmation(axes, record)
-    axes.set_xlabel("parameters, % of the unchanged model")
-    axes.set_ylabel(record.purpose.metric)
-    axes.set_title(record.name)
-    axes.grid(alpha=0.25)
-    axes.legend(loc="best", fontsize=8)
-    _make_room_on_the_left(axes, record)
-    names = [_name(axes, row, record) for row in record.front]
+    costs = record.purpose.costs
+    figure, drawn = pyplot.subplots(
+        1, len(costs), figsize=(8 * len(costs), 5), dpi=150, layout="constrained", squeeze=False
+    )
+    names = [_draw_against(axes, Shown(record, place)) for place, axes in enumerate(drawn[0])]
     figure.draw_without_rendering()
-    _hide_overlapping(names)
+    for of_one in names:
+        _hide_overlapping(of_one)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(file)
@@ -60,16 +59,53 @@ def draw_front(record: Record, file: Path) -> None:
         pyplot.close(figure)
 
 
-def _draw_baseline(axes: Axes, record: Record) -> None:
+@dataclass(frozen=True)
+class Shown:
+    """A record, drawn against the cost at one place of its objectives."""
+
+    record: Record
+    place: int = 0
+
+    @property
+    def cost(self) -> str:
+        """The cost's name."""
+        return self.record.purpose.costs[self.place]
+
+    def share(self, row: Row) -> float:
+        """In percent of the unchanged model, or in the cost's own unit where that is not done."""
+        baseline, value = self.record.baseline, row.sizes[self.place]
+        if self.cost == "parameters":
+            return value / self.record.parameters * 100
+        return value / COSTS[self.cost].scale if baseline is None else value / baseline.sizes[self.place] * 100
+
+
+def _draw_against(axes: Axes, shown: Shown) -> list[Annotation]:
+    """Score over one cost; the names that it writes."""
+    record = shown.record
+    _draw_baseline(axes, shown)
+    _draw_trials(axes, shown)
+    _draw_confirmation(axes, shown)
+    known = shown.cost == "parameters" or record.baseline is not None
+    title = "parameters" if shown.cost == "parameters" else COSTS[shown.cost].title.rpartition(" ")[0] or shown.cost
+    axes.set_xlabel(f"{title}, % of the unchanged model" if known else COSTS[shown.cost].title)
+    axes.set_ylabel(record.purpose.metric)
+    axes.set_title(record.name)
+    axes.grid(alpha=0.25)
+    axes.legend(loc="best", fontsize=8)
+    _make_room_on_the_left(axes, record)
+    return [_name(axes, row, shown) for row in record.front]
+
+
+def _draw_baseline(axes: Axes, shown: Shown) -> None:
     """A line and its interval; a point of its own only where the front has none for it."""
-    baseline = record.baseline
+    record, baseline = shown.record, shown.record.baseline
     if baseline is None or baseline.score is None:
         return
     axes.axhline(baseline.score, color=_UNCHANGED, linestyle="--", linewidth=1)
     if baseline.interval is not None:
         axes.axhspan(*baseline.interval, color=_UNCHANGED, alpha=0.1, linewidth=0)
     axes.plot(
-        *_points([baseline], record),
+        *_points([baseline], shown),
         color=_UNCHANGED,
         linestyle="--",
         linewidth=1,
@@ -79,15 +115,17 @@ def _draw_baseline(axes: Axes, record: Record) -> None:
     )
 
 
-def _draw_trials(axes: Axes, record: Record) -> None:
-    """The front as stairs: at a given size, the best of what is no larger."""
-    front = record.front[::-1]
+def _draw_trials(axes: Axes, shown: Shown) -> None:
+    """The front as stairs: at a given size, the best of what is no larger; with two costs it is none in either."""
+    record = shown.record
+    front = sorted(record.front, key=shown.share)
     named = record.shown()
     others = [row for row in record.rows if row.done and row not in named]
-    axes.scatter(*_points(others, record), s=18, color="0.65", label=f"other trials ({len(others)})", zorder=2)
-    axes.step(*_points(front, record), where="post", color=_FRONT, linewidth=1, alpha=0.6, zorder=2)
+    axes.scatter(*_points(others, shown), s=18, color="0.65", label=f"other trials ({len(others)})", zorder=2)
+    if len(record.purpose.costs) == 1:
+        axes.step(*_points(front, shown), where="post", color=_FRONT, linewidth=1, alpha=0.6, zorder=2)
     axes.errorbar(
-        *_points(front, record),
+        *_points(front, shown),
         yerr=_whiskers(front),
         fmt="o",
         color=_FRONT,
@@ -98,8 +136,9 @@ def _draw_trials(axes: Axes, record: Record) -> None:
     )
 
 
-def _draw_confirmation(axes: Axes, record: Record) -> None:
-    sizes = {row.pattern: _share(row, record) for row in record.rows if row.done}
+def _draw_confirmation(axes: Axes, shown: Shown) -> None:
+    record = shown.record
+    sizes = {row.pattern: shown.share(row) for row in record.rows if row.done}
     found = [confirmed for pattern, confirmed in record.confirmed.items() if pattern in sizes]
     if found:
         axes.errorbar(
@@ -121,13 +160,8 @@ def _over_seeds(found: list[Confirmed]) -> str:
     return "one fresh seed" if most == 1 else f"mean ± sd over {most} fresh seeds"
 
 
-def _share(row: Row, record: Record) -> float:
-    """In percent."""
-    return (row.parameters or 0) / record.parameters * 100
-
-
-def _points(rows: list[Row], record: Record) -> tuple[list[float], list[float]]:
-    return [_share(row, record) for row in rows], [row.score or 0.0 for row in rows]
+def _points(rows: list[Row], shown: Shown) -> tuple[list[float], list[float]]:
+    return [shown.share(row) for row in rows], [row.score or 0.0 for row in rows]
 
 
 def _whiskers(rows: list[Row]) -> list[list[float]]:
@@ -137,11 +171,11 @@ def _whiskers(rows: list[Row]) -> list[list[float]]:
     return [lows, highs]
 
 
-def _name(axes: Axes, row: Row, record: Record) -> Annotation:
+def _name(axes: Axes, row: Row, shown: Shown) -> Annotation:
     """The pattern, above and left of its whisker: no trial can lie there, or this one would not be on the front."""
     return axes.annotate(
         row.pattern,
-        (_share(row, record), (row.score or 0.0) + _whiskers([row])[1][0]),
+        (shown.share(row), (row.score or 0.0) + _whiskers([row])[1][0]),
         textcoords="offset points",
         xytext=(-5, 3),
         horizontalalignment="right",

@@ -5,7 +5,7 @@ Knows: rich's tables, the rows of a study. Does not know: where rows come from, 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from rich.table import Table
 
@@ -25,13 +25,16 @@ def front_table(
     metric: str = "score",
     width: int = WIDE,
     marked: Collection[int] = (),
+    more: Mapping[int, Mapping[str, str]] | None = None,
 ) -> Table:
     """The front, largest first, with its scores relative to `baseline` and its confirmation where there is one.
 
-    `marked` are the numbers of the front where `front` holds other trials too. On a terminal of fewer letters than
-    `width` needs, the columns of `DISPENSABLE` go first.
+    `marked` are the numbers of the front where `front` holds other trials too, `more` further cells by number. On a
+    terminal of fewer letters than `width` needs, the columns of `DISPENSABLE` go first.
     """
     rows = [_cells(row, baseline, num_layers, unchanged_parameters, confirmed, metric) for row in front]
+    if more:
+        rows = [_with_more(cells, more.get(row.number, {})) for row, cells in zip(front, rows, strict=True)]
     if marked:
         rows = [{**cells, "front": "*" if row.number in marked else ""} for row, cells in zip(front, rows, strict=True)]
     titles = _fitting(rows, width)
@@ -42,6 +45,13 @@ def front_table(
     for row in rows:
         table.add_row(*(row[title] for title in titles))
     return table
+
+
+def _with_more(cells: dict[str, str], more: Mapping[str, str]) -> dict[str, str]:
+    """Further cells, behind the share of parameters."""
+    titles = list(cells)
+    after = titles.index("share") + 1
+    return {title: {**cells, **more}[title] for title in [*titles[:after], *more, *titles[after:]]}
 
 
 def _fitting(rows: list[dict[str, str]], width: int) -> list[str]:

@@ -15,6 +15,7 @@ from layersearch.errors import LayersearchError, SpaceError
 from layersearch.models.families import FAMILIES, has_halves, no_halves
 from layersearch.names import unknown
 from layersearch.pattern import PartCounts, Pattern
+from layersearch.search.objectives import DEFAULT, Costs, Limit, check_limits, stored
 from layersearch.training.recipe import Halving, OneShotRecipe, Recipe
 
 if TYPE_CHECKING:
@@ -36,7 +37,10 @@ pre-trained one; with halving from there too, and trained as far as it is among 
 
 @dataclass(frozen=True)
 class What:
-    """Everything that decides a result; stored in the study as its purpose."""
+    """Everything that decides a result; stored in the study as its purpose.
+
+    `objectives` are the metric and one or two costs by name, `limits` what a candidate must keep to.
+    """
 
     model: str
     task: str
@@ -47,6 +51,8 @@ class What:
     holdout: float = HOLDOUT
     revision: str | None = None
     method: Method = "one-shot"
+    objectives: tuple[str, ...] = DEFAULT
+    limits: tuple[Limit, ...] = ()
 
     @property
     def default_name(self) -> str:
@@ -131,6 +137,16 @@ class Question(Protocol):
         """What reports and exports need and the purpose does not hold, `num_layers` and `parameters` among them."""
         ...
 
+    @property
+    def halving(self) -> Halving | None:
+        """How halving goes about it, where it is asked for."""
+        ...
+
+    @property
+    def costs(self) -> Costs | None:
+        """What patterns cost, by name; None where parameters are all that is known."""
+        ...
+
     def parameters_of(self, pattern: Pattern) -> int:
         """Parameters of the candidate that `pattern` of the space yields."""
         ...
@@ -138,16 +154,25 @@ class Question(Protocol):
 
 @dataclass(frozen=True)
 class Prepared:
-    """The question with its parts looked up: nothing is loaded yet but the texts and the model's configuration."""
+    """The question with its parts looked up: nothing is loaded yet but the texts and the model's configuration.
+
+    `measured` are costs that `search/measured.py` measured, as the study keeps them.
+    """
 
     what: What
     task: Task
     splits: Splits
     space: SearchSpace
-    counts: PartCounts
+    costs: Costs
     folder: Path
     purpose: Purpose
     model_type: str
+    measured: Mapping[str, Any] | None = None
+
+    @property
+    def counts(self) -> PartCounts:
+        """Parameters by part."""
+        return self.costs.parts["parameters"]
 
     @property
     def num_layers(self) -> int:
@@ -165,6 +190,11 @@ class Prepared:
         return self.what.recipe.seed
 
     @property
+    def halving(self) -> Halving | None:
+        """How halving goes about it, where it is asked for."""
+        return Halving() if self.what.method == "halving" else None
+
+    @property
     def facts(self) -> dict[str, Any]:
         """Where the parts lie now and what they count."""
         return {
@@ -174,6 +204,7 @@ class Prepared:
             "num_layers": self.num_layers,
             "parameters": self.counts.total,
             "space_name": self.what.space,
+            **({"measured": self.measured} if self.measured else {}),
         }
 
     def parameters_of(self, pattern: Pattern) -> int:
@@ -181,13 +212,19 @@ class Prepared:
         return pattern.parameters(self.counts)
 
 
-def prepare(what: What, space: SearchSpace | None = None) -> Prepared:
+def prepare(what: What, space: SearchSpace | None = None, *, weights: bool = True) -> Prepared:
     """Look everything up that `what` names, cheapest first; raises the error that belongs to what is wrong.
 
-    `space` stands in for the one that `what` names, for those who have it already.
+    `space` stands in for the one that `what` names, for those who have it already. Without `weights` the model's folder
+    need hold no more than config.json. Costs that are measured are not known yet (`search/measured.py`).
     """
     if what.method not in get_args(Method):
         raise LayersearchError(unknown("method", what.method, get_args(Method)))
+    if what.method == "halving" and (what.objectives != DEFAULT or what.limits):
+        raise LayersearchError(
+            "--method halving ranks by score and parameters alone; leave out --objectives and the limits, or choose "
+            "one-shot, distill or fine-tune"
+        )
     if not 0 < what.holdout < 1:
         raise LayersearchError(f"--holdout {what.holdout} is not a share between 0 and 1; 0.15 is usual")
     from layersearch import hub
@@ -196,10 +233,10 @@ def prepare(what: What, space: SearchSpace | None = None) -> Prepared:
 
     space = space or load_space(what.space)
     task = load_task(what.task, what.data)
-    folder, revision = hub.local_model(what.model, what.revision)
+    folder, revision = hub.local_model(what.model, what.revision, weights=weights)
     # what is wrong so far is said before the seconds that the libraries behind these take
     from layersearch.models.base import load_config
-    from layersearch.models.costs import count_parts
+    from layersearch.models.costs import count_all
     from layersearch.search.purpose import Purpose
     from layersearch.search.samplers import check_sampler
     from layersearch.stacked_space import StackedSpace
@@ -207,11 +244,14 @@ def prepare(what: What, space: SearchSpace | None = None) -> Prepared:
     check_sampler(what.sampler)
     config = load_config(folder, num_labels=task.num_labels, kind=task.kind)
     _check_length(what.recipe.max_length, config)
-    counts = count_parts(config)
-    space = StackedSpace.of(space, counts.depths) if counts.depths else space
-    space.check(counts.num_layers)
-    if not has_halves(config.model_type) and space.has_halves(counts.num_layers):
+    counted = count_all(config, what.recipe.max_length)
+    depths = counted["parameters"].depths
+    space = StackedSpace.of(space, depths) if depths else space
+    costs = Costs(counted, what.objectives[1:], what.limits)
+    space.check(costs.num_layers)
+    if not has_halves(config.model_type) and space.has_halves(costs.num_layers):
         raise SpaceError(f"the search space {what.space!r} has half layers; {no_halves(config.model_type)}")
+    check_limits(costs, space, task.metric, task.direction)
     splits = task.splits(what.holdout, what.recipe.seed)
     values: dict[str, Any] = {
         "model": Path(what.model).name if Path(what.model).exists() else what.model,
@@ -222,10 +262,11 @@ def prepare(what: What, space: SearchSpace | None = None) -> Prepared:
         "space": space.canonical(),
         "method": what.method,
         **_of_the_method(what),
+        **stored(what.objectives, what.limits),
         **{f"recipe.{name}": value for name, value in what.recipe.as_dict().items()},
     }
     purpose = Purpose(values, task.metric, task.direction)
-    return Prepared(what, task, splits, space, counts, folder, purpose, config.model_type)
+    return Prepared(what, task, splits, space, costs, folder, purpose, config.model_type)
 
 
 def _of_the_method(what: What) -> dict[str, Any]:

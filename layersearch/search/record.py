@@ -71,6 +71,16 @@ class Record:
         """The front, largest candidate first."""
         return front_of(self.rows, self.purpose.direction)
 
+    def costs_of(self, row: Row) -> dict[str, float]:
+        """The objectives of a complete row by name, as they are counted; without score and parameters."""
+        named = zip(self.purpose.costs, row.sizes, strict=True)
+        return {name: value for name, value in named if name != "parameters"}
+
+    def timed(self, row: Row) -> dict[int, tuple[float, float]]:
+        """By batch size, median and 95 % quantile in ms of the built candidate, where it was timed."""
+        found = self.facts.get("timed", {}).get(row.pattern, {})
+        return {int(size): (median / 1e6, p95 / 1e6) for size, (median, p95) in found.items()}
+
     @property
     def stopped(self) -> dict[float, int]:
         """How many candidates halving stopped for good, by the share of the training at which it did."""
@@ -118,9 +128,26 @@ class Record:
         """What `shown` lists as plain values for CSV and JSON."""
         front, baseline = self.front, self.baseline
         return [
-            as_record(row, baseline, self.confirmed.get(row.pattern), self.parameters, on_front=row in front)
+            as_record(
+                row,
+                baseline,
+                self.confirmed.get(row.pattern),
+                self.parameters,
+                on_front=row in front,
+                costs=self._columns(row),
+            )
             for row in self.shown(everything=everything)
         ]
+
+    def _columns(self, row: Row) -> dict[str, Any]:
+        """What a row has in this study and not in every study: its other costs, the limits, its time."""
+        limits = {"within_limits": row.allowed} if "limits" in self.purpose.values else {}
+        if "timed" not in self.facts:
+            return self.costs_of(row) | limits
+        timed = {size: self.timed(row).get(size, (None, None)) for size in (1, 32)}
+        times = {f"median_ms_batch_{size}": median for size, (median, _) in timed.items()}
+        times |= {f"p95_ms_batch_{size}": p95 for size, (_, p95) in timed.items()}
+        return self.costs_of(row) | limits | times
 
 
 def read_study(storage_text: str, name: str | None, say: Say) -> Record:

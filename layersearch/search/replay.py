@@ -41,6 +41,10 @@ class Replay:
     halving: Halving | None = None
 
     @property
+    def costs(self) -> None:
+        """A table tells parameters alone."""
+
+    @property
     def num_layers(self) -> int:
         """Layers of the model that the table is about."""
         return self.table.num_layers

@@ -13,7 +13,7 @@ import socket
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from layersearch.errors import LayersearchError, StoppedError
@@ -23,6 +23,7 @@ from layersearch.search.driver import Driver, Watcher, front_to_confirm
 from layersearch.search.found import holder_of
 from layersearch.search.halving import Rungs
 from layersearch.search.lease import Lease, take_lease
+from layersearch.search.measured import time_front, with_measured
 from layersearch.search.one_shot import OneShot
 from layersearch.search.purpose import Purpose
 from layersearch.search.question import How, Prepared, Question, What, prepare, remarks, resolve_device, trials_of
@@ -49,8 +50,7 @@ def run(what: What, how: How, *, trials: int | None, confirm: int, watcher: Watc
     TRIALS, and for a one-shot search as many as the front of the shared scores; with `how.until_plateau` it is the size
     of the space, or UNTIL_PLATEAU. The end says why it came.
     """
-    prepared = prepare(what)
-    resolve_device(how.device)
+    prepared = with_measured(prepare(what), how, watcher.say)
     for warning in prepared.splits.warnings:
         watcher.say(f"warning: {warning}")
     for line in remarks(prepared):
@@ -66,8 +66,8 @@ def run(what: What, how: How, *, trials: int | None, confirm: int, watcher: Watc
         return partial(run_with_ray, evaluator=evaluator, how=how)
 
     warm = partial(_warm, prepared) if what.method in ("one-shot", "distill") else None
-    halving = Halving() if what.method == "halving" else None
-    return _search(prepared, how, make, warm, halving, trials=trials, confirm=confirm, watcher=watcher, command=command)
+    after = partial(time_front, prepared, how, watcher.say)
+    return _search(prepared, how, make, warm, after, trials=trials, confirm=confirm, watcher=watcher, command=command)
 
 
 def run_replay(replay: Replay, how: How, *, trials: int | None, watcher: Watcher, command: str = "") -> Study:
@@ -81,7 +81,7 @@ def run_replay(replay: Replay, how: How, *, trials: int | None, watcher: Watcher
     def make() -> Executor:
         return partial(run_inline, course=replay.course)
 
-    return _search(replay, how, make, None, replay.halving, trials=trials, confirm=0, watcher=watcher, command=command)
+    return _search(replay, how, make, None, None, trials=trials, confirm=0, watcher=watcher, command=command)
 
 
 def _search(
@@ -89,14 +89,15 @@ def _search(
     how: How,
     make: Callable[[], Executor],
     warm: Callable[[Studies], Distill | OneShot] | None,
-    halving: Halving | None,
+    after: Callable[[Study], None] | None,
     *,
     trials: int | None,
     confirm: int,
     watcher: Watcher,
     command: str,
 ) -> Study:
-    """Open the study and work it off with what `make` makes, unless nothing is left to do."""
+    """Open the study and work it off with what `make` makes, unless nothing is left to do; `after` that."""
+    halving = question.halving
     with opened(question, how, watcher, alone=warm is not None or halving is not None) as studies:
         studies.search.note(**({"command": command} if command else {}))
         method = warm(studies) if warm else None
@@ -118,6 +119,8 @@ def _search(
             raise StoppedError("stopped; every finished trial is in the study. The same command goes on from here")
         if method is not None:
             method.clean_up()
+        if after is not None:
+            after(studies.search)
         watcher.say(f"the search ended: {driver.ended}")
         return studies.search
 
@@ -197,6 +200,7 @@ class Studies:
             num_layers=self.question.num_layers,
             space=None,
             sampler="RandomSampler",
+            costs=self.question.costs and replace(self.question.costs, limits=()),
         )
 
     def _to_confirm(self, seeds: int) -> list[tuple[str, int]]:
@@ -229,7 +233,7 @@ def _warm(prepared: Prepared, studies: Studies) -> Distill | OneShot:
     return OneShot(
         space=prepared.space,
         starts=tuple(map(Pattern.parse, studies.search.facts.get("start_from", ()))),
-        counts=counts,
+        costs=prepared.costs,
         direction=prepared.purpose.direction,
         alone=alone,
         known=known if whole else {},
@@ -248,6 +252,7 @@ def opened(question: Question, how: How, watcher: Watcher, *, alone: bool = Fals
     """
     layers = question.num_layers
     fronts = [front_of_another(source, how.storage, question.space, layers, watcher.say) for source in how.start_from]
+    sizes = question.parameters_of if question.costs is None else question.costs.values
     url = parse_url(how.storage)
     storage = open_storage(url, watcher.say, create=True)
     lease = take_lease(storage, url, how.name, holder_of(storage, how.name), alone=alone)
@@ -262,7 +267,8 @@ def opened(question: Question, how: How, watcher: Watcher, *, alone: bool = Fals
             space=question.space,
             sampler=question.sampler,
             seed=question.seed,
-            parameters=None if question.purpose.values.get("method") == "one-shot" else question.parameters_of,
+            parameters=None if question.purpose.values.get("method") == "one-shot" else sizes,
+            costs=question.costs,
         )
         study.note(driver=f"{socket.gethostname()} pid {os.getpid()}", **question.facts)
         healed = study.heal()

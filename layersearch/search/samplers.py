@@ -12,6 +12,7 @@ import optuna
 
 from layersearch.errors import StudyError
 from layersearch.names import unknown
+from layersearch.search.objectives import Costs
 from layersearch.search.sampler_pattern import PatternSampler
 from layersearch.search_space import SearchSpace
 
@@ -28,17 +29,20 @@ def check_sampler(name: str) -> None:
         raise StudyError(unknown("sampler", name, (OURS, *known)))
 
 
-def make_sampler(name: str, seed: int, space: SearchSpace | None, num_layers: int) -> optuna.samplers.BaseSampler:
+def make_sampler(
+    name: str, seed: int, space: SearchSpace | None, num_layers: int, costs: Costs | None = None
+) -> optuna.samplers.BaseSampler:
     """The sampler called `name`, seeded; raises StudyError like `check_sampler`.
 
     NSGA-II and NSGA-III get a population of 10 (Klein et al.): with Optuna's 50 a search of 50 trials is a random one.
+    `costs` are the study's, None for parameters alone; Optuna's samplers read values and constraints from the trials.
     Without a space nothing is proposed, and the sampler is Optuna's random one.
     """
     check_sampler(name)
     if space is None:
         return optuna.samplers.RandomSampler(seed=seed)
     if name == OURS:
-        return PatternSampler(space, num_layers, seed)
+        return PatternSampler(space, num_layers, seed, costs)
     kwargs: dict[str, Any] = {} if name == "BruteForceSampler" else {"seed": seed}
     if name in ("NSGAIISampler", "NSGAIIISampler"):
         kwargs["population_size"] = POPULATION

@@ -274,7 +274,11 @@ class Evaluator:
         assert outcome.score is not None
         assert outcome.parameters is not None
         good = outcome.score if self.task.direction == "maximize" else -outcome.score
-        beaten = any(other >= good and size <= outcome.parameters for other, size in job.front)
+        own = job.costs or (outcome.parameters,)
+        beaten = any(
+            other >= good and all(its <= mine for its, mine in zip(sizes, own, strict=True))
+            for other, *sizes in job.front
+        )
         if job.checkpoint is None or beaten:
             return outcome
         answers_of(Path(job.checkpoint)).unlink(missing_ok=True)  # of what lay there before
