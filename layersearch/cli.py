@@ -149,6 +149,29 @@ def front(
 
 
 @app.command()
+def report(
+    study: StudyName = None,
+    storage: Storage = How.storage,
+    to: Annotated[Path | None, typer.Option(help="HTML file to write; default STUDY.html.")] = None,
+    png: Annotated[Path | None, typer.Option(help="Folder for the same pictures as PNGs.")] = None,
+) -> None:
+    """Write the report of a study: one HTML file that opens offline."""
+    from layersearch.report.commands import place_of
+    from layersearch.report.html import write_report
+    from layersearch.search.record import read_study
+
+    record = read_study(storage, study, _say)
+    file = to or Path(f"{record.name}.html")
+    write_report(record, file, place_of(storage, How.storage))
+    _say(f"written: {file}")
+    if png is not None:
+        from layersearch.report.figures import draw_all
+
+        for drawn in draw_all(record, png):
+            _say(f"drawn: {drawn}")
+
+
+@app.command()
 def export(
     trial: Annotated[int, typer.Option(help="Number of the trial, from the first column of `layersearch front`.")],
     to: Annotated[Path, typer.Option(help="Folder to make; must not hold anything.")],

@@ -39,7 +39,18 @@ RANKS = (
     {"search.study", "search.question"},
     {"search.distill", "search.replay"},
     {"search.one_shot"},
-    {"search.driver", "search.plan", "report.figures", "report.table", "report.dashboard"},
+    {
+        "search.driver",
+        "search.plan",
+        "report.table",
+        "report.dashboard",
+        "report.course",
+        "report.layers",
+        "report.svg",
+        "report.page",
+    },
+    {"report.commands", "report.figures", "report.charts"},
+    {"report.html"},
     {"search.searcher"},
     {"search.scheduler"},
     {"search.cluster"},
@@ -143,7 +154,7 @@ def test_the_front_doors_load_nothing_heavy(statements: str) -> None:
 
 def test_reading_a_study_loads_no_model_library() -> None:
     """`layersearch front` and `layersearch dashboard` answer without the seconds that torch takes."""
-    parts = ("search.record", "report.console", "report.figures", "report.dashboard")
+    parts = ("search.record", "report.console", "report.figures", "report.html", "report.dashboard")
     loaded = heavy_after("\n".join(f"import layersearch.{part}" for part in parts))
     assert set(loaded) <= {"optuna"}
 

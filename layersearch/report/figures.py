@@ -9,15 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from layersearch.errors import LayersearchError
+from layersearch.pattern import Pattern
+from layersearch.report.course import Step, course_of
+from layersearch.report.layers import PARAMETERS, share_of, shares_kept
 from layersearch.search.record import Record
-from layersearch.search.trials import Confirmed, Row
+from layersearch.search.trials import Confirmed, Row, kept_share
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
     from matplotlib.text import Annotation
 
 FORMATS = (".png", ".pdf", ".svg")
 _FRONT = "#1f5fa8"
+_LIGHT = "#8fb4dd"
 _CONFIRMED = "#c2571a"
 _UNCHANGED = "0.35"
 LETTER = 0.009  # width of a letter of a name, as a share of the axes
@@ -31,24 +36,56 @@ def draw_front(record: Record, file: Path) -> None:
     if file.suffix.lower() not in FORMATS:
         allowed = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
         raise LayersearchError(f"no figure can be drawn as {str(file)!r}: end its name in {allowed}")
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(8, 5), dpi=150, layout="constrained")
+    figure, axes = _new()
     _draw_baseline(axes, record)
     _draw_trials(axes, record)
     _draw_confirmation(axes, record)
-    axes.set_xlabel("parameters, % of the unchanged model")
+    axes.set_xlabel(PARAMETERS)
     axes.set_ylabel(record.purpose.metric)
-    axes.set_title(record.name)
-    axes.grid(alpha=0.25)
+    axes.set_title(record.name, parse_math=False)
     axes.legend(loc="best", fontsize=8)
     _make_room_on_the_left(axes, record)
     names = [_name(axes, row, record) for row in record.front]
     figure.draw_without_rendering()
     _hide_overlapping(names)
+    _save(figure, file)
+
+
+def draw_all(record: Record, folder: Path) -> list[Path]:
+    """The pictures of the report as PNGs in `folder`: front, layers, score kept, course; the files that were drawn.
+
+    What has nothing to show is left out. Raises LayersearchError where one cannot be written.
+    """
+    draw_front(record, folder / "front.png")
+    drawn = [folder / "front.png"]
+    steps = course_of(record)
+    if record.front:
+        _draw_layers(record, folder / "layers.png")
+        drawn.append(folder / "layers.png")
+    if any(kept_share(row, record.baseline) is not None for row in record.front):
+        _draw_kept(record, folder / "kept.png")
+        drawn.append(folder / "kept.png")
+    if any(step.work is not None for step in steps):
+        _draw_course(record, steps, folder / "course.png")
+        drawn.append(folder / "course.png")
+    return drawn
+
+
+def _new(width: float = 8, height: float = 5) -> tuple[Figure, Axes]:
+    """An empty figure of so many inches."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(width, height), dpi=150, layout="constrained")
+    axes.grid(alpha=0.25)
+    return figure, axes
+
+
+def _save(figure: Figure, file: Path) -> None:
+    from matplotlib import pyplot
+
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(file)
@@ -58,6 +95,58 @@ def draw_front(record: Record, file: Path) -> None:
         ) from error
     finally:
         pyplot.close(figure)
+
+
+def _draw_layers(record: Record, file: Path) -> None:
+    """How much of the front keeps each half of each layer, as bars."""
+    layers = int(record.facts["num_layers"])
+    shares = shares_kept([Pattern.parse(row.pattern) for row in record.front], layers)
+    figure, axes = _new(height=3.2)
+    for half, (name, color) in enumerate((("attention half", _FRONT), ("FFN half", _LIGHT))):
+        places = [layer + (half - 0.5) * 0.4 for layer in range(layers)]
+        axes.bar(places, [100 * share[half] for share in shares], width=0.38, color=color, label=name, zorder=2)
+    axes.set_xticks(range(layers))
+    axes.set_xlabel("layer of the base model, lowest first")
+    axes.set_ylabel(f"kept by, % of the front ({len(record.front)})")
+    axes.set_title(record.name, parse_math=False)
+    axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    _save(figure, file)
+
+
+def _draw_kept(record: Record, file: Path) -> None:
+    """The score kept over the share of parameters: in the search, and confirmed where both are."""
+    rows = record.shown()
+    kept = [(share_of(row, record), 100 * share) for row in rows if (share := kept_share(row, record.baseline))]
+    unchanged = record.confirmed.get(record.unchanged)
+    again = [
+        (share_of(row, record), 100 * record.confirmed[row.pattern].mean / unchanged.mean)
+        for row in rows
+        if unchanged is not None and unchanged.mean > 0 and row.pattern in record.confirmed
+    ]
+    figure, axes = _new(height=3.6)
+    axes.axhline(100, color=_UNCHANGED, linestyle="--", linewidth=1)
+    axes.plot(*zip(*sorted(kept), strict=True), "o-", color=_FRONT, label="on the search split", zorder=3)
+    if again:
+        points = zip(*sorted(again), strict=True)
+        axes.plot(*points, "D-", color=_CONFIRMED, markerfacecolor="none", label="confirmed", zorder=3)
+    axes.set_xlabel(PARAMETERS)
+    axes.set_ylabel("score kept, %")
+    axes.set_title(record.name, parse_math=False)
+    axes.legend(fontsize=8)
+    _save(figure, file)
+
+
+def _draw_course(record: Record, steps: list[Step], file: Path) -> None:
+    """Hypervolume over the work that was spent."""
+    points = [(step.work, step.volume) for step in steps if step.work is not None]
+    figure, axes = _new(height=3.6)
+    axes.step(*zip(*points, strict=True), where="post", color=_FRONT)
+    axes.set_xlim(left=0)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("work, fine-tunings of the unchanged model")
+    axes.set_ylabel("hypervolume")
+    axes.set_title(record.name, parse_math=False)
+    _save(figure, file)
 
 
 def _draw_baseline(axes: Axes, record: Record) -> None:
@@ -99,7 +188,7 @@ def _draw_trials(axes: Axes, record: Record) -> None:
 
 
 def _draw_confirmation(axes: Axes, record: Record) -> None:
-    sizes = {row.pattern: _share(row, record) for row in record.rows if row.done}
+    sizes = {row.pattern: share_of(row, record) for row in record.rows if row.done}
     found = [confirmed for pattern, confirmed in record.confirmed.items() if pattern in sizes]
     if found:
         axes.errorbar(
@@ -121,13 +210,8 @@ def _over_seeds(found: list[Confirmed]) -> str:
     return "one fresh seed" if most == 1 else f"mean ± sd over {most} fresh seeds"
 
 
-def _share(row: Row, record: Record) -> float:
-    """In percent."""
-    return (row.parameters or 0) / record.parameters * 100
-
-
 def _points(rows: list[Row], record: Record) -> tuple[list[float], list[float]]:
-    return [_share(row, record) for row in rows], [row.score or 0.0 for row in rows]
+    return [share_of(row, record) for row in rows], [row.score or 0.0 for row in rows]
 
 
 def _whiskers(rows: list[Row]) -> list[list[float]]:
@@ -141,7 +225,7 @@ def _name(axes: Axes, row: Row, record: Record) -> Annotation:
     """The pattern, above and left of its whisker: no trial can lie there, or this one would not be on the front."""
     return axes.annotate(
         row.pattern,
-        (_share(row, record), (row.score or 0.0) + _whiskers([row])[1][0]),
+        (share_of(row, record), (row.score or 0.0) + _whiskers([row])[1][0]),
         textcoords="offset points",
         xytext=(-5, 3),
         horizontalalignment="right",

@@ -31,7 +31,7 @@ def front_table(
     `marked` are the numbers of the front where `front` holds other trials too. On a terminal of fewer letters than
     `width` needs, the columns of `DISPENSABLE` go first.
     """
-    rows = [_cells(row, baseline, num_layers, unchanged_parameters, confirmed, metric) for row in front]
+    rows = [cells_of(row, baseline, num_layers, unchanged_parameters, confirmed, metric) for row in front]
     if marked:
         rows = [{**cells, "front": "*" if row.number in marked else ""} for row, cells in zip(front, rows, strict=True)]
     titles = _fitting(rows, width)
@@ -54,7 +54,7 @@ def _fitting(rows: list[dict[str, str]], width: int) -> list[str]:
     return titles
 
 
-def _cells(
+def cells_of(
     row: Row,
     baseline: Row | None,
     num_layers: int,
@@ -62,6 +62,7 @@ def _cells(
     confirmed: dict[str, Confirmed],
     metric: str,
 ) -> dict[str, str]:
+    """One trial's cells by the titles of their columns."""
     kept = kept_share(row, baseline)
     mark = " =" if baseline is not None and row.number != baseline.number and tied(row, baseline) else ""
     cells = {
@@ -75,10 +76,11 @@ def _cells(
         "kept": "" if kept is None else f"{kept:.1%}",
         "training s": "" if row.train_seconds is None else f"{row.train_seconds:.0f}",
     }
-    return {**cells, "confirmed": _confirmed_cell(confirmed.get(row.pattern))} if confirmed else cells
+    return {**cells, "confirmed": confirmed_cell(confirmed.get(row.pattern))} if confirmed else cells
 
 
-def _confirmed_cell(found: Confirmed | None) -> str:
+def confirmed_cell(found: Confirmed | None) -> str:
+    """Mean, standard deviation and number of fresh seeds; nothing for what was not confirmed."""
     if found is None:
         return ""
     spread = "" if found.spread is None else f" ± {found.spread:.4f}"

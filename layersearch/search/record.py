@@ -40,7 +40,8 @@ class Record:
     """What a study holds. `facts` are its notes (where model and data lie, counts), `confirmed` is by pattern.
 
     A row names its checkpoint only while the folder is there. `spelled_none` are the states, by number, of the trials
-    that have no pattern and so no row: most of them wait. `shared` are the scores over a super-network, by pattern.
+    that have no pattern and so no row: most of them wait. `shared` are the scores over a super-network, by pattern;
+    `shared_work` is what it took to train it, in fine-tunings of the unchanged model.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Record:
     confirmed: Mapping[str, Confirmed]
     spelled_none: Mapping[int, str] = field(default_factory=dict)
     shared: Mapping[str, float] = field(default_factory=dict)
+    shared_work: float = 0.0
 
     @property
     def unchanged(self) -> str:
@@ -141,6 +143,7 @@ def read_study(storage_text: str, name: str | None, say: Say) -> Record:
             rows=tuple(_rows(trials)),
             confirmed=confirmed_of(_rows(storage.get_all_trials(confirmation._study_id))) if confirmation else {},
             shared={row.pattern: row.score for row in scored if row.score is not None},
+            shared_work=float(network.user_attrs.get("work", 0.0)) if network else 0.0,
             spelled_none={t.number: t.state.name for t in trials if "pattern" not in t.user_attrs},
         )
     finally:
