@@ -149,6 +149,42 @@ def front(
 
 
 @app.command()
+def best(
+    study: StudyName = None,
+    storage: Storage = How.storage,
+    max_params: Annotated[str | None, typer.Option(help="At most so many: 60% of the unchanged model's, 66M.")] = None,
+    max_drop: Annotated[str | None, typer.Option(help="Score to lose at most: 1pt (0.01), 0.005, 2%.")] = None,
+    max_latency: Annotated[str | None, typer.Option(help="At most so slow, a batch of one: 8ms, 60%.")] = None,
+    knee: Annotated[bool, typer.Option("--knee", help="Of what fits, where the front bends most.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say which candidate of the front fits, what comes next to it, or what comes nearest (exit code 1).
+
+    Nothing is trained: the study answers.
+    """
+    from layersearch.report.answer import as_plain, print_answer
+    from layersearch.report.commands import place_of
+    from layersearch.report.console import output
+    from layersearch.search.record import read_study
+    from layersearch.search.wish import Wish, read_limit
+    from layersearch.search.wish import best as best_of
+
+    given = {"--max-params": max_params, "--max-drop": max_drop, "--max-latency": max_latency}
+    size, drop, latency = (None if text is None else read_limit(option, text) for option, text in given.items())
+    wish = Wish(size, drop, latency, knee)
+    if wish == Wish():
+        raise WordsError("say what is wanted: --max-params, --max-drop, --max-latency, --knee, or several of them")
+    record = read_study(storage, study, _say)
+    answer, place = best_of(record, wish), place_of(storage, How.storage)
+    if as_json:
+        typer.echo(json.dumps(as_plain(record, answer, place), indent=1))
+    else:
+        print_answer(output(), record, answer, place)
+    if answer.pick is None:
+        raise typer.Exit(1)
+
+
+@app.command()
 def report(
     study: StudyName = None,
     storage: Storage = How.storage,

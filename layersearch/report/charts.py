@@ -17,11 +17,6 @@ from layersearch.search.trials import Row, kept_share, tied
 _UNITS = ((90.0, 1.0, "seconds"), (5400.0, 60.0, "minutes"), (172800.0, 3600.0, "hours"), (0.0, 86400.0, "days"))
 
 
-def latency_of(row: Row) -> float | None:
-    """Milliseconds that a batch of one takes, where that was measured."""
-    return (row.metrics or {}).get("latency_ms")
-
-
 def near_front(record: Record) -> list[Row]:
     """Complete trials behind the front that cannot be told from the best front member of no more parameters."""
     front = record.front

@@ -191,7 +191,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _output() -> Console:
+def output() -> Console:
     """Standard output; into a file or a pipe no line is cut."""
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=WIDE)
@@ -199,7 +199,7 @@ def _output() -> Console:
 
 def print_front(record: Record, *, everything: bool = False) -> None:
     """The front of a study on standard output, or every complete trial, with what the columns mean."""
-    console = _output()
+    console = output()
     rows = record.shown(everything=everything)
     if not rows:
         console.print(f"study {record.name} has no finished trial yet", soft_wrap=True)
@@ -276,7 +276,7 @@ def _within(value: float, interval: tuple[float, float]) -> bool:
 
 def print_next_commands(record: Record, storage: str, default_storage: str) -> None:
     """What to type next, ready to be copied."""
-    console = _output()
+    console = output()
     where = "" if storage == default_storage else f" --storage {storage}"
     replayed = "replay" in record.facts  # it has scores and no model
     smaller = [row for row in record.front if Pattern.parse(row.pattern).is_whole and not replayed]
@@ -293,7 +293,7 @@ def print_next_commands(record: Record, storage: str, default_storage: str) -> N
 
 def print_plan(question: Question, listed: Sequence[Line], below: Sequence[str]) -> None:
     """The patterns of a space, and the lines that stand `below` them."""
-    console = _output()
+    console = output()
     layers = question.num_layers
     size = question.space.size(layers)
     table = Table(box=None, pad_edge=False, header_style="bold")

@@ -18,7 +18,6 @@ from layersearch.report.charts import (
     course_chart,
     front_chart,
     kept_chart,
-    latency_of,
     layer_map,
     near_front,
     time_unit,
@@ -30,6 +29,7 @@ from layersearch.report.page import count, described, page, paragraph, section, 
 from layersearch.report.table import cells_of, confirmed_cell
 from layersearch.search.record import Record
 from layersearch.search.trials import Row, kept_share, tied
+from layersearch.search.wish import latency_of
 
 LISTED = 100  # trials of one kind that ended early; a table of thousands helps nobody
 _GLYPHS = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from rich.table import Table
+from rich.text import Text
 
 from layersearch.pattern import Pattern
 from layersearch.search.trials import Confirmed, Row, kept_share, tied
@@ -40,7 +41,7 @@ def front_table(
         text = title in ("trial", "layers", "pattern")
         table.add_column(title, justify="left" if text else "right", no_wrap=title != "pattern")
     for row in rows:
-        table.add_row(*(row[title] for title in titles))
+        table.add_row(*(coloured(row[title]) if title == "layers" else row[title] for title in titles))
     return table
 
 
@@ -77,6 +78,17 @@ def cells_of(
         "training s": "" if row.train_seconds is None else f"{row.train_seconds:.0f}",
     }
     return {**cells, "confirmed": confirmed_cell(confirmed.get(row.pattern))} if confirmed else cells
+
+
+_COLOURS = {"▀": "yellow", "▄": "yellow", "·": "dim"}
+
+
+def coloured(diagram: str) -> Text:
+    """A pattern's diagram: halves, repeated and dropped layers in colours of their own, where a terminal takes them."""
+    text = Text(diagram)
+    for place, glyph in enumerate(diagram):
+        text.stylize(_COLOURS.get(glyph, "green" if glyph == "█" else "cyan"), place, place + 1)
+    return text
 
 
 def confirmed_cell(found: Confirmed | None) -> str:
