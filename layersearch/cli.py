@@ -149,6 +149,26 @@ def front(
 
 
 @app.command()
+def show(
+    trial: Annotated[int, typer.Option(help="Number of the trial.")],
+    study: StudyName = None,
+    storage: Storage = How.storage,
+    as_json: AsJson = False,
+) -> None:
+    """Say everything about one trial, whatever became of it."""
+    from layersearch.report.commands import place_of
+    from layersearch.report.console import output
+    from layersearch.report.trial import as_plain, print_trial
+    from layersearch.search.record import read_study
+
+    record, place = read_study(storage, study, _say), place_of(storage, How.storage)
+    if as_json:
+        typer.echo(json.dumps(as_plain(record, trial, place), indent=1))
+    else:
+        print_trial(output(), record, trial, place)
+
+
+@app.command()
 def best(
     study: StudyName = None,
     storage: Storage = How.storage,

@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from layersearch.pattern import Pattern
 from layersearch.report.commands import export_command
@@ -22,7 +23,7 @@ def print_answer(console: Console, record: Record, answer: Answer, place: str) -
     if answer.pick is None:
         console.print(f"nothing fits; the nearest is trial {_number(answer.nearest)}:", soft_wrap=True)
         for line in answer.misses:
-            console.print(f"  {line}", soft_wrap=True)
+            console.print(f"  {line}", soft_wrap=True, markup=False)
     console.print(_table(record, answer))
     console.print(_about(record, answer), style="dim", soft_wrap=True)
     command = None if answer.pick is None else export_command(record, answer.pick.row, place)
@@ -53,7 +54,7 @@ def _table(record: Record, answer: Answer) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in titles:
         left = title in ("", "trial", "layers", "pattern", "against the pick")
-        table.add_column(title, justify="left" if left else "right", no_wrap=title != "pattern")
+        table.add_column(Text(title), justify="left" if left else "right", no_wrap=title != "pattern")
     for name, member in _named(answer):
         diagram = coloured(Pattern.parse(member.row.pattern).diagram(int(record.facts["num_layers"])))
         cells = [f"{member.parameters:,}", f"{member.share:.1%}", f"{member.score:.4f}", f"{member.drop:+.4f}"]

@@ -99,15 +99,20 @@ class Record:
         """How many proposals were skipped for a reason that begins so."""
         return sum(row.state == "PRUNED" and (row.reason or "").startswith(reason) for row in self.rows)
 
-    def trial(self, number: int) -> Row:
-        """The row of trial `number`; raises StudyError for a number that is not there or not complete."""
+    def row(self, number: int) -> Row | None:
+        """The row of trial `number`, None if it has no pattern; raises StudyError for a number that is not there."""
         row = next((r for r in self.rows if r.number == number), None)
-        if row is not None and row.done:
-            return row
         if row is None and number not in self.spelled_none:
             raise StudyError(
                 f"study {self.name!r} has no trial {number}; `layersearch front` lists the trials worth it"
             )
+        return row
+
+    def trial(self, number: int) -> Row:
+        """The row of trial `number`; raises StudyError for a number that is not there or not complete."""
+        row = self.row(number)
+        if row is not None and row.done:
+            return row
         found = in_words(row) if row else IN_WORDS[self.spelled_none[number]]
         raise StudyError(f"trial {number} of {self.name!r} {found}; take {self._instead_of(row)}")
 
@@ -125,13 +130,26 @@ class Record:
         ]
 
 
+def names_of(storage_text: str) -> list[str]:
+    """The studies of a database, confirmations and shared scores left out. Raises StudyError where there is none."""
+    storage = open_storage(parse_url(storage_text), lambda _: None, create=False)
+    try:
+        return _searches(s.study_name for s in storage.get_all_studies() if "purpose" in s.user_attrs)
+    finally:
+        storage.engine.dispose()
+
+
+def _searches(names: Iterable[str]) -> list[str]:
+    return sorted(name for name in names if not name.endswith((CONFIRMATION, SHARED)))
+
+
 def read_study(storage_text: str, name: str | None, say: Say) -> Record:
     """Read the study called `name`, or the only one there is. Raises StudyError."""
     url = parse_url(storage_text)
     storage = open_storage(url, say, create=False)
     try:
         studies = {s.study_name: s for s in storage.get_all_studies() if "purpose" in s.user_attrs}
-        name = _chosen(name, [n for n in studies if not n.endswith((CONFIRMATION, SHARED))], shown(url))
+        name = _chosen(name, _searches(studies), shown(url))
         study = studies[name]
         confirmation, network = studies.get(name + CONFIRMATION), studies.get(name + SHARED)
         scored = rows_of(storage.get_all_trials(network._study_id)) if network else []
@@ -161,7 +179,7 @@ def _rows(trials: Iterable[FrozenTrial]) -> list[Row]:
 def _chosen(name: str | None, names: list[str], where: str) -> str:
     if name is None and len(names) == 1:
         return names[0]
-    listed = ", ".join(sorted(names)) or "none"
+    listed = ", ".join(names) or "none"
     if name is None:
         raise StudyError(f"name the study: {where} holds {listed}")
     if name not in names:
