@@ -58,6 +58,7 @@ RANKS = (
     {"search.ship"},
     {"report.console", "completion"},
     {"options"},
+    {"reading"},
     {"cli"},
     {"__main__"},
 )

@@ -68,7 +68,7 @@ def test_what_has_no_score_says_why(record: Record) -> None:
     assert [found["state"] for found in plain] == ["FAIL", "PRUNED", "WAITING"]
     assert [found.get("score") for found in plain] == [None] * 3
     json.dumps(plain)
-    for ask in (shown, lambda *words: as_plain(*words, "")):
+    for ask in (shown, lambda study, number: as_plain(study, number, "")):
         with pytest.raises(StudyError, match=r"^study '[\w-]+' has no trial 93; `layersearch front` lists"):
             ask(more, 93)
 
