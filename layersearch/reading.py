@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from layersearch.completion import studies
 from layersearch.options import AsJson, Storage, StudyName, WordsError
 from layersearch.search.question import How
+
+if TYPE_CHECKING:
+    from layersearch.search.record import Record
 
 reading = typer.Typer(rich_markup_mode=None)
 
@@ -75,6 +79,35 @@ def best(
 
 
 @reading.command()
+def compare(
+    first: Annotated[str, typer.Argument(metavar="STUDY[@STORAGE]", help="One study.", autocompletion=studies)],
+    second: Annotated[str, typer.Argument(metavar="STUDY[@STORAGE]", help="The other.", autocompletion=studies)],
+    storage: Storage = How.storage,
+    png: Annotated[Path | None, typer.Option(help="Draw both fronts into this file.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Lay the fronts of two studies over each other: difference in hypervolume, what both found."""
+    from layersearch.report.both import as_plain, print_comparison
+    from layersearch.report.console import output
+    from layersearch.search.compare import compare as compared
+    from layersearch.search.record import read_study
+
+    sources = [source.partition("@") for source in (first, second)]
+    records = [read_study(place or storage, name or None, _say) for name, _, place in sources]
+    names = _told_apart(sources, records)
+    found = compared(records[0], records[1])
+    if png is not None:
+        from layersearch.report.figures import draw_both
+
+        draw_both(list(zip(names, records, strict=True)), png)
+        _say(f"drawn: {png}")
+    if as_json:
+        typer.echo(json.dumps(as_plain(found, names), indent=1))
+    else:
+        print_comparison(output(), found, names)
+
+
+@reading.command()
 def report(
     study: StudyName = None,
     storage: Storage = How.storage,
@@ -95,6 +128,17 @@ def report(
 
         for drawn in draw_all(record, png):
             _say(f"drawn: {drawn}")
+
+
+def _told_apart(sources: list[tuple[str, str, str]], records: list[Record]) -> tuple[str, str]:
+    """The names of two studies; with the storages, passwords left out, where they are called alike."""
+    from layersearch.search.storage import parse_url, shown
+
+    first, second = (record.name for record in records)
+    if first != second:
+        return first, second
+    places = [f"@{shown(parse_url(place)) if '://' in place else place}" if place else "" for _, _, place in sources]
+    return first + places[0], second + places[1]
 
 
 def _say(line: str) -> None:

@@ -5,13 +5,13 @@ Knows: the rows of a study. Does not know: pictures, pages, SQL.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from layersearch.search.quality import Point, hypervolume, point_of
+from layersearch.search.quality import Point, hypervolume, point_of, reference_of
 from layersearch.search.record import Record
-from layersearch.search.trials import BEATEN, LOW_RANKED, Direction, Row
+from layersearch.search.trials import BEATEN, LOW_RANKED, Row
 
 
 @dataclass(frozen=True)
@@ -26,17 +26,6 @@ class Step:
     seconds: float | None
     work: float | None
     volume: float
-
-
-def reference_of(*studies: tuple[Iterable[Row], Direction, int]) -> Point:
-    """Where hypervolume is counted from: the worst score of any trial, and the unchanged model's layers in full.
-
-    A study is its rows, the direction of its score and its layers. Of studies without a complete trial it is (0, 1).
-    """
-    points = [
-        point_of(row, direction, layers) for rows, direction, layers in studies for row in rows if row.score is not None
-    ]
-    return max((error for error, _ in points), default=0.0), 1.0
 
 
 def course_of(record: Record) -> list[Step]:

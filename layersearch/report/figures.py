@@ -5,6 +5,7 @@ Knows: matplotlib and the record of a study. Does not know: SQL, terminals, mode
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,9 +34,7 @@ def draw_front(record: Record, file: Path) -> None:
 
     Makes the folders above `file`. Raises LayersearchError if `file` has none of `FORMATS` or cannot be written.
     """
-    if file.suffix.lower() not in FORMATS:
-        allowed = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
-        raise LayersearchError(f"no figure can be drawn as {str(file)!r}: end its name in {allowed}")
+    _require_format(file)
     figure, axes = _new()
     _draw_baseline(axes, record)
     _draw_trials(axes, record)
@@ -48,6 +47,28 @@ def draw_front(record: Record, file: Path) -> None:
     names = [_name(axes, row, record) for row in record.front]
     figure.draw_without_rendering()
     _hide_overlapping(names)
+    _save(figure, file)
+
+
+def draw_both(records: Sequence[tuple[str, Record]], file: Path) -> None:
+    """The fronts of two studies over each other, each under a name: search scores with their intervals.
+
+    Raises LayersearchError like `draw_front`.
+    """
+    _require_format(file)
+    figure, axes = _new()
+    for (name, record), color, mark in zip(records, (_FRONT, _CONFIRMED), "os", strict=True):
+        front = record.front[::-1]
+        axes.step(*_points(front, record), where="post", color=color, linewidth=1, alpha=0.6)
+        points, whiskers = _points(front, record), _whiskers(front)
+        axes.errorbar(*points, yerr=whiskers, fmt=mark, color=color, elinewidth=0.8, capsize=3, alpha=0.85, label=name)
+        if record.baseline is not None and record.baseline.score is not None:
+            axes.axhline(record.baseline.score, color=color, linestyle="--", linewidth=1, alpha=0.6)
+    axes.set_xlabel(PARAMETERS)
+    axes.set_ylabel(records[0][1].purpose.metric)
+    axes.set_title("fronts as their searches scored them; dashed: the unchanged models")
+    for words in axes.legend(loc="lower right", fontsize=8).get_texts():
+        words.set_parse_math(False)
     _save(figure, file)
 
 
@@ -69,6 +90,12 @@ def draw_all(record: Record, folder: Path) -> list[Path]:
         _draw_course(record, steps, folder / "course.png")
         drawn.append(folder / "course.png")
     return drawn
+
+
+def _require_format(file: Path) -> None:
+    if file.suffix.lower() not in FORMATS:
+        allowed = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+        raise LayersearchError(f"no figure can be drawn as {str(file)!r}: end its name in {allowed}")
 
 
 def _new(width: float = 8, height: float = 5) -> tuple[Figure, Axes]:

@@ -7,9 +7,10 @@ from datetime import datetime, timedelta
 import pytest
 
 from layersearch.pattern import Pattern
-from layersearch.report.course import course_of, ended_early, reference_of
+from layersearch.report.course import course_of, ended_early
 from layersearch.report.layers import halves_of, shares_kept
 from layersearch.search.purpose import Purpose
+from layersearch.search.quality import reference_of
 from layersearch.search.record import Record
 from layersearch.search.trials import BEATEN, LOW_RANKED, Row
 
