@@ -174,7 +174,7 @@ def layer_map(record: Record) -> str:
         for half, share in enumerate(shares):
             marks += _share_cell(_LEFT + layer * cell, foot + 4 + half * 20, cell, share)
     size = f'viewBox="0 0 {width:g} {foot + 50:g}" style="max-width:{width:g}px"'
-    return f'<svg class="chart" {size} role="img" aria-label="layers that the front keeps">{"".join(marks)}</svg>\n'
+    return f'<svg class="chart map" {size} role="img" aria-label="layers that the front keeps">{"".join(marks)}</svg>\n'
 
 
 def _cell(left: float, top: float, cell: float, halves: tuple[int, int]) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
@@ -16,7 +17,8 @@ from rich.table import Table
 from rich.text import Text
 
 from layersearch.pattern import LEGEND, Pattern
-from layersearch.report.table import WIDE, front_table
+from layersearch.report.commands import export_command, place_of
+from layersearch.report.table import WIDE, coloured, front_table
 from layersearch.search.trials import BEATEN, LOW_RANKED, Row, baseline_of
 
 if TYPE_CHECKING:
@@ -276,19 +278,15 @@ def _within(value: float, interval: tuple[float, float]) -> bool:
 
 def print_next_commands(record: Record, storage: str, default_storage: str) -> None:
     """What to type next, ready to be copied."""
-    console = output()
-    where = "" if storage == default_storage else f" --storage {storage}"
-    replayed = "replay" in record.facts  # it has scores and no model
-    smaller = [row for row in record.front if Pattern.parse(row.pattern).is_whole and not replayed]
+    console, where = output(), place_of(storage, default_storage)
+    exports = [command for row in record.front if (command := export_command(record, row, where))]
     console.print("next:", style="bold")
-    if smaller:
-        row = smaller[len(smaller) // 2]
-        console.print(
-            f"  layersearch export {record.name} --trial {row.number} --to {record.name}-{row.number}{where}",
-            soft_wrap=True,
-        )
-    console.print(f"  layersearch front {record.name} --png front.png{where}", soft_wrap=True)
-    console.print(f"  layersearch dashboard{where}", soft_wrap=True)
+    for command in (
+        *exports[len(exports) // 2 :][:1],
+        f"layersearch report {quote(record.name)}{where}",
+        f"layersearch dashboard{where}",
+    ):
+        console.print(f"  {command}", soft_wrap=True, markup=False)
 
 
 def print_plan(question: Question, listed: Sequence[Line], below: Sequence[str]) -> None:
@@ -302,7 +300,7 @@ def print_plan(question: Question, listed: Sequence[Line], below: Sequence[str])
     table.add_column("export")
     table.add_column("tried first")
     for line in listed:
-        diagram = line.pattern.diagram(layers)
+        diagram = coloured(line.pattern.diagram(layers))
         cells = (diagram, str(line.pattern), f"{line.parameters:,}", f"{line.share:.1%}", line.export)
         table.add_row(*cells, "yes" if line.is_start else "")
     console.print(table)

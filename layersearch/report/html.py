@@ -102,6 +102,9 @@ def _summary(record: Record) -> str:
     if not done:
         return "No trial of this study is finished yet."
     words = f"{count(done, 'finished trial')}, {len(record.front):,} on the front."
+    running = sum(row.state == "RUNNING" for row in record.rows)
+    if running:
+        words += f" {running:,} more had begun when this was written."
     baseline = record.baseline
     ties = [row for row in record.front if baseline and row != baseline and tied(row, baseline)]
     if ties:
@@ -230,9 +233,13 @@ def _course(record: Record) -> str:
 
 def _early(record: Record) -> str:
     kinds = ended_early(record)
-    if not kinds:
-        return section("What ended early", paragraph("Nothing: every trial was trained and scored in full."))
-    return section("What ended early, and why", *map(_kind_of_early, kinds))
+    parts = [_kind_of_early(kind) for kind in kinds]
+    strange = sum(state == "PRUNED" for state in record.spelled_none.values())
+    if strange:
+        parts.append(paragraph(f"{count(strange, 'proposal')} of the sampler spelled no pattern of the space."))
+    if not parts:
+        parts = [paragraph("Nothing: every trial was trained and scored in full.")]
+    return section("What ended early, and why", *parts)
 
 
 def _kind_of_early(kind: Early) -> str:

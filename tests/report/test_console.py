@@ -91,7 +91,7 @@ def test_the_next_commands_name_the_storage_where_it_is_not_the_default(
     assert "--storage" not in capsys.readouterr().out
     print_next_commands(record, "other.db", "layersearch.db")
     shown = capsys.readouterr().out.splitlines()
-    assert [line.split()[1] for line in shown[1:]] == ["export", "front", "dashboard"]
+    assert [line.split()[1] for line in shown[1:]] == ["export", "report", "dashboard"]
     assert all(line.endswith("--storage other.db") for line in shown[1:])
 
 

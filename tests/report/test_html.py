@@ -131,6 +131,14 @@ def test_nothing_that_a_user_wrote_is_markup(full: Record) -> None:
     assert dict(trials_of(page)[0]["facts"])["strategy"] == "the unchanged model"
 
 
+def test_proposals_without_a_pattern_and_trials_under_way_are_counted(record: Record) -> None:
+    running = Row(95, "RUNNING", "0-4", 0)
+    more = replace(record, rows=(*record.rows, running), spelled_none={90: "PRUNED", 91: "PRUNED", 92: "WAITING"})
+    page = Reader(report_of(more)).text
+    assert "2 proposals of the sampler spelled no pattern of the space." in page
+    assert "on the front. 1 more had begun when this was written." in page
+
+
 @pytest.mark.parametrize("kept", [0, 1, 2, 3])
 def test_few_trials_make_a_report_too(record: Record, kept: int) -> None:
     page = Reader(report_of(replace(record, rows=record.rows[:kept], confirmed={})))
@@ -210,3 +218,26 @@ def test_chromium_shows_a_thousand_trials_within_two_seconds(opened: Any, tmp_pa
     assert f'<dt class="">pattern</dt><dd class="">{record.front[3].pattern}</dd>' in tip
     assert re.search(rf'<circle class="member chosen"[^>]* data-trial="{number}"', page)
     assert "<title>run" not in page
+
+
+POINT = """<script>
+const mark = document.querySelector('circle.member[data-trial="%d"]'), box = mark.getBoundingClientRect();
+const at = {clientX: box.x + box.width / 2 + 4, clientY: box.y + box.height / 2, bubbles: true};
+document.querySelector('input[value="of-others"]').click();
+mark.ownerSVGElement.dispatchEvent(new MouseEvent("mousemove", at));
+</script>"""
+
+
+def test_pointing_at_a_mark_tells_its_trial_and_the_legend_hides_parts(
+    opened: Any, record: Record, tmp_path: Path
+) -> None:
+    member = next(row for row in record.front if row.number)
+    page = report_of(record)
+    assert 'id="tip" role="status" hidden' in page
+    (tmp_path / "report.html").write_text(page.replace("</body>", POINT % member.number + "</body>"))
+    page = opened(tmp_path / "report.html")
+    tip = page.split('id="tip"')[1].split("<script")[0]
+    assert f'<dd class="">{member.pattern}</dd>' in tip
+    assert f"layersearch export {record.name} --trial {member.number} " in tip
+    assert "<button" not in tip  # which comes with a click
+    assert re.search(r'<g class="of-others" display="none">', page)
