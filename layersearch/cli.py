@@ -30,11 +30,13 @@ from layersearch.options import (
     refused,
     spelled_out,
 )
+from layersearch.reading import reading
 from layersearch.search.question import How, Lookup, Question, prepare, remarks, trials_of
 
 PLAN_LINES = 40
 
 app = typer.Typer(add_completion=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+app.add_typer(reading)
 
 
 @app.callback(invoke_without_command=True)

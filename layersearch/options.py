@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
+from layersearch.completion import recipes, spaces, studies, tasks
 from layersearch.errors import LayersearchError
 from layersearch.names import nearest
 from layersearch.search.objectives import COSTS, SCORE, parse_limit, parse_objectives
@@ -30,15 +31,19 @@ Model = Annotated[
     str | None,
     typer.Option(help="Base model: hub name, folder, or package:NAME/FOLDER inside an installed Python package."),
 ]
-Task = Annotated[str | None, typer.Option(help="cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli or demo.")]
+Task = Annotated[
+    str | None, typer.Option(help="cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli or demo.", autocompletion=tasks)
+]
 Data = Annotated[
     Path | None, typer.Option(help="Folder with the task's TSV files in GLUE's layout, instead of the hub.")
 ]
-Space = Annotated[str, typer.Option(help="Search space: a shipped name (layers, halves, ...) or a TOML file.")]
+Space = Annotated[
+    str, typer.Option(help="Search space: a shipped name (layers, halves, ...) or a TOML file.", autocompletion=spaces)
+]
 Revision = Annotated[str | None, typer.Option(help="Revision of the base model on the hub.")]
 Sampler = Annotated[str, typer.Option(help="Optuna sampler by class name, such as TPESampler or RandomSampler.")]
 Holdout = Annotated[float, typer.Option(help="Share of the training data that scores the search.")]
-RecipeName = Annotated[str, typer.Option("--recipe", help=f"{', '.join(PRESETS)}.")]
+RecipeName = Annotated[str, typer.Option("--recipe", help=f"{', '.join(PRESETS)}.", autocompletion=recipes)]
 LearningRate = Annotated[float | None, typer.Option("--lr", help="Peak learning rate, instead of the recipe's.")]
 BatchSize = Annotated[int | None, typer.Option(help="Examples a step, instead of the recipe's.")]
 Epochs = Annotated[float | None, typer.Option(help="Passes over the training part, instead of the recipe's.")]
@@ -126,7 +131,8 @@ Confirm = Annotated[
     typer.Option(min=0, help=f"Fresh seeds that confirm each front member; default {CONFIRM}, 0 leaves it out."),
 ]
 StudyName = Annotated[
-    str | None, typer.Argument(metavar="[STUDY]", help="Name of the study; may be left out if alone.")
+    str | None,
+    typer.Argument(metavar="[STUDY]", help="Name of the study; may be left out if alone.", autocompletion=studies),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV.")]

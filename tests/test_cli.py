@@ -78,7 +78,7 @@ def test_a_run_tells_each_trial_and_ends_with_the_front_and_the_next_commands(ti
     assert out.splitlines()[0].split()[:5] == ["trial", "layers", "pattern", "parameters", "share"]
     assert re.search(rf"^0 +████ +0-3 +11,714 +100\.0% +{NUMBER} +{NUMBER}-{NUMBER} +100\.0% +\d+ ", out, re.MULTILINE)
     commands = [line.split()[:2] for line in out.partition("next:")[2].splitlines() if line]
-    assert commands == [["layersearch", "export"], ["layersearch", "front"], ["layersearch", "dashboard"]]
+    assert commands == [["layersearch", "export"], ["layersearch", "report"], ["layersearch", "dashboard"]]
 
 
 def test_the_same_command_again_trains_nothing(tiny_run: TinyRun, own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,7 +195,7 @@ def test_a_search_over_a_table_resumes_and_reads_like_any_other() -> None:
     assert again.err.splitlines()[-1] == "the search ended: no pattern is left to try after 6 finished trials"
     assert [line.split()[2] for line in again.out.splitlines()[1:5]] == ["0-3", "0-2", "0-1", "0"]
     assert [line.split()[:2] for line in again.out.partition("next:")[2].splitlines() if line] == [
-        ["layersearch", "front"],
+        ["layersearch", "report"],
         ["layersearch", "dashboard"],
     ]
     drawn = call("front", "--png", "front.png", "--all", "--csv")

@@ -58,21 +58,34 @@ RANKS = (
         "search.purpose",
         "search.ends",
     },
-    {"search.surrogate", "search.ends", "search.scores", "search.found", "search.cheap", "search.lease"},
+    {"search.surrogate", "search.scores", "search.found", "search.cheap", "search.lease"},
     {"search.sampler_pattern", "search.screen", "search.record"},
-    {"search.samplers"},
+    {"search.samplers", "search.wish", "search.compare"},
     {"search.starts", "search.settled"},
     {"search.study", "search.question"},
     {"search.distill", "search.replay", "search.measured"},
     {"search.one_shot"},
-    {"search.driver", "search.plan", "report.figures", "report.table", "report.dashboard", "report.notes"},
+    {
+        "search.driver",
+        "search.plan",
+        "report.table",
+        "report.dashboard",
+        "report.notes",
+        "report.course",
+        "report.layers",
+        "report.svg",
+        "report.page",
+    },
+    {"report.commands", "report.figures", "report.charts"},
+    {"report.html", "report.answer", "report.trial", "report.both"},
     {"search.searcher"},
     {"search.scheduler"},
     {"search.cluster"},
     {"search.run"},
     {"search.ship"},
-    {"report.console"},
+    {"report.console", "completion"},
     {"options"},
+    {"reading"},
     {"cli"},
     {"__main__"},
 )
@@ -169,7 +182,7 @@ def test_the_front_doors_load_nothing_heavy(statements: str) -> None:
 
 def test_reading_a_study_loads_no_model_library() -> None:
     """`layersearch front` and `layersearch dashboard` answer without the seconds that torch takes."""
-    parts = ("search.record", "report.console", "report.figures", "report.dashboard")
+    parts = ("search.record", "report.console", "report.figures", "report.html", "report.dashboard")
     loaded = heavy_after("\n".join(f"import layersearch.{part}" for part in parts))
     assert set(loaded) <= {"optuna"}
 

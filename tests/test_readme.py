@@ -46,7 +46,7 @@ def test_the_library_example_runs(tmp_path: Path) -> None:
 
 def test_every_command_and_option_of_the_readme_exists() -> None:
     commands = set(re.findall(r"^layersearch (\w+)", README, re.MULTILINE))
-    assert commands == {"run", "plan", "front", "export", "dashboard"}
+    assert commands == {"run", "plan", "front", "show", "best", "compare", "report", "export", "dashboard"}
     known = help_of() + "".join(help_of(command) for command in commands)
     for option in set(re.findall(r"`(--[a-z-]+)", README)):
         assert option in known, option

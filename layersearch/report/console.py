@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
@@ -15,10 +16,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from layersearch.models.families import is_plain
 from layersearch.pattern import LEGEND, Pattern
+from layersearch.report.commands import export_command, place_of
 from layersearch.report.notes import cost_cells, notes_on_costs, notes_on_skipped
-from layersearch.report.table import WIDE, front_table
+from layersearch.report.table import WIDE, coloured, front_table
 from layersearch.search.objectives import COSTS
 from layersearch.search.trials import Row, baseline_of
 
@@ -194,7 +195,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _output() -> Console:
+def output() -> Console:
     """Standard output; into a file or a pipe no line is cut."""
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=WIDE)
@@ -202,7 +203,7 @@ def _output() -> Console:
 
 def print_front(record: Record, *, everything: bool = False) -> None:
     """The front of a study on standard output, or every complete trial, with what the columns mean."""
-    console = _output()
+    console = output()
     rows = record.shown(everything=everything)
     if not rows:
         console.print(f"study {record.name} has no finished trial yet", soft_wrap=True)
@@ -267,25 +268,20 @@ def _within(value: float, interval: tuple[float, float]) -> bool:
 
 def print_next_commands(record: Record, storage: str, default_storage: str) -> None:
     """What to type next, ready to be copied."""
-    console = _output()
-    where = "" if storage == default_storage else f" --storage {storage}"
-    replayed = "replay" in record.facts  # it has scores and no model
-    model_type = record.facts.get("model_type", "")
-    smaller = [row for row in record.front if is_plain(Pattern.parse(row.pattern), model_type) and not replayed]
+    console, where = output(), place_of(storage, default_storage)
+    exports = [command for row in record.front if (command := export_command(record, row, where))]
     console.print("next:", style="bold")
-    if smaller:
-        row = smaller[len(smaller) // 2]
-        console.print(
-            f"  layersearch export {record.name} --trial {row.number} --to {record.name}-{row.number}{where}",
-            soft_wrap=True,
-        )
-    console.print(f"  layersearch front {record.name} --png front.png{where}", soft_wrap=True)
-    console.print(f"  layersearch dashboard{where}", soft_wrap=True)
+    for command in (
+        *exports[len(exports) // 2 :][:1],
+        f"layersearch report {quote(record.name)}{where}",
+        f"layersearch dashboard{where}",
+    ):
+        console.print(f"  {command}", soft_wrap=True, markup=False)
 
 
 def print_plan(question: Question, listed: Sequence[Line], below: Sequence[str]) -> None:
     """The patterns of a space, and the lines that stand `below` them."""
-    console = _output()
+    console = output()
     layers = question.num_layers
     size = question.space.size(layers)
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -297,7 +293,7 @@ def print_plan(question: Question, listed: Sequence[Line], below: Sequence[str])
     for title in ("export", "tried first", *(["limits"] if question.costs and question.costs.limits else [])):
         table.add_column(title)
     for line in listed:
-        diagram = line.pattern.diagram(layers)
+        diagram = coloured(line.pattern.diagram(layers))
         cells = (diagram, str(line.pattern), f"{line.parameters:,}", f"{line.share:.1%}")
         more = (COSTS[name].shown(line.costs[name]) for name in costs)
         table.add_row(*cells, *more, line.export, "yes" if line.is_start else "", *([] if line.within else ["over"]))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from rich.table import Table
+from rich.text import Text
 
 from layersearch.pattern import Pattern
 from layersearch.search.trials import Confirmed, Row, kept_share, tied
@@ -32,7 +33,7 @@ def front_table(
     `marked` are the numbers of the front where `front` holds other trials too, `more` further cells by number. On a
     terminal of fewer letters than `width` needs, the columns of `DISPENSABLE` go first.
     """
-    rows = [_cells(row, baseline, num_layers, unchanged_parameters, confirmed, metric) for row in front]
+    rows = [cells_of(row, baseline, num_layers, unchanged_parameters, confirmed, metric) for row in front]
     if more:
         rows = [_with_more(cells, more.get(row.number, {})) for row, cells in zip(front, rows, strict=True)]
     if marked:
@@ -43,7 +44,7 @@ def front_table(
         text = title in ("trial", "layers", "pattern")
         table.add_column(title, justify="left" if text else "right", no_wrap=title != "pattern")
     for row in rows:
-        table.add_row(*(row[title] for title in titles))
+        table.add_row(*(coloured(row[title]) if title == "layers" else row[title] for title in titles))
     return table
 
 
@@ -64,7 +65,7 @@ def _fitting(rows: list[dict[str, str]], width: int) -> list[str]:
     return titles
 
 
-def _cells(
+def cells_of(
     row: Row,
     baseline: Row | None,
     num_layers: int,
@@ -72,6 +73,7 @@ def _cells(
     confirmed: dict[str, Confirmed],
     metric: str,
 ) -> dict[str, str]:
+    """One trial's cells by the titles of their columns."""
     kept = kept_share(row, baseline)
     mark = " =" if baseline is not None and row.number != baseline.number and tied(row, baseline) else ""
     cells = {
@@ -85,10 +87,22 @@ def _cells(
         "kept": "" if kept is None else f"{kept:.1%}",
         "training s": "" if row.train_seconds is None else f"{row.train_seconds:.0f}",
     }
-    return {**cells, "confirmed": _confirmed_cell(confirmed.get(row.pattern))} if confirmed else cells
+    return {**cells, "confirmed": confirmed_cell(confirmed.get(row.pattern))} if confirmed else cells
 
 
-def _confirmed_cell(found: Confirmed | None) -> str:
+_COLOURS = {"▀": "yellow", "▄": "yellow", "·": "dim"}
+
+
+def coloured(diagram: str) -> Text:
+    """A pattern's diagram: halves, repeated and dropped layers in colours of their own, where a terminal takes them."""
+    text = Text(diagram)
+    for place, glyph in enumerate(diagram):
+        text.stylize(_COLOURS.get(glyph, "green" if glyph == "█" else "cyan"), place, place + 1)
+    return text
+
+
+def confirmed_cell(found: Confirmed | None) -> str:
+    """Mean, standard deviation and number of fresh seeds; nothing for what was not confirmed."""
     if found is None:
         return ""
     spread = "" if found.spread is None else f" ± {found.spread:.4f}"

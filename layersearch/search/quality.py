@@ -45,6 +45,17 @@ def _share_of(text: str, num_layers: int) -> float:
     return layer_share(Pattern.parse(text), num_layers)
 
 
+def reference_of(*studies: tuple[Iterable[Row], Direction, int]) -> Point:
+    """Where hypervolume is counted from: the worst score of any trial, and the unchanged model's layers in full.
+
+    A study is its rows, the direction of its score and its layers. Of studies without a complete trial it is (0, 1).
+    """
+    points = [
+        point_of(row, direction, layers) for rows, direction, layers in studies for row in rows if row.score is not None
+    ]
+    return max((error for error, _ in points), default=0.0), 1.0
+
+
 def hypervolume(points: Iterable[Point], reference: Point) -> float:
     """The area (volume) between `points` and `reference` that at least one point beats in all coordinates.
 
