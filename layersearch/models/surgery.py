@@ -299,8 +299,8 @@ def _require_plain(candidate: PreTrainedModel, pattern: Pattern) -> None:
 
 def _no_place(model: PreTrainedModel, pattern: Pattern, what: str) -> ModelError:
     return ModelError(
-        f"the model family {model.config.model_type!r} has no row in the families table, and its layers differ by place "
-        f"({what}), so pattern `{pattern}` cannot be built: choose another pattern, or a model of the families "
+        f"the model family {model.config.model_type!r} has no row in the families table, and its layers differ by "
+        f"place ({what}), so pattern `{pattern}` cannot be built: choose another pattern, or a model of the families "
         f"{', '.join(FAMILIES)}"
     )
 
