@@ -60,12 +60,12 @@ class Family:
     `model_type` is the configuration's; `stack` the path of the list of layers inside the model without its head
     (`model.base_model`); `depth_key` the configuration key that holds the number of layers; `attention` and `ffn` the
     two halves of a layer. The halves together hold all parameters of a layer, but for what `lead` names. `decoder` is
-    the second stack of a model with two; a pattern numbers the layers of the first, then its own. `positions_off` is
-    how many of its position embeddings no token can have. `refused` names configuration switches that tie what a layer
-    computes to its place. `first_lacks` is a norm that the lowest layer alone does without, and another of the same
-    make: plain transformers builds the layer in that place without it, whichever layer it was. `shared` is the key of
-    how many layers there are where one is applied again and again, depth times. `pads_left` says that texts end
-    together, `length_first` that hidden states are [length, batch, width].
+    the second stack of a model with two; a pattern numbers the layers of the first, then its own. Its cross-attention
+    goes with its attention half. `positions_off` is how many of its position embeddings no token can have. `refused`
+    names configuration switches that tie what a layer computes to its place. `first_lacks` is a norm that the lowest
+    layer alone does without, and another of the same make: plain transformers builds the layer in that place without
+    it, whichever layer it was. `shared` is the key of how many layers there are where one is applied again and again,
+    depth times. `pads_left` says that texts end together, `length_first` that hidden states are [length, batch, width].
     """
 
     model_type: str
