@@ -447,7 +447,7 @@ def test_an_unknown_trial_and_an_unknown_study(tiny_run: TinyRun) -> None:
 
 
 def test_a_family_without_a_row(tiny_run: TinyRun, tiny_model: Path) -> None:
-    config = MBartConfig(vocab_size=25, d_model=8, encoder_layers=2, decoder_layers=2, max_position_embeddings=99)
+    config = MBartConfig(vocab_size=25, d_model=16, encoder_layers=2, decoder_layers=2, max_position_embeddings=99)
     MBartForSequenceClassification(config).save_pretrained("mbart")
     shutil.copy(tiny_model / "tokenizer.json", "mbart")
     line = refused(asked(tiny_run, "s.db", model="mbart"))

@@ -19,7 +19,7 @@ from torch import nn
 from transformers import AutoModel, AutoModelForSequenceClassification, PreTrainedModel
 
 from layersearch.errors import ExportError, ModelError, PatternError
-from layersearch.models import checkpoint
+from layersearch.models import checkpoint, places
 from layersearch.models.base import from_arrays, load_base, quiet
 from layersearch.models.costs import count_parts
 from layersearch.models.export import check_exportable
@@ -360,6 +360,19 @@ def test_layers_that_differ_by_place_are_refused_without_a_row() -> None:
         "the model family 'qwen2_moe' has no row in the families table, and its layers differ by place (`mlp` of a "
         "layer), so pattern `0 2-3` cannot be built: choose another pattern, or a model of the families bert, "
     )
+
+
+def test_a_list_with_an_entry_a_layer_that_nobody_knows_is_refused_without_a_row(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    base = Tiny("smollm3", {"num_key_value_heads": 2, "no_rope_layer_interval": 2}, halves=False).model()
+    assert base.config.no_rope_layers == [1, 0, 1, 0]
+    assert build(base, Pattern.parse("0 0 1 3")).config.no_rope_layers == [1, 1, 0, 0]
+    monkeypatch.setattr(places, "PER_LAYER", ())
+    with pytest.raises(ModelError, match=r"layers differ by place .*, so pattern `0 0 1 3` cannot be built: choose"):
+        build(base, Pattern.parse("0 0 1 3"))
+    with pytest.raises(ModelError, match=r"layers differ by place \(a list in its config.json\), so pattern `0-3 3`"):
+        build(base, Pattern.parse("0-3 3"))
 
 
 @pytest.mark.parametrize("text", ["1-3", "3 0", "0 0 2"])
