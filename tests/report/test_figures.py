@@ -12,6 +12,7 @@ import pytest
 from layersearch.errors import LayersearchError
 from layersearch.report import figures
 from layersearch.report.figures import draw_front
+from layersearch.search.purpose import Purpose
 from layersearch.search.record import Record
 from layersearch.search.trials import Confirmed
 
@@ -112,3 +113,12 @@ def test_the_legend_says_what_a_confirmed_point_is(
     found = {r.pattern: Confirmed(r.pattern, tuple(range(seeds)), (0.5,) * seeds, 0.5, spread) for r in record.front}
     draw_front(replace(record, confirmed=found), tmp_path / "front.png")
     assert legend[-1] == f"confirmed on the validation set, {said}"
+
+
+def test_three_objectives_are_drawn_side_by_side(record: Record, tmp_path: Path) -> None:
+    rows = tuple(replace(row, costs=(row.parameters or 0, 10**9 + 7 * (row.parameters or 0))) for row in record.rows)
+    three = replace(record, rows=rows, purpose=Purpose({"objectives": "parameters,macs"}, "accuracy", "maximize"))
+    draw_front(record, tmp_path / "one.png")
+    draw_front(three, tmp_path / "two.png")
+    assert size_of(tmp_path / "one.png") == (1200, 750)
+    assert size_of(tmp_path / "two.png") == (2400, 750)
