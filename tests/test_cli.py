@@ -148,13 +148,15 @@ def test_an_exported_trial_opens_with_plain_from_pretrained(tiny_run: TinyRun, t
 def test_a_plan_lists_patterns_counts_and_costs_and_makes_nothing(tiny_run: TinyRun, tmp_path: Path) -> None:
     said = call("plan", *tiny_run.what, "--trials", "10", "--space", "halves", "--limit", "12")
     assert said.code == 0, said.err
-    assert re.search(r"^████ +0-3 +11,714 +100\.0% +plain folder +yes *$", said.out, re.MULTILINE)
+    assert re.search(r"^████ +0-3 +11,714 +100\.0% +[\d,]+ +[\d.,]+ +plain folder +yes *$", said.out, re.MULTILINE)
     assert "not yet" in said.out
     assert re.search(r"12 of [\d,]+ patterns listed", said.out)
     assert re.search(r"work: 10 trials cost about \d+ fine-tunings", said.out)
     lines = json.loads(call("plan", *tiny_run.what, "--limit", "0", "--json").out)
     assert len(lines) == 15
-    assert lines[0] == {"pattern": "0-3", "parameters": 11714, "share": 1.0, "export": "plain folder", "is_start": True}
+    first = {"pattern": "0-3", "parameters": 11714, "share": 1.0, "export": "plain folder", "is_start": True}
+    assert lines[0].items() >= first.items()
+    assert lines[0]["macs"] > lines[-1]["macs"] > 0
     assert list(tmp_path.iterdir()) == []
 
 
@@ -470,3 +472,35 @@ def test_a_process_of_its_own_ends_with_one_line_and_exit_1() -> None:
     assert done.stdout == ""
     assert done.stderr.startswith("error: model nobody/no-such-model is not on this machine and offline mode is on")
     assert done.stderr.count("\n") == 1
+
+
+def test_a_plan_needs_no_more_of_a_model_than_its_configuration(
+    tiny_model: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_bytes((tiny_model / "config.json").read_bytes())
+    words = ("--model", tmp_path, "--task", "sst2", "--data", tiny_data)
+    said = call("plan", *words, "--limit", "0", "--csv", "--max-macs", "70%")
+    assert said.code == 0, said.err
+    rows = list(csv.DictReader(said.out.splitlines()))
+    assert len(rows) == 15
+    assert int(rows[0]["macs"]) > int(rows[-1]["macs"]) > 0
+    assert {row["within_limits"] for row in rows} == {"True", "False"}
+    refused = call("run", *words)
+    assert refused.code == 1
+    assert "has no *.safetensors" in refused.err
+
+
+def test_limits_that_cannot_be_kept_and_words_that_are_none_are_told_before_anything_is_trained(
+    tiny_model: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    words = ("run", "--model", tiny_model, "--task", "sst2", "--data", tiny_data, "--storage", tmp_path / "s.db")
+    said = call(*words, "--max-params", "1%")
+    assert said.code == 1
+    assert re.search(r"^error: no pattern of the space keeps --max-params 1%: the nearest is `\d` with", said.err)
+    assert call(*words, "--objectives", "metric,mac").err == (
+        "error: unknown objective 'mac' (did you mean 'macs'?); allowed: metric, parameters, non-embedding, macs, "
+        "memory, latency, latency-32, energy\n"
+    )
+    halving = call(*words, "--objectives", "metric,macs", "--method", "halving")
+    assert "error: --method halving ranks by score and parameters alone" in halving.err
+    assert not (tmp_path / "s.db").exists()

@@ -54,7 +54,8 @@ def count_macs(model: PreTrainedModel, length: int) -> PartCounts:
 
     Each weight of a matrix is used once a token, those of the pooler and of a classification head once a sequence;
     attention adds two products of `length` x `length` for each head, masked or not. Norms, activations and look-ups
-    are left out, as usual. An image is as many tokens as it has patches.
+    are left out, as usual, and so are the products with relative positions of DeBERTa and XLNet. An image is as many
+    tokens as it has patches.
     """
     tokens = _tokens(model.config, length)
     rows = tuple(zip(layers_of(model), rows_of(model), strict=True))
@@ -69,7 +70,8 @@ def count_macs(model: PreTrainedModel, length: int) -> PartCounts:
         is_head = head is not None and parameter is head.weight
         if parameter.dim() < 2 or id(parameter) in inside or is_head or _is_vector(parameter):
             continue
-        once = not name.startswith(f"{model.base_model_prefix}.") or ".pooler." in name
+        inner = name.startswith((f"{model.base_model_prefix}.", "score."))  # a decoder's `score` runs on every token
+        once = not inner or ".pooler." in name
         fixed += parameter.numel() * (1 if once else tokens)
     return PartCounts(fixed, attention, ffn)
 

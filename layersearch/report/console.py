@@ -232,7 +232,7 @@ def _notes(record: Record, *, everything: bool) -> list[str]:
     baseline = record.baseline
     if everything:
         notes.append("*: on the front")
-    elif baseline is not None and baseline not in record.front:
+    elif baseline is not None and baseline.allowed and baseline not in record.front:
         notes.append(
             f"trial {baseline.number} is the unchanged model and not on the front: "
             "a trial that is no larger scores at least as well"

@@ -26,6 +26,10 @@ def notes_on_costs(record: Record) -> list[str]:
         notes.append(f"{over} proposal{'s were' if over > 1 else ' was'} over a limit and not trained")
     if "limits" in record.purpose.values:
         notes.append(f"the front keeps {record.purpose.values['limits']}")
+        if record.baseline is not None and not record.baseline.allowed:
+            notes.append(
+                f"trial {record.baseline.number}, the unchanged model, does not, and is listed to compare with"
+            )
     measured = record.facts.get("measured")
     if measured:
         sums = [f"{name} {off_by(off)}" for name, off in measured["off"].items() if off]

@@ -20,6 +20,8 @@ from layersearch.models.surgery import build
 from layersearch.pattern import PartCounts, Pattern
 
 from .conftest import LAYERS, from_config, tiny_config
+from .tiny import TINY
+from .tiny_decoders import DECODERS
 
 
 def test_a_configuration_counts_like_its_model(tiny: PreTrainedModel) -> None:
@@ -72,6 +74,17 @@ def test_macs_are_half_of_the_flops_that_torch_counts(model_type: str) -> None:
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             candidate(input_ids=torch.ones(1, 7, dtype=torch.long), attention_mask=torch.ones(1, 7, dtype=torch.long))
         assert Pattern.parse(text).parameters(parts) * 2 == counter.get_total_flops(), text
+
+
+@pytest.mark.parametrize("name", ["albert", "mpnet", "gpt2", "opt", "llama", "phi3", "bart", "t5"])
+def test_macs_of_other_families_are_what_torch_counts_too(name: str) -> None:
+    config = {**TINY, **DECODERS}[name].config()
+    model = from_config(AutoModelForSequenceClassification, config, "eager").eval()  # type: ignore[no-untyped-call]
+    tokens = torch.full((1, 7), 5)
+    tokens[:, -1] = config.eos_token_id if config.is_encoder_decoder else 5
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(input_ids=tokens)
+    assert 2 * count_macs(model, length=7).total == counter.get_total_flops()
 
 
 def test_macs_grow_with_the_length_and_attention_with_its_square() -> None:

@@ -9,6 +9,7 @@ import pytest
 from layersearch.pattern import Pattern
 from layersearch.report.course import course_of, ended_early
 from layersearch.report.layers import halves_of, shares_kept
+from layersearch.search.objectives import OVER
 from layersearch.search.purpose import Purpose
 from layersearch.search.quality import reference_of
 from layersearch.search.record import Record
@@ -64,7 +65,8 @@ def test_what_ended_early_is_told_by_kind() -> None:
         "repeats": row(4, "3", None, reason="repeat of trial 1"),
         "failed": row(5, "0-1", None, state="FAIL", reason="the loss is nan"),
         "interrupted": row(6, "0-1", None, state="FAIL", lost=True),
-        "others": row(7, "0-1", None, reason="over a limit"),
+        "not trained: over a limit": row(7, "0-1", None, reason=f"{OVER}: 9 parameters"),
+        "others": row(9, "0-1", None, reason="the moon"),
     }
     running = row(8, "0-1", None, state="RUNNING")
     found = ended_early(record_of(row(0, "0-3", 0.5), *reversed(reasons.values()), running))

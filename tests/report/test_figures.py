@@ -12,6 +12,7 @@ import pytest
 from layersearch.errors import LayersearchError
 from layersearch.report import figures
 from layersearch.report.figures import draw_all, draw_front
+from layersearch.search.purpose import Purpose
 from layersearch.search.record import Record
 from layersearch.search.trials import Confirmed
 
@@ -124,3 +125,12 @@ def test_all_pictures_are_drawn_where_there_is_something_to_see(record: Record, 
         (1200, 540),
     ]
     assert [file.name for file in draw_all(replace(record, rows=()), tmp_path / "empty")] == ["front.png"]
+
+
+def test_three_objectives_are_drawn_side_by_side(record: Record, tmp_path: Path) -> None:
+    rows = tuple(replace(row, costs=(row.parameters or 0, 10**9 + 7 * (row.parameters or 0))) for row in record.rows)
+    three = replace(record, rows=rows, purpose=Purpose({"objectives": "parameters,macs"}, "accuracy", "maximize"))
+    draw_front(record, tmp_path / "one.png")
+    draw_front(three, tmp_path / "two.png")
+    assert size_of(tmp_path / "one.png") == (1200, 750)
+    assert size_of(tmp_path / "two.png") == (2400, 750)
