@@ -62,10 +62,10 @@ def test_what_ended_early_is_told_by_kind() -> None:
         "stopped at a rung": row(1, "0", None, reason="stopped at rung 0.333 with 0.5", rungs={0.333: 0.5}),
         "not trained: beaten": row(2, "1", None, reason=f"{BEATEN}: 0.5 at best"),
         "not trained: low-ranked": row(3, "2", None, reason=f"{LOW_RANKED}: worst third"),
+        "not trained: over a limit": row(7, "0-1", None, reason=f"{OVER}: 9 parameters"),
         "repeats": row(4, "3", None, reason="repeat of trial 1"),
         "failed": row(5, "0-1", None, state="FAIL", reason="the loss is nan"),
         "interrupted": row(6, "0-1", None, state="FAIL", lost=True),
-        "not trained: over a limit": row(7, "0-1", None, reason=f"{OVER}: 9 parameters"),
         "others": row(9, "0-1", None, reason="the moon"),
     }
     running = row(8, "0-1", None, state="RUNNING")
