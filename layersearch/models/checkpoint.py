@@ -24,7 +24,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 
 from layersearch.errors import LayersearchError, ModelError, PatternError
-from layersearch.models.surgery import drop_halves, skeleton
+from layersearch.models.surgery import drop_halves, layers_of, skeleton
+from layersearch.models.tying import tie_copies, tied_names
 from layersearch.pattern import Pattern
 
 FORMAT = 1
@@ -58,10 +59,13 @@ def save(
 ) -> Manifest:
     """Write the candidate to `folder`, replacing what is there; a crash leaves a whole checkpoint or none.
 
-    `extras` holds JSON values. Raises LayersearchError if the disk has no room.
+    Weights that tied copies share are written once. `extras` holds JSON values. Raises LayersearchError if the disk has
+    no room.
     """
     pattern.check(source_layers)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    tied = tied_names(model, layers_of(model), pattern)
+    state = {name: tensor for name, tensor in model.state_dict().items() if name not in tied}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     with new_folder(folder, needed=sum(tensor.nbytes for tensor in tensors.values())) as part:
         save_file(tensors, part / WEIGHTS)
         manifest = Manifest(
@@ -108,7 +112,11 @@ def load(folder: Path, head: Any = AutoModelForSequenceClassification) -> tuple[
     try:
         model = skeleton(head, AutoConfig.for_model(**manifest.config))
         drop_halves(model, manifest.pattern)
-        model.load_state_dict(load_file(weights), strict=True, assign=True)
+        tensors, layers = load_file(weights), layers_of(model)
+        tied = tied_names(model, layers, manifest.pattern)
+        tensors |= {name: tensors[owner] for name, owner in tied.items() if owner in tensors}
+        model.load_state_dict(tensors, strict=True, assign=True)
+        tie_copies(layers, manifest.pattern)
     except (RuntimeError, ValueError, TypeError, SafetensorError, StrictDataclassError) as error:
         what = " ".join(str(error).split())
         raise ModelError(f"weights and manifest in {folder} do not belong together: {what}") from error

@@ -26,6 +26,8 @@ from layersearch.models.base import quiet
 from layersearch.models.card import ModelCard, write_card
 from layersearch.models.checkpoint import Manifest
 from layersearch.models.proof import encode
+from layersearch.models.surgery import layers_of
+from layersearch.models.tying import untie
 from layersearch.pattern import Pattern
 
 TOLERANCE = 1e-5
@@ -84,14 +86,16 @@ def export(
     """Write the checkpoint in the folder `source` as a Hugging Face folder `to`, proven in a fresh process.
 
     `texts` are at least one real example, each of one text or a pair; a few dozen are plenty. The tokenizer is the base
-    model's. `to` gets its name only after the proof; on any error nothing is left behind. Raises ExportError (halves, a
-    folder that is not empty, a failed check with its numbers), ModelError (a damaged checkpoint), LayersearchError (no
-    room on the disk).
+    model's. Tied copies leave as layers of their own with equal values, so the folder has more parameters than the
+    candidate. `to` gets its name only after the proof; on any error nothing is left behind. Raises ExportError (halves,
+    a folder that is not empty, a failed check with its numbers), ModelError (a damaged checkpoint), LayersearchError
+    (no room on the disk).
     """
     pattern = checkpoint.read(source).pattern
     check_exportable(pattern)
     require_free(to)
     model, manifest = checkpoint.load(source)
+    untie(layers_of(model), pattern)  # plain transformers code ties no layers: each copy takes its values along
     name_labels(model, card.labels)
     tokenizer = _tokenizer(tokenizer_folder)
     try:

@@ -17,6 +17,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from layersearch.errors import ModelError
 from layersearch.models.families import Family, Half, StandIn, family_of
+from layersearch.models.tying import tie_copies
 from layersearch.pattern import Block, Pattern
 
 _ANSWERS: dict[StandIn, Callable[[torch.Tensor], Any]] = {
@@ -45,8 +46,9 @@ def build(base: PreTrainedModel, pattern: Pattern) -> PreTrainedModel:
     """The candidate of `pattern`: a new model of the base model's class, with its own weights, on the same device.
 
     Only what is kept is copied; no tensor of the base model is written to or shared, so it may live on read-only
-    memory. The candidate's configuration holds its number of blocks. A dropped half is the identity on its input: with
-    layer norms after the residual, as in BERT, its layer norm goes with it. Raises PatternError, ModelError.
+    memory. Tied copies share their weights. The candidate's configuration holds its number of blocks. A dropped half is
+    the identity on its input: with layer norms after the residual, as in BERT, its layer norm goes with it. Raises
+    PatternError, ModelError.
     """
     family = family_of(base.config)
     layers = layers_of(base)
@@ -56,6 +58,7 @@ def build(base: PreTrainedModel, pattern: Pattern) -> PreTrainedModel:
     empty = nn.ModuleList().train(layers.training)
     candidate = copy.deepcopy(base, {id(base.config): config, id(layers): empty})
     empty.extend(_copy_block(layers[block.layer], block, family, {id(base.config): config}) for block in pattern.blocks)
+    tie_copies(empty, pattern)
     for index, layer in enumerate(empty):
         _renumber(layer, "layer_idx", index)  # attention modules know their place, for the cache
     _renumber(candidate, family.depth_key, pattern.depth)

@@ -1,0 +1,50 @@
+"""Tied copies: blocks of a candidate that share the weights of the block they repeat.
+
+Knows: a candidate's layers, and which parameters of them are one. Does not know: families, files, training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from torch import nn
+
+from layersearch.pattern import Pattern
+
+
+def tie_copies(layers: Iterable[nn.Module], pattern: Pattern) -> None:
+    """Let the tied copies among `layers`, one a block of `pattern`, share the parameters of their owners, in place.
+
+    Only parameters are shared: each copy keeps its own place in the stack, which caches go by.
+    """
+    for copy, owner in _pairs(layers, pattern):
+        for name, parameter in list(owner.named_parameters()):
+            _put(copy, name, parameter)
+
+
+def untie(layers: Iterable[nn.Module], pattern: Pattern) -> None:
+    """The opposite of `tie_copies`: every copy gets weights of its own with the values that it shared."""
+    for copy, owner in _pairs(layers, pattern):
+        for name, parameter in list(owner.named_parameters()):
+            _put(copy, name, nn.Parameter(parameter.detach().clone(), requires_grad=parameter.requires_grad))
+
+
+def tied_names(model: nn.Module, layers: Iterable[nn.Module], pattern: Pattern) -> dict[str, str]:
+    """For each parameter of a tied copy in `model`, which holds `layers`, the name of the one that it shares."""
+    path = {id(module): name for name, module in model.named_modules()}
+    return {
+        f"{path[id(copy)]}.{name}": f"{path[id(owner)]}.{name}"
+        for copy, owner in _pairs(layers, pattern)
+        for name, _ in owner.named_parameters()
+    }
+
+
+def _pairs(layers: Iterable[nn.Module], pattern: Pattern) -> list[tuple[nn.Module, nn.Module]]:
+    """The tied copies, each with its owner."""
+    placed = list(layers)
+    return [(placed[copy], placed[owner]) for copy, owner in pattern.owners().items()]
+
+
+def _put(layer: nn.Module, name: str, parameter: nn.Parameter) -> None:
+    path, _, last = name.rpartition(".")
+    setattr(layer.get_submodule(path), last, parameter)
