@@ -26,7 +26,6 @@ RANKS = (
     {"strategies", "choices", "models.families", "models.tying", "tasks.task", "tasks.metrics", "training.recipe"},
     {"measured", "models.surgery", "tasks.text", "training.batches", "training.losses", "training.job"},
     {
-        "search_space",
         "models.base",
         "models.checkpoint",
         "models.costs",
@@ -38,7 +37,7 @@ RANKS = (
     {"search_space", "models.card", "tasks"},
     {"models.export", "training.finetune"},
     {"training.supernet", "training.influence", "training.paused"},
-    {"training.evaluator", "search.fronts"},
+    {"training.evaluator", "search.fronts", "analysis.similarity"},
     {"search.trials", "search.outbox", "search.grouped", "search.remembered", "search.worker"},
     {"search.quality", "search.agreement", "search.ledger", "search.halving", "search.storage", "search.purpose"},
     {"search.surrogate", "search.scores", "search.found", "search.cheap", "search.lease"},
@@ -60,7 +59,7 @@ RANKS = (
     {"__main__"},
 )
 RANK = {name: number for number, names in enumerate(RANKS) for name in names}
-WITHOUT_A_RANK = {"", "models", "training", "search", "report"}  # these hold a docstring only
+WITHOUT_A_RANK = {"", "analysis", "models", "training", "search", "report"}  # these hold a docstring only
 HEAVY = ("torch", "ray", "transformers", "optuna", "datasets", "sklearn", "matplotlib")
 LONGEST_FILE = 330
 LONGEST_FUNCTION = 60
