@@ -6,7 +6,7 @@ Knows: the purpose that is stored with every study of ours. Does not know: askin
 from __future__ import annotations
 
 import warnings
-from typing import Literal
+from typing import Any, Literal
 
 import optuna
 from optuna.storages import BaseStorage
@@ -18,10 +18,14 @@ from layersearch.search.storage import PatientStorage
 from layersearch.search.trials import Row, rows_of
 
 
+def facts_of(storage: PatientStorage, name: str) -> dict[str, Any]:
+    """What the study called `name` has written down, nothing if there is none."""
+    return next((dict(s.user_attrs) for s in storage.get_all_studies() if s.study_name == name), {})
+
+
 def holder_of(storage: PatientStorage, name: str) -> str:
     """Who last drove the study called `name`, for the message to a second driver."""
-    attrs = next((s.user_attrs for s in storage.get_all_studies() if s.study_name == name), {})
-    return str(attrs.get("driver", "unknown"))
+    return str(facts_of(storage, name).get("driver", "unknown"))
 
 
 def create_or_load(storage: BaseStorage, name: str, purpose: Purpose) -> optuna.Study:
@@ -48,7 +52,7 @@ def create_or_load(storage: BaseStorage, name: str, purpose: Purpose) -> optuna.
 def known_elsewhere(storage: PatientStorage, name: str, purpose: Purpose) -> dict[tuple[str, int], tuple[str, Row]]:
     """Complete trials of other studies in the database whose evaluations are worth the same: (pattern, seed) -> row."""
     found: dict[tuple[str, int], tuple[str, Row]] = {}
-    if purpose.values.get("method") in ("one-shot", "distill"):  # a candidate is worth what it starts from
+    if purpose.values.get("method") in ("one-shot", "distill", "tune-drop-tune"):  # worth what they start from
         return found
     for other in storage.get_all_studies():
         stored = other.user_attrs.get("purpose")

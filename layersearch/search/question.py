@@ -36,7 +36,11 @@ pre-trained one; with halving from there too, and trained as far as it is among 
 
 @dataclass(frozen=True)
 class What:
-    """Everything that decides a result; stored in the study as its purpose."""
+    """Everything that decides a result; stored in the study as its purpose.
+
+    Strategies that are measured on a model are measured on the pre-trained one, or on a fine-tuned one in the folder
+    `measured_on`.
+    """
 
     model: str
     task: str
@@ -47,6 +51,7 @@ class What:
     holdout: float = HOLDOUT
     revision: str | None = None
     method: Method = "one-shot"
+    measured_on: Path | None = None
 
     @property
     def default_name(self) -> str:
@@ -198,15 +203,24 @@ def prepare(what: What, space: SearchSpace | None = None) -> Prepared:
     # what is wrong so far is said before the seconds that the libraries behind these take
     from layersearch.models.base import load_config
     from layersearch.models.costs import count_parts
+    from layersearch.search.orders import ORDERS, check_order
     from layersearch.search.purpose import Purpose
     from layersearch.search.samplers import check_sampler
 
     check_sampler(what.sampler)
+    if what.sampler in ORDERS and what.method in ("one-shot", "halving"):
+        raise LayersearchError(
+            f"--sampler {what.sampler} needs the full score of every candidate it asks for, and --method {what.method} "
+            "does not give it; add --method fine-tune, distill or tune-drop-tune"
+        )
     config = load_config(folder, num_labels=task.num_labels, kind=task.kind)
     _check_length(what.recipe.max_length, config)
     counts = count_parts(config)
     space.check(counts.num_layers)
+    check_order(what.sampler, space, counts.num_layers)
     splits = task.splits(what.holdout, what.recipe.seed)
+    if what.measured_on is not None and not space.unmeasured:
+        raise LayersearchError(f"--measure-on {what.measured_on}: the space {what.space} names no measured strategy")
     values: dict[str, Any] = {
         "model": Path(what.model).name if Path(what.model).exists() else what.model,
         "revision": revision,
@@ -216,6 +230,7 @@ def prepare(what: What, space: SearchSpace | None = None) -> Prepared:
         "space": space.canonical(),
         "method": what.method,
         **_of_the_method(what),
+        **({} if what.measured_on is None else {"measured_on": hub.local_model(str(what.measured_on), None)[1]}),
         **{f"recipe.{name}": value for name, value in what.recipe.as_dict().items()},
     }
     purpose = Purpose(values, task.metric, task.direction)
@@ -254,9 +269,20 @@ def resolve_device(name: str) -> str:
 
 def trials_of(question: Question, how: How, trials: int | None) -> int | None:
     """How many finished trials a search shall hold: what was asked for, or the default (None: the method says it)."""
+    from layersearch.search.orders import trials_in
+
     if trials is not None or question.purpose.values.get("method") == "one-shot":
         return trials
+    if (all_of_them := trials_in(question.sampler, question.space, question.num_layers)) is not None:
+        return all_of_them
     return min(question.space.size(question.num_layers), UNTIL_PLATEAU) if how.until_plateau else TRIALS
+
+
+def is_screened(question: Question) -> bool:
+    """Whether proposals that are not worth a training are skipped: not where shared scores or an order choose."""
+    from layersearch.search.orders import ORDERS
+
+    return question.purpose.values.get("method") != "one-shot" and question.sampler not in ORDERS
 
 
 def remarks(question: Prepared) -> list[str]:

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import socket
-import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -20,14 +18,26 @@ from layersearch.errors import LayersearchError, StoppedError
 from layersearch.pattern import PartCounts, Pattern
 from layersearch.search.distill import Distill
 from layersearch.search.driver import Driver, Watcher, front_to_confirm
-from layersearch.search.found import holder_of
+from layersearch.search.found import facts_of, holder_of
 from layersearch.search.halving import Rungs
 from layersearch.search.lease import Lease, take_lease
+from layersearch.search.measuring import knowing, stored_of
 from layersearch.search.one_shot import OneShot
 from layersearch.search.purpose import Purpose
-from layersearch.search.question import How, Prepared, Question, What, prepare, remarks, resolve_device, trials_of
+from layersearch.search.question import (
+    How,
+    Prepared,
+    Question,
+    What,
+    is_screened,
+    prepare,
+    remarks,
+    resolve_device,
+    trials_of,
+)
 from layersearch.search.record import CONFIRMATION, SHARED
 from layersearch.search.replay import Replay
+from layersearch.search.signals import stopped_by_signals
 from layersearch.search.starts import front_of_another
 from layersearch.search.storage import PatientStorage, open_storage, parse_url
 from layersearch.search.study import Study
@@ -98,6 +108,7 @@ def _search(
 ) -> Study:
     """Open the study and work it off with what `make` makes, unless nothing is left to do."""
     with opened(question, how, watcher, alone=warm is not None or halving is not None) as studies:
+        question = studies.question
         studies.search.note(**({"command": command} if command else {}))
         method = warm(studies) if warm else None
         driver = Driver(
@@ -227,7 +238,7 @@ def _warm(prepared: Prepared, studies: Studies) -> Distill | OneShot:
     made = {int(made.name.removeprefix("super-")) for made in folder.glob("super-*") if is_complete(made)}
     whole = "work" in shared.facts  # noted after the last score
     return OneShot(
-        space=prepared.space,
+        space=studies.question.space,
         starts=tuple(map(Pattern.parse, studies.search.facts.get("start_from", ()))),
         counts=counts,
         direction=prepared.purpose.direction,
@@ -244,14 +255,20 @@ def opened(question: Question, how: How, watcher: Watcher, *, alone: bool = Fals
     """Open (or make) the study under a lease and heal it; gives the lease back at the end.
 
     One process drives it `alone`, on any database, or on PostgreSQL beside others. The fronts of `how.start_from` come
-    first, after the unchanged model.
+    first, after the unchanged model. What the space's strategies need to know of the model is measured first, unless
+    the study knows it.
     """
     layers = question.num_layers
-    fronts = [front_of_another(source, how.storage, question.space, layers, watcher.say) for source in how.start_from]
     url = parse_url(how.storage)
-    storage = open_storage(url, watcher.say, create=True)
-    lease = take_lease(storage, url, how.name, holder_of(storage, how.name), alone=alone)
-    try:
+    with ExitStack() as closed:
+        storage = open_storage(url, watcher.say, create=True)
+        closed.callback(storage.engine.dispose)
+        stored = facts_of(storage, how.name).get("measured") or stored_of(question, how.device, watcher.say)
+        question = knowing(question, stored)
+        space, say = question.space, watcher.say
+        fronts = [front_of_another(source, how.storage, space, layers, say) for source in how.start_from]
+        lease = take_lease(storage, url, how.name, holder_of(storage, how.name), alone=alone)
+        closed.callback(lease.release)
         study = Study(
             storage,
             how.name,
@@ -259,20 +276,18 @@ def opened(question: Question, how: How, watcher: Watcher, *, alone: bool = Fals
             lease,
             how.folder,
             num_layers=layers,
-            space=question.space,
+            space=space,
             sampler=question.sampler,
             seed=question.seed,
-            parameters=None if question.purpose.values.get("method") == "one-shot" else question.parameters_of,
+            parameters=question.parameters_of if is_screened(question) else None,
         )
-        study.note(driver=f"{socket.gethostname()} pid {os.getpid()}", **question.facts)
+        found = {"measured": stored} if stored else {}
+        study.note(driver=f"{socket.gethostname()} pid {os.getpid()}", **question.facts, **found)
         healed = study.heal()
         if healed:
-            watcher.say(f"{healed} trial{'s' * (healed > 1)} left running by a driver that died: queued again")
+            say(f"{healed} trial{'s' * (healed > 1)} left running by a driver that died: queued again")
         study.start_with([pattern for front in fronts for pattern in front])
         yield Studies(question, how, storage, lease, study)
-    finally:
-        lease.release()
-        storage.engine.dispose()
 
 
 def make_evaluator(prepared: Prepared, how: How) -> Evaluator:
@@ -300,23 +315,3 @@ def _require_disk(how: How, counts: PartCounts, checkpoints: int) -> None:
             f"{free / 1e6:.0f} MB are free at {how.files} and {checkpoints} checkpoints need {needed / 1e6:.0f} MB; "
             "free some space, or name another place with --files"
         )
-
-
-@contextmanager
-def stopped_by_signals(driver: Driver) -> Iterator[None]:
-    """The first Ctrl-C or SIGTERM stops the driver cleanly; a second Ctrl-C is Python's own."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(_number: int, _frame: object) -> None:
-        driver.stopping = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        driver.watcher.say("stopping: what runs is queued again, what is finished is kept")
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -20,6 +20,7 @@ from layersearch.pattern import Pattern
 from layersearch.search.found import create_or_load, known_elsewhere
 from layersearch.search.lease import Lease
 from layersearch.search.ledger import Ledger
+from layersearch.search.orders import order_of
 from layersearch.search.outbox import Outbox
 from layersearch.search.purpose import Purpose
 from layersearch.search.remembered import Remembered
@@ -28,7 +29,7 @@ from layersearch.search.screen import Parameters, Screen
 from layersearch.search.settled import settle
 from layersearch.search.starts import next_start
 from layersearch.search.storage import PatientStorage
-from layersearch.search.trials import RUNGS, Row, attributes_of, counts_against, forgotten, late_trial
+from layersearch.search.trials import RUNGS, Row, asked_again, attributes_of, counts_against, forgotten, late_trial
 from layersearch.search_space import SearchSpace
 from layersearch.strategies import named_patterns
 from layersearch.training.job import Job, Outcome
@@ -67,8 +68,9 @@ class Study:
         self._space = space
         self._num_layers = num_layers
         self._seed = seed
-        self._strategies = named_patterns(num_layers)
-        self._named = space.start_points(num_layers) if space else ()
+        self._strategies = named_patterns(num_layers, space.known if space else {})
+        self._order = order_of(sampler, space, num_layers, purpose.direction)
+        self._named = space.start_points(num_layers)[: 1 if self._order else None] if space else ()
         self._first: tuple[Pattern, ...] = ()
         self._screen = Screen(space, num_layers, purpose, parameters) if space else None
         self._outbox = Outbox(folder / "outbox")
@@ -90,10 +92,9 @@ class Study:
     def ask(self, wanted: int | None = None) -> Job | None:
         """The next candidate to evaluate, its trial RUNNING in the study; None if nothing unknown is left.
 
-        None also as soon as the study holds `wanted` finished trials, which it can by what other studies know.
-
-        A proposal that is known in this study or not worth a training becomes a PRUNED trial, one that is known from
-        another study of the same database a COMPLETE one, and neither is handed out.
+        None also as soon as the study holds `wanted` finished trials, which it can by what other studies know, and
+        where an order (`orders.py`) waits for scores. A known proposal, and one that is not worth a training, becomes
+        a PRUNED trial, one that another study of the database knows a COMPLETE one; neither is handed out.
         """
         if not self._lease.renew():
             raise StudyError(f"another process drives study {self.name!r} since the database was away; stop one")
@@ -106,6 +107,8 @@ class Study:
         repeats = 0
         while self._space is not None or self.waiting():
             self._enqueue_start()
+            if self._order and not self.waiting():
+                return None
             if repeats >= REPEATS and not self.waiting() and not self._enqueue_unseen():
                 return None
             trial = self._study.ask()
@@ -168,9 +171,10 @@ class Study:
             self._screen = self._screen and dataclasses.replace(self._screen, starts=frozenset(first))
 
     def _enqueue_start(self) -> None:
-        """Queue the next pattern that comes before what the sampler proposes, if there is one."""
+        """Queue the next pattern that comes before what the sampler proposes, or in its place, if there is one."""
         if self._space is not None and not self.waiting():
-            self._propose(next_start(self.rows(), self._first, self._named))
+            start = next_start(self.rows(), self._first, self._named)
+            self._propose(start or (self._order and self._order(self.rows())))
 
     def _propose(self, pattern: Pattern | None, **more: Any) -> bool:
         """Queue `pattern`, if it is one, with what makes the space spell it."""
@@ -236,9 +240,7 @@ class Study:
             self._queue_again(trial, tries)
 
     def _queue_again(self, trial: FrozenTrial, tries: int) -> None:
-        params = trial.system_attrs.get("fixed_params") or trial.params
-        attrs: dict[str, Any] = {"retry": tries, "retry_of": trial.number}
-        attrs |= {name: trial.user_attrs[name] for name in ("pattern", "seed") if name in trial.user_attrs}
+        params, attrs = asked_again(trial, tries)
         if params or "pattern" in attrs:
             self._queue(params, user_attrs=attrs)
 
@@ -286,10 +288,7 @@ class Study:
     # -- healing ---------------------------------------------------------------------------------------------------
 
     def heal(self) -> int:
-        """Settle what a dead driver left: tell what its outbox holds, fail and queue the rest again; how many.
-
-        Trials that have reached a rung stay as they are: paused.
-        """
+        """Settle what a dead driver left: tell what its outbox holds, queue again all but what is paused; how many."""
         for outcome in self._outbox.pending():
             self._record(outcome)
             self._outbox.remove(outcome.number)

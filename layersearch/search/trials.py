@@ -214,6 +214,13 @@ def forgotten(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     return [trial for trial in lost if trial.number not in followed]
 
 
+def asked_again(trial: FrozenTrial, tries: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Parameters and attributes of the trial that stands for a lost one, which was tried so often."""
+    attrs: dict[str, Any] = {"retry": tries, "retry_of": trial.number}
+    attrs |= {name: trial.user_attrs[name] for name in ("pattern", "seed") if name in trial.user_attrs}
+    return trial.system_attrs.get("fixed_params") or trial.params, attrs
+
+
 def attributes_of(outcome: Outcome) -> dict[str, Any]:
     """The user attributes of a finished trial: short, plain names, what the dashboard and the reports show."""
     attrs: dict[str, Any] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -91,7 +92,7 @@ def test_weights_are_those_of_the_matrices(tiny: PreTrainedModel) -> None:
     assert variances[1] == pytest.approx(float(flat.var()), rel=1e-4)
 
 
-def test_layers_that_do_nothing_are_found(make_tiny: object, encoded: Encoded, request: pytest.FixtureRequest) -> None:
+def test_layers_that_do_nothing_are_found(make_tiny: Callable[[str], PreTrainedModel], encoded: Encoded) -> None:
     """BERT's layers 1 and 2 normalise and add nothing: what they get from layer 0 is normal already."""
     model = make_tiny("bert")
     layers: Any = layers_of(model)
