@@ -9,16 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from layersearch.errors import ModelError
 from layersearch.measured import Measured, spell_measured
 from layersearch.pattern import Pattern
-from layersearch.search.question import Prepared, Question, resolve_device
+from layersearch.search.question import EXAMPLES, Part, Prepared, Question, resolve_device
 from layersearch.search.storage import Say
 
-EXAMPLES = 256
-Part = Literal["train", "search", "validation"]
 Stored = Mapping[str, Sequence[str]]
 
 

@@ -15,7 +15,7 @@ from layersearch.errors import LayersearchError
 from layersearch.models.families import family_of
 from layersearch.names import unknown
 from layersearch.pattern import PartCounts, Pattern
-from layersearch.training.recipe import Halving, OneShotRecipe, Recipe
+from layersearch.training.recipe import Halving, OneShotRecipe, Recipe, frozen
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -29,9 +29,12 @@ HOLDOUT = 0.15
 TRIALS = 40  # fine-tuned candidates, unless the user says how many
 UNTIL_PLATEAU = 1000  # and where a standstill ends the search, in a space that is larger
 
-Method = Literal["one-shot", "distill", "fine-tune", "halving"]
-"""Where a candidate starts: from a super-network, from the fine-tuned unchanged model (taught by it), or from the
-pre-trained one; with halving from there too, and trained as far as it is among the best."""
+EXAMPLES = 256  # on which a model is measured
+Part = Literal["train", "search", "validation"]
+
+Method = Literal["one-shot", "distill", "tune-drop-tune", "fine-tune", "halving"]
+"""Where a candidate starts: from a super-network, from the fine-tuned unchanged model (taught by it, or not), or from
+the pre-trained one; with halving from there too, and trained as far as it is among the best."""
 
 
 @dataclass(frozen=True)
@@ -216,6 +219,7 @@ def prepare(what: What, space: SearchSpace | None = None) -> Prepared:
     config = load_config(folder, num_labels=task.num_labels, kind=task.kind)
     _check_length(what.recipe.max_length, config)
     counts = count_parts(config)
+    _check_recipe(what, counts.num_layers)
     space.check(counts.num_layers)
     check_order(what.sampler, space, counts.num_layers)
     splits = task.splits(what.holdout, what.recipe.seed)
@@ -242,8 +246,22 @@ def _of_the_method(what: What) -> dict[str, Any]:
     if what.method == "halving":
         return {"sampler": what.sampler, **{f"halving.{name}": value for name, value in vars(Halving()).items()}}
     settings = vars(OneShotRecipe())
-    used = {"one-shot": tuple(settings), "distill": ("taught",), "fine-tune": ()}[what.method]
+    used = {"one-shot": tuple(settings), "distill": ("taught",), "tune-drop-tune": (), "fine-tune": ()}[what.method]
     return {"sampler": what.sampler, **{f"one_shot.{name}": settings[name] for name in used}}
+
+
+def _check_recipe(what: What, num_layers: int) -> None:
+    """Raise LayersearchError for frozen layers that are not there, and for layers dropped on the way elsewhere."""
+    highest = max(frozen(what.recipe.freeze)[1], default=0)
+    if highest >= num_layers:
+        raise LayersearchError(
+            f"--freeze {what.recipe.freeze!r} names layer {highest}, but the model has layers 0-{num_layers - 1}"
+        )
+    if what.recipe.drop_every and what.method != "fine-tune":
+        raise LayersearchError(
+            f"--drop-every {what.recipe.drop_every:g} drops layers while a candidate is trained from the pre-trained "
+            f"model, which --method {what.method} does not do; add --method fine-tune"
+        )
 
 
 def _check_length(asked: int, config: PreTrainedConfig) -> None:

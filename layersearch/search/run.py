@@ -45,7 +45,7 @@ from layersearch.tasks.task import Encoded
 from layersearch.training.evaluator import Evaluator
 from layersearch.training.finetune import Heartbeat
 from layersearch.training.job import Job, Outcome, Split
-from layersearch.training.recipe import BYTES_A_PARAMETER, Halving
+from layersearch.training.recipe import BYTES_A_PARAMETER, Halving, OneShotRecipe
 
 Course = Callable[[Job, Heartbeat], Generator[Outcome, None, None]]  # a job's outcomes, one a rung
 Executor = Callable[[Driver], None]  # works a driver off
@@ -75,7 +75,7 @@ def run(what: What, how: How, *, trials: int | None, confirm: int, watcher: Watc
 
         return partial(run_with_ray, evaluator=evaluator, how=how)
 
-    warm = partial(_warm, prepared) if what.method in ("one-shot", "distill") else None
+    warm = partial(_warm, prepared) if what.method not in ("fine-tune", "halving") else None
     halving = Halving() if what.method == "halving" else None
     return _search(prepared, how, make, warm, halving, trials=trials, confirm=confirm, watcher=watcher, command=command)
 
@@ -225,7 +225,7 @@ def _warm(prepared: Prepared, studies: Studies) -> Distill | OneShot:
     studies.search.note(networks=str(folder))
     alone = Distill(counts.num_layers, folder, prepared.seed)
     studies.search.enqueue(alone.unchanged, prepared.seed)
-    if prepared.what.method == "distill":
+    if prepared.what.method != "one-shot":
         return alone
     shared = studies.sibling(SHARED, "shared")
 
@@ -303,7 +303,9 @@ def make_evaluator(prepared: Prepared, how: How) -> Evaluator:
     data: Mapping[str, Encoded] = {
         name: task.encode(examples, tokenizer, recipe.max_length) for name, examples in parts.items()
     }
-    return Evaluator(base=base, task=task, recipe=recipe, data=data, device=resolve_device(how.device))
+    one_shot = OneShotRecipe(taught=0.0) if prepared.what.method == "tune-drop-tune" else OneShotRecipe()
+    device = resolve_device(how.device)
+    return Evaluator(base=base, task=task, recipe=recipe, data=data, device=device, one_shot=one_shot)
 
 
 def _require_disk(how: How, counts: PartCounts, checkpoints: int) -> None:
