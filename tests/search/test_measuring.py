@@ -105,10 +105,13 @@ def test_measuring_without_a_measured_strategy_is_refused(what: What, tmp_path: 
         prepare(replace(what, space="layers", measured_on=tmp_path))
 
 
+def spelled(what: What, *more: str | int) -> Said:
+    asked = ("--model", what.model, "--task", "sst2", "--data", str(what.data), "--max-length", 24)
+    return call("patterns", *asked, *more)
+
+
 def listed(what: What, *more: str | int) -> list[dict[str, object]]:
-    said = call(
-        "patterns", "--model", what.model, "--task", "sst2", "--data", str(what.data), "--max-length", 24, *more
-    )
+    said = spelled(what, *more, "--json")
     assert said.code == 0, said.err
     found: list[dict[str, object]] = json.loads(said.out)
     return found
