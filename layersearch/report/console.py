@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from layersearch.pattern import LEGEND, Pattern
-from layersearch.report.table import WIDE, front_table
+from layersearch.report.table import WIDE, front_table, print_table
 from layersearch.search.trials import BEATEN, LOW_RANKED, Row, baseline_of
 
 if TYPE_CHECKING:
@@ -305,7 +305,7 @@ def print_plan(question: Question, listed: Sequence[Line], below: Sequence[str])
         diagram = line.pattern.diagram(layers)
         cells = (diagram, str(line.pattern), f"{line.parameters:,}", f"{line.share:.1%}", line.export)
         table.add_row(*cells, "yes" if line.is_start else "")
-    console.print(table)
+    print_table(console, table)
     console.print(f"{LEGEND}; {len(listed)} of {size:,} patterns listed", style="dim", soft_wrap=True)
     for text in below:
         console.print(text, soft_wrap=True)
