@@ -20,8 +20,10 @@ from layersearch.measured import Measured
 from layersearch.models.surgery import layers_of
 from layersearch.tasks.task import Encoded
 from layersearch.training.batches import collate, scoring_order
-from layersearch.training.finetune import SCORING_BATCH, pad_of
+from layersearch.training.finetune import pad_of
 from layersearch.training.influence import hidden_states
+
+BATCH = 16  # examples at once: the states of all halves are in memory together
 
 
 def similarity(
@@ -41,7 +43,7 @@ def similarity(
     chosen = np.random.default_rng(seed).permutation(len(encoded))[:number]
     model.eval()  # type: ignore[no-untyped-call]
     sums: _Sums | None = None
-    order = scoring_order(encoded.lengths[chosen], SCORING_BATCH)
+    order = scoring_order(encoded.lengths[chosen], BATCH)
     for done, places in enumerate(order, 1):
         inputs = collate(encoded, chosen[places], model.device, pad_of(model))
         with torch.inference_mode(), hidden_states(model) as states:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from layersearch.errors import ModelError
@@ -49,11 +50,14 @@ def measure(
     return similarity(base.model, encoded)
 
 
-def stored_of(question: Question, device: str, say: Say) -> Stored:
-    """What the measured strategies of the question's space spell, as a study keeps it; measured now."""
+def stored_of(question: Question, device: str, say: Say, stored: Stored = MappingProxyType({})) -> Stored:
+    """What the measured strategies of the question's space spell, as a study keeps it.
+
+    Measured now, unless the study's `stored` holds it.
+    """
     names = question.space.unmeasured
-    if not names:
-        return {}
+    if set(names) <= set(stored):
+        return stored
     if not isinstance(question, Prepared):
         say(f"left out, because they are measured on a model and a table has none: {', '.join(names)}")
         return dict.fromkeys(names, ())

@@ -51,7 +51,12 @@ class Purpose:
     @property
     def evaluation(self) -> str:
         """What must agree for an evaluation to be worth the same in another study: all but how patterns are found."""
-        left_out = {"space", "sampler", "model"}  # the revision identifies the weights, not the name they go by
+        left_out = {
+            "space",
+            "sampler",
+            "measured_on",
+            "model",
+        }  # the revision identifies the weights, not the name they go by
         kept = {k: v for k, v in self.as_dict().items() if k not in left_out and not k.startswith("halving.")}
         if kept.get("method") == "halving":  # what is complete there was fine-tuned in full
             kept["method"] = "fine-tune"

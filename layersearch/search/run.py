@@ -263,7 +263,8 @@ def opened(question: Question, how: How, watcher: Watcher, *, alone: bool = Fals
     with ExitStack() as closed:
         storage = open_storage(url, watcher.say, create=True)
         closed.callback(storage.engine.dispose)
-        stored = facts_of(storage, how.name).get("measured") or stored_of(question, how.device, watcher.say)
+        stored = facts_of(storage, how.name).get("measured", {})
+        stored = stored_of(question, how.device, watcher.say, stored)
         question = knowing(question, stored)
         space, say = question.space, watcher.say
         fronts = [front_of_another(source, how.storage, space, layers, say) for source in how.start_from]

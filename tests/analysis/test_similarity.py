@@ -71,7 +71,7 @@ def test_halves_agree_with_the_influence_that_is_measured_beside_training(
 
 def test_the_batches_do_not_matter(tiny: PreTrainedModel, encoded: Encoded, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = similarity(tiny, encoded)
-    monkeypatch.setattr(module, "SCORING_BATCH", 5)
+    monkeypatch.setattr(module, "BATCH", 5)
     shares: list[float] = []
     parts = similarity(tiny, encoded, heartbeat=shares.append)
     assert shares == [1 / 3, 2 / 3, 1.0]
