@@ -41,7 +41,10 @@ Space = Annotated[
     str, typer.Option(help="Search space: a shipped name (layers, halves, ...) or a TOML file.", autocompletion=spaces)
 ]
 Revision = Annotated[str | None, typer.Option(help="Revision of the base model on the hub.")]
-Sampler = Annotated[str, typer.Option(help="Optuna sampler by class name, such as TPESampler or RandomSampler.")]
+Sampler = Annotated[
+    str,
+    typer.Option(help="Optuna sampler by class name, such as TPESampler; greedy (layer after layer) or exhaustive."),
+]
 Holdout = Annotated[float, typer.Option(help="Share of the training data that scores the search.")]
 RecipeName = Annotated[str, typer.Option("--recipe", help=f"{', '.join(PRESETS)}.", autocompletion=recipes)]
 LearningRate = Annotated[float | None, typer.Option("--lr", help="Peak learning rate, instead of the recipe's.")]
@@ -51,13 +54,21 @@ Warmup = Annotated[float | None, typer.Option(help="Share of the steps in which 
 WeightDecay = Annotated[float | None, typer.Option(help="Weight decay, instead of the recipe's.")]
 MaxLength = Annotated[int | None, typer.Option(help="Tokens an example, instead of the recipe's.")]
 Precision = Annotated[str | None, typer.Option(help="auto (bf16 where the hardware has it), bf16 or fp32.")]
+Freeze = Annotated[str | None, typer.Option(help="What is not trained: `embeddings`, and layers such as 0-2 or 4.")]
+DropEvery = Annotated[
+    float | None, typer.Option(help="Drop one layer after every so many epochs, in place of all before training.")
+]
+MeasureOn = Annotated[
+    Path | None, typer.Option(help="Folder of a fine-tuned model on which strategies are measured, not the base model.")
+]
 Seed = Annotated[int, typer.Option(help="Seed of the split, the sampler and the fine-tuning.")]
 
 MethodName = Annotated[
     Method,
     typer.Option(
         help="one-shot: the best ones of a super-network; distill: each from the fine-tuned unchanged model, taught by "
-        "it; fine-tune: each from the pre-trained model; halving: so too, and in steps, the best further than the rest."
+        "it; tune-drop-tune: so too, not taught; fine-tune: each from the pre-trained model; halving: so too, and in "
+        "steps, the best further than the rest."
     ),
 ]
 
@@ -162,6 +173,9 @@ def asked(
     holdout: Holdout = What.holdout,
     revision: Revision = What.revision,
     method: MethodName = What.method,
+    freeze: Freeze = None,
+    drop_every: DropEvery = None,
+    measure_on: MeasureOn = What.measured_on,
     objectives: Objectives = OBJECTIVES,
     max_params: MaxParams = None,
     max_macs: MaxMacs = None,
@@ -190,6 +204,8 @@ def asked(
         max_length=max_length,
         precision=precision,
         seed=seed,
+        freeze=freeze,
+        drop_every=drop_every,
     )
     given = {"parameters": max_params, "macs": max_macs, "latency": max_latency, SCORE: min_score}
     try:
@@ -197,7 +213,7 @@ def asked(
         limits = tuple(parse_limit(name, text) for name, text in given.items() if text is not None)
     except LayersearchError as error:
         raise WordsError(str(error)) from None
-    return What(model, task, data, space, changed, sampler, holdout, revision, method, wanted, limits)
+    return What(model, task, data, space, changed, sampler, holdout, revision, method, wanted, limits, measure_on)
 
 
 def _pair(text: str) -> tuple[str, str]:

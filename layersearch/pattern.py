@@ -19,10 +19,12 @@ from layersearch.names import unknown
 Halves = Literal["both", "attention", "ffn"]
 
 LEGEND = "█ kept  ▀ attention half only  ▄ FFN half only  2 times repeated  · dropped"
-GRAMMAR = "write source layers like `0-4 7-11`, `4a` (attention half only) or `4f` (FFN half only)"
+GRAMMAR = (
+    "write source layers like `0-4 7-11`, `4a` (attention half only), `4f` (FFN half only) or `4 4t` (a tied copy)"
+)
 
 _LAST_LAYER = 9999
-_TOKEN = re.compile(r"(?P<first>\d{1,9})(?:-(?P<last>\d{1,9})|(?P<half>[af]))?", re.ASCII)
+_TOKEN = re.compile(r"(?P<first>\d{1,9})(?:-(?P<last>\d{1,9})|(?P<letter>[aft]))?", re.ASCII)
 _HALF_OF_LETTER: dict[str, Halves] = {"a": "attention", "f": "ffn"}
 _LETTER_OF_HALF: dict[Halves, str] = {"both": "", "attention": "a", "ffn": "f"}
 _GLYPH: dict[Halves, str] = {"both": "█", "attention": "▀", "ffn": "▄"}
@@ -31,19 +33,25 @@ _THIRDS: dict[Halves, int] = {"both": 3, "attention": 1, "ffn": 2}
 
 @dataclass(frozen=True, order=True)
 class Block:
-    """One entry of a pattern: a source layer (0-based) and which of its halves are kept. Raises PatternError."""
+    """One entry of a pattern: a source layer (0-based) and which of its halves are kept. Raises PatternError.
+
+    A `tied` one shares the weights of the nearest block below it that has weights of its own and the same whole layer.
+    """
 
     layer: int
     halves: Halves = "both"
+    tied: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.layer <= _LAST_LAYER:
             raise PatternError(f"layer {self.layer} is out of reach: a pattern names layers 0-{_LAST_LAYER}")
         if self.halves not in get_args(Halves):
             raise PatternError(unknown("halves", self.halves, get_args(Halves)))
+        if self.tied and self.halves != "both":
+            raise PatternError(f"layer {self.layer} is to be tied and halved: only a whole layer has tied copies")
 
     def __str__(self) -> str:
-        return f"{self.layer}{_LETTER_OF_HALF[self.halves]}"
+        return f"{self.layer}{'t' if self.tied else _LETTER_OF_HALF[self.halves]}"
 
 
 @dataclass(frozen=True)
@@ -70,7 +78,9 @@ class PartCounts:
         return self.fixed + sum(self.attention) + sum(self.ffn)
 
     def of(self, block: Block) -> int:
-        """Parameters of one block."""
+        """Parameters of one block; a tied one has none of its own."""
+        if block.tied:
+            return 0
         attention = self.attention[block.layer] if block.halves != "ffn" else 0
         ffn = self.ffn[block.layer] if block.halves != "attention" else 0
         return attention + ffn
@@ -82,7 +92,7 @@ class Pattern:
 
     An attention half directly followed by the FFN half of the same layer is that layer, and is stored as such, so
     `4a 4f` and `4` are one pattern (`4f 4a` is another one: its FFN comes first). Patterns sort by their blocks,
-    lowest layer first. Raises PatternError for no blocks at all.
+    lowest layer first. Raises PatternError for no blocks at all, and for a tied copy of nothing.
     """
 
     blocks: tuple[Block, ...]
@@ -91,6 +101,7 @@ class Pattern:
         if not self.blocks:
             raise PatternError(f"a pattern keeps at least one layer, this one drops everything; {GRAMMAR}")
         object.__setattr__(self, "blocks", _join_halves(self.blocks))
+        self.owners()
 
     @classmethod
     def parse(cls, text: str) -> Pattern:
@@ -115,6 +126,26 @@ class Pattern:
     def depth(self) -> int:
         """Number of blocks; a half counts as one block, because it takes one place in the candidate's stack."""
         return len(self.blocks)
+
+    @property
+    def owned(self) -> tuple[Block, ...]:
+        """The blocks that have weights of their own."""
+        return tuple(block for block in self.blocks if not block.tied)
+
+    def owners(self) -> dict[int, int]:
+        """For the place of each tied block, the place of the block whose weights it shares. Raises PatternError."""
+        own: dict[int, int] = {}
+        found: dict[int, int] = {}
+        for place, block in enumerate(self.blocks):
+            if not block.tied:
+                own[block.layer] = place
+            elif block.layer not in own or self.blocks[own[block.layer]].halves != "both":
+                raise PatternError(
+                    f"`{block}` is a tied copy and needs a whole layer {block.layer} before it; {GRAMMAR}"
+                )
+            else:
+                found[place] = own[block.layer]
+        return found
 
     @property
     def is_whole(self) -> bool:
@@ -197,8 +228,8 @@ def _read(token: str, text: str) -> Iterator[Block]:
     if last < first:
         raise PatternError(f"the range {token} in the pattern {text!r} runs backwards; write {last}-{first}")
     Block(last)  # refuses a layer out of reach before a long range is spelled out
-    halves = _HALF_OF_LETTER[match["half"]] if match["half"] else "both"
-    return (Block(layer, halves) for layer in range(first, last + 1))
+    halves = _HALF_OF_LETTER.get(match["letter"] or "", "both")
+    return (Block(layer, halves, tied=match["letter"] == "t") for layer in range(first, last + 1))
 
 
 def _runs(blocks: tuple[Block, ...]) -> Iterator[list[Block]]:
@@ -207,13 +238,17 @@ def _runs(blocks: tuple[Block, ...]) -> Iterator[list[Block]]:
     repeated = False
     for block in blocks:
         before = run[-1] if run else None
-        if before and not repeated and {before.halves, block.halves} == {"both"} and block.layer == before.layer + 1:
+        if before and not repeated and _plain(before, block) and block.layer == before.layer + 1:
             run.append(block)
             continue
         if before:
             yield run
         run, repeated = [block], before == block
     yield run
+
+
+def _plain(*blocks: Block) -> bool:
+    return all(block.halves == "both" and not block.tied for block in blocks)
 
 
 def _write(run: list[Block]) -> str:

@@ -352,7 +352,7 @@ def test_a_hub_that_cannot_be_reached_is_said_within_two_seconds(
     ("option", "value", "words"),
     [
         ("task", "mprc", "unknown task 'mprc' (did you mean 'mrpc'?); allowed: cola, sst2"),
-        ("space", "layer", "unknown search space 'layer' (did you mean 'layers'?); allowed: everything, halves"),
+        ("space", "layer", "unknown search space 'layer' (did you mean 'layers'?); allowed: dupl"),
         ("sampler", "NSGASampler", "unknown sampler 'NSGASampler' (did you mean 'NSGAIISampler'?); allowed: "),
         ("recipe", "defualt", "unknown recipe 'defualt' (did you mean 'default'?); allowed: default, glue-readme"),
         ("lr", "7", "--lr 7.0 is not possible; allowed: above 0 and at most 1"),

@@ -23,8 +23,17 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 RANKS = (
     {"errors", "names", "durable", "search.files"},
     {"pattern", "hub"},
-    {"strategies", "models.families", "tasks.task", "tasks.metrics", "training.recipe", "training.job"},
-    {"models.places"},
+    {
+        "strategies",
+        "choices",
+        "models.families",
+        "models.tying",
+        "tasks.task",
+        "tasks.metrics",
+        "training.recipe",
+        "training.job",
+    },
+    {"measured", "models.places"},
     {
         "search_space",
         "models.measure",
@@ -45,17 +54,18 @@ RANKS = (
         "tasks.demo",
     },
     {"models.card", "tasks", "search.objectives"},
-    {"models.export", "training.finetune"},
-    {"training.supernet", "training.influence", "training.paused"},
-    {"training.evaluator", "search.fronts"},
+    {"models.export", "training.finetune", "training.freezing"},
+    {"training.supernet", "training.influence", "training.paused", "training.gradual"},
+    {"training.evaluator", "search.fronts", "analysis.similarity"},
     {"search.trials", "search.outbox", "search.grouped", "search.remembered", "search.worker"},
     {"search.quality", "search.agreement", "search.ledger", "search.halving", "search.storage", "search.purpose"},
     {"search.surrogate", "search.ends", "search.scores", "search.found", "search.cheap", "search.lease"},
     {"search.sampler_pattern", "search.screen", "search.record"},
     {"search.samplers", "search.wish", "search.compare"},
-    {"search.starts", "search.settled"},
+    {"search.starts", "search.settled", "search.orders"},
     {"search.study", "search.question"},
-    {"search.distill", "search.replay", "search.measured"},
+    {"search.measuring", "search.patterns", "search.measured_costs"},
+    {"search.distill", "search.replay"},
     {"search.one_shot"},
     {
         "search.driver",
@@ -70,19 +80,19 @@ RANKS = (
     },
     {"report.commands", "report.figures", "report.charts"},
     {"report.html", "report.answer", "report.trial", "report.both"},
-    {"search.searcher"},
+    {"search.searcher", "search.signals"},
     {"search.scheduler"},
     {"search.cluster"},
     {"search.run"},
     {"search.ship"},
-    {"report.console", "completion"},
+    {"report.console", "report.patterns", "completion"},
     {"options"},
     {"reading"},
     {"cli"},
     {"__main__"},
 )
 RANK = {name: number for number, names in enumerate(RANKS) for name in names}
-WITHOUT_A_RANK = {"", "models", "training", "search", "report"}  # these hold a docstring only
+WITHOUT_A_RANK = {"", "analysis", "models", "training", "search", "report"}  # these hold a docstring only
 HEAVY = ("torch", "ray", "transformers", "optuna", "datasets", "sklearn", "matplotlib")
 LONGEST_FILE = 330
 LONGEST_FUNCTION = 60

@@ -114,7 +114,7 @@ def test_a_time_is_hours_minutes_and_seconds(text: str, seconds: float) -> None:
         ),
         (
             "run --model m --task t --method one-short",
-            "--method: 'one-short' is not one of 'one-shot', 'distill', 'fine-tune', 'halving'.",
+            "--method: 'one-short' is not one of 'one-shot', 'distill', 'tune-drop-tune', 'fine-tune', 'halving'.",
         ),
         ("run --replay t.csv --where =rte", "--where =rte is not possible; allowed: COLUMN=VALUE, such as task=rte"),
         *(

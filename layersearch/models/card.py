@@ -81,7 +81,7 @@ Made by layersearch from `{card.base_model}`{revision} for the task {card.task}:
 | layers | `{manifest.pattern.diagram(manifest.source_layers)}` ({LEGEND}; lowest layer left) |
 | source layers, counted from 0 | {_sources(manifest.pattern)}{_of_stacks(manifest)} |
 | dropped of 0-{manifest.source_layers - 1} | {_numbers(manifest.pattern.dropped(manifest.source_layers))} |
-| parameters | {manifest.parameters:,} of {card.baseline_parameters:,} ({share:.1%}) |
+| parameters | {manifest.parameters:,} of {card.baseline_parameters:,} ({share:.1%}){_tied(manifest.pattern)} |
 | outputs | {_outputs(card)} |
 
 ## Scores
@@ -102,6 +102,10 @@ Exported with {_pairs(card.versions)}.
 
     {card.command}
 """
+
+
+def _tied(pattern: Pattern) -> str:
+    return ", tied copies counted once; in this folder each has its own, with equal values" if pattern.owners() else ""
 
 
 def _header(card: ModelCard) -> str:

@@ -24,7 +24,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 
 from layersearch.errors import LayersearchError, ModelError, PatternError
-from layersearch.models.surgery import drop_halves, skeleton
+from layersearch.models.surgery import drop_halves, layers_of, skeleton
+from layersearch.models.tying import tie_copies
 from layersearch.models.weights import set_weights, weights_of
 from layersearch.pattern import Pattern
 
@@ -59,7 +60,8 @@ def save(
 ) -> Manifest:
     """Write the candidate to `folder`, replacing what is there; a crash leaves a whole checkpoint or none.
 
-    `extras` holds JSON values. Raises LayersearchError if the disk has no room.
+    Weights that tied copies share are written once. `extras` holds JSON values. Raises LayersearchError if the disk has
+    no room.
     """
     pattern.check(source_layers)
     tensors = {name: tensor.cpu().contiguous() for name, tensor in weights_of(model).items()}
@@ -109,6 +111,7 @@ def load(folder: Path, head: Any = AutoModelForSequenceClassification) -> tuple[
     try:
         model = skeleton(head, AutoConfig.for_model(**manifest.config))
         drop_halves(model, manifest.pattern)
+        tie_copies(layers_of(model), manifest.pattern)
         set_weights(model, load_file(weights))
     except (RuntimeError, ValueError, TypeError, SafetensorError, StrictDataclassError) as error:
         what = " ".join(str(error).split())

@@ -27,6 +27,8 @@ from layersearch.models.card import ModelCard, write_card
 from layersearch.models.checkpoint import Manifest
 from layersearch.models.families import is_plain
 from layersearch.models.proof import encode
+from layersearch.models.surgery import layers_of
+from layersearch.models.tying import untie
 from layersearch.pattern import Pattern
 
 TOLERANCE = 1e-5
@@ -91,14 +93,18 @@ def export(
     """Write the checkpoint in the folder `source` as a Hugging Face folder `to`, proven in a fresh process.
 
     `texts` are at least one real example, each of one text or a pair; a few dozen are plenty. The tokenizer is the base
-    model's. `to` gets its name only after the proof; on any error nothing is left behind. Raises ExportError (halves, a
-    folder that is not empty, a failed check with its numbers), ModelError (a damaged checkpoint), LayersearchError (no
-    room on the disk).
+    model's. Tied copies leave as layers of their own with equal values, so the folder has more parameters than the
+    candidate. `to` gets its name only after the proof; on any error nothing is left behind. Raises ExportError (halves,
+    a folder that is not empty, a failed check with its numbers), ModelError (a damaged checkpoint), LayersearchError
+    (no room on the disk).
     """
     found = checkpoint.read(source)
     check_exportable(found.pattern, found.config["model_type"])
     require_free(to)
     model, manifest = checkpoint.load(source)
+    untie(
+        layers_of(model), manifest.pattern
+    )  # plain transformers code ties no layers: each copy takes its values along
     name_labels(model, card.labels)
     tokenizer = load_tokenizer(tokenizer_folder)
     for how_opened in ("is_local", "local_files_only"):  # transformers would write both into the folder

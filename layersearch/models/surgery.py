@@ -27,6 +27,7 @@ from layersearch.models.places import (
     renumber,
     settings_of,
 )
+from layersearch.models.tying import tie_copies
 from layersearch.pattern import Block, Pattern
 
 _ANSWERS: dict[StandIn, Callable[[torch.Tensor, Any, torch.Tensor | None], Any]] = {
@@ -76,9 +77,9 @@ def build(base: PreTrainedModel, pattern: Pattern) -> PreTrainedModel:
     """The candidate of `pattern`: a new model of the base model's class, with its own weights, on the same device.
 
     Only what is kept is copied; no tensor of the base model is written to or shared, so it may live on read-only
-    memory. The candidate's configuration holds its number of blocks. A dropped half is the identity on its input: its
-    layer norm goes with it, whether it stands before or after. A layer that is applied again and again is applied as
-    often as the pattern has blocks. Raises PatternError, ModelError.
+    memory. Tied copies share their weights. The candidate's configuration holds its number of blocks. A dropped half is
+    the identity on its input: its layer norm goes with it, whether it stands before or after. A layer that is applied
+    again and again is applied as often as the pattern has blocks. Raises PatternError, ModelError.
     """
     stacks, source = stacks_of(base), layers_of(base)
     parts = split(pattern, base, stacks)
@@ -94,6 +95,7 @@ def build(base: PreTrainedModel, pattern: Pattern) -> PreTrainedModel:
             renumber(layer, "layer_idx", index)  # attention modules know their place, for the cache
         renumber(owner_of(candidate, row), row.depth_key, len(own))
         _give_lead(own, row, copy.deepcopy(_lead_of(layers[0], row)))
+    tie_copies([layer for layers in empty.values() for layer in layers], pattern)
     if base.config.model_type not in FAMILIES:
         _require_plain(candidate, pattern)
     return candidate
@@ -104,6 +106,11 @@ def split(pattern: Pattern, model: PreTrainedModel, stacks: Stacks) -> tuple[tup
     model_type = model.config.model_type
     if not pattern.is_whole and not has_halves(model_type):
         raise PatternError(f"pattern `{pattern}` has half layers; {no_halves(model_type)}")
+    if pattern.owners() and any(row.shared for _, row in stacks):
+        raise PatternError(
+            f"pattern `{pattern}` has tied copies, and all layers of {model_type} share one set of weights; write "
+            "repeated layers plainly, as in `0 0`"
+        )
     return pattern.split([len(layers) for layers, _ in stacks])
 
 

@@ -19,7 +19,7 @@ from rich.text import Text
 from layersearch.pattern import LEGEND, Pattern
 from layersearch.report.commands import export_command, place_of
 from layersearch.report.notes import cost_cells, notes_on_costs, notes_on_skipped
-from layersearch.report.table import WIDE, coloured, front_table
+from layersearch.report.table import WIDE, coloured, front_table, print_table
 from layersearch.search.objectives import COSTS
 from layersearch.search.trials import Row, baseline_of
 
@@ -297,7 +297,7 @@ def print_plan(question: Question, listed: Sequence[Line], below: Sequence[str])
         cells = (diagram, str(line.pattern), f"{line.parameters:,}", f"{line.share:.1%}")
         more = (COSTS[name].shown(line.costs[name]) for name in costs)
         table.add_row(*cells, *more, line.export, "yes" if line.is_start else "", *([] if line.within else ["over"]))
-    console.print(table)
+    print_table(console, table)
     console.print(f"{LEGEND}; {len(listed)} of {size:,} patterns listed", style="dim", soft_wrap=True)
     for text in below:
         console.print(text, soft_wrap=True)

@@ -53,7 +53,7 @@ def create_or_load(storage: BaseStorage, name: str, purpose: Purpose) -> optuna.
 def known_elsewhere(storage: PatientStorage, name: str, purpose: Purpose) -> dict[tuple[str, int], tuple[str, Row]]:
     """Complete trials of other studies in the database whose evaluations are worth the same: (pattern, seed) -> row."""
     found: dict[tuple[str, int], tuple[str, Row]] = {}
-    if purpose.values.get("method") in ("one-shot", "distill"):  # a candidate is worth what it starts from
+    if purpose.values.get("method") in ("one-shot", "distill", "tune-drop-tune"):  # worth what they start from
         return found
     for other in storage.get_all_studies():
         stored = other.user_attrs.get("purpose")

@@ -56,7 +56,8 @@ class Purpose:
     @property
     def evaluation(self) -> str:
         """What must agree for an evaluation to be worth the same in another study: all but how patterns are found."""
-        left_out = {"space", "sampler", "model"}  # the revision identifies the weights, not the name they go by
+        left_out = {"space", "sampler", "measured_on"}
+        left_out |= {"model"}  # the revision identifies the weights, not the name they go by
         left_out |= {"objectives", "limits", "hardware"}  # costs are the study's own, and scores are not theirs
         kept = {k: v for k, v in self.as_dict().items() if k not in left_out and not k.startswith("halving.")}
         if kept.get("method") == "halving":  # what is complete there was fine-tuned in full

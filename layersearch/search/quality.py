@@ -25,7 +25,7 @@ _HALF_WIDTH = 1.96  # standard errors on either side in a 95 % interval
 
 def layer_share(pattern: Pattern, num_layers: int) -> float:
     """The share of the unchanged model's layer parameters that `pattern` keeps; above 1 if it repeats layers."""
-    return thirds(pattern.blocks) / (3 * num_layers)
+    return thirds(pattern.owned) / (3 * num_layers)
 
 
 def error_of(score: float, direction: Direction) -> float:

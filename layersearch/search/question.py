@@ -16,7 +16,7 @@ from layersearch.models.families import FAMILIES, has_halves, no_halves
 from layersearch.names import unknown
 from layersearch.pattern import PartCounts, Pattern
 from layersearch.search.objectives import DEFAULT, Costs, Limit, check_limits, stored
-from layersearch.training.recipe import Halving, OneShotRecipe, Recipe
+from layersearch.training.recipe import Halving, OneShotRecipe, Recipe, frozen
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -30,16 +30,20 @@ HOLDOUT = 0.15
 TRIALS = 40  # fine-tuned candidates, unless the user says how many
 UNTIL_PLATEAU = 1000  # and where a standstill ends the search, in a space that is larger
 
-Method = Literal["one-shot", "distill", "fine-tune", "halving"]
-"""Where a candidate starts: from a super-network, from the fine-tuned unchanged model (taught by it), or from the
-pre-trained one; with halving from there too, and trained as far as it is among the best."""
+EXAMPLES = 256  # on which a model is measured
+Part = Literal["train", "search", "validation"]
+
+Method = Literal["one-shot", "distill", "tune-drop-tune", "fine-tune", "halving"]
+"""Where a candidate starts: from a super-network, from the fine-tuned unchanged model (taught by it, or not), or from
+the pre-trained one; with halving from there too, and trained as far as it is among the best."""
 
 
 @dataclass(frozen=True)
 class What:
     """Everything that decides a result; stored in the study as its purpose.
 
-    `objectives` are the metric and one or two costs by name, `limits` what a candidate must keep to.
+    `objectives` are the metric and one or two costs by name, `limits` what a candidate must keep to. Strategies that
+    are measured on a model are measured on the pre-trained one, or on a fine-tuned one in the folder `measured_on`.
     """
 
     model: str
@@ -53,6 +57,7 @@ class What:
     method: Method = "one-shot"
     objectives: tuple[str, ...] = DEFAULT
     limits: tuple[Limit, ...] = ()
+    measured_on: Path | None = None
 
     @property
     def default_name(self) -> str:
@@ -156,7 +161,7 @@ class Question(Protocol):
 class Prepared:
     """The question with its parts looked up: nothing is loaded yet but the texts and the model's configuration.
 
-    `measured` are costs that `search/measured.py` measured, as the study keeps them.
+    `measured` are costs that `search/measured_costs.py` measured, as the study keeps them.
     """
 
     what: What
@@ -216,7 +221,7 @@ def prepare(what: What, space: SearchSpace | None = None, *, weights: bool = Tru
     """Look everything up that `what` names, cheapest first; raises the error that belongs to what is wrong.
 
     `space` stands in for the one that `what` names, for those who have it already. Without `weights` the model's folder
-    need hold no more than config.json. Costs that are measured are not known yet (`search/measured.py`).
+    need hold no more than config.json. Costs that are measured are not known yet (`search/measured_costs.py`).
     """
     if what.method not in get_args(Method):
         raise LayersearchError(unknown("method", what.method, get_args(Method)))
@@ -237,22 +242,32 @@ def prepare(what: What, space: SearchSpace | None = None, *, weights: bool = Tru
     # what is wrong so far is said before the seconds that the libraries behind these take
     from layersearch.models.base import load_config
     from layersearch.models.costs import count_all
+    from layersearch.search.orders import ORDERS, check_order
     from layersearch.search.purpose import Purpose
     from layersearch.search.samplers import check_sampler
     from layersearch.stacked_space import StackedSpace
 
     check_sampler(what.sampler)
+    if what.sampler in ORDERS and what.method in ("one-shot", "halving"):
+        raise LayersearchError(
+            f"--sampler {what.sampler} needs the full score of every candidate it asks for, and --method {what.method} "
+            "does not give it; add --method fine-tune, distill or tune-drop-tune"
+        )
     config = load_config(folder, num_labels=task.num_labels, kind=task.kind)
     _check_length(what.recipe.max_length, config)
     counted = count_all(config, what.recipe.max_length)
     depths = counted["parameters"].depths
     space = StackedSpace.of(space, depths) if depths else space
     costs = Costs(counted, what.objectives[1:], what.limits)
+    _check_recipe(what, costs.num_layers)
     space.check(costs.num_layers)
     if not has_halves(config.model_type) and space.has_halves(costs.num_layers):
         raise SpaceError(f"the search space {what.space!r} has half layers; {no_halves(config.model_type)}")
     check_limits(costs, space, task.metric, task.direction)
+    check_order(what.sampler, space, costs.num_layers)
     splits = task.splits(what.holdout, what.recipe.seed)
+    if what.measured_on is not None and not space.unmeasured:
+        raise LayersearchError(f"--measure-on {what.measured_on}: the space {what.space} names no measured strategy")
     values: dict[str, Any] = {
         "model": Path(what.model).name if Path(what.model).exists() else what.model,
         "revision": revision,
@@ -263,6 +278,7 @@ def prepare(what: What, space: SearchSpace | None = None, *, weights: bool = Tru
         "method": what.method,
         **_of_the_method(what),
         **stored(what.objectives, what.limits),
+        **({} if what.measured_on is None else {"measured_on": hub.local_model(str(what.measured_on), None)[1]}),
         **{f"recipe.{name}": value for name, value in what.recipe.as_dict().items()},
     }
     purpose = Purpose(values, task.metric, task.direction)
@@ -274,8 +290,22 @@ def _of_the_method(what: What) -> dict[str, Any]:
     if what.method == "halving":
         return {"sampler": what.sampler, **{f"halving.{name}": value for name, value in vars(Halving()).items()}}
     settings = vars(OneShotRecipe())
-    used = {"one-shot": tuple(settings), "distill": ("taught",), "fine-tune": ()}[what.method]
+    used = {"one-shot": tuple(settings), "distill": ("taught",), "tune-drop-tune": (), "fine-tune": ()}[what.method]
     return {"sampler": what.sampler, **{f"one_shot.{name}": settings[name] for name in used}}
+
+
+def _check_recipe(what: What, num_layers: int) -> None:
+    """Raise LayersearchError for frozen layers that are not there, and for layers dropped on the way elsewhere."""
+    highest = max(frozen(what.recipe.freeze)[1], default=0)
+    if highest >= num_layers:
+        raise LayersearchError(
+            f"--freeze {what.recipe.freeze!r} names layer {highest}, but the model has layers 0-{num_layers - 1}"
+        )
+    if what.recipe.drop_every and what.method != "fine-tune":
+        raise LayersearchError(
+            f"--drop-every {what.recipe.drop_every:g} drops layers while a candidate is trained from the pre-trained "
+            f"model, which --method {what.method} does not do; add --method fine-tune"
+        )
 
 
 def _check_length(asked: int, config: PreTrainedConfig) -> None:
@@ -303,9 +333,20 @@ def resolve_device(name: str) -> str:
 
 def trials_of(question: Question, how: How, trials: int | None) -> int | None:
     """How many finished trials a search shall hold: what was asked for, or the default (None: the method says it)."""
+    from layersearch.search.orders import trials_in
+
     if trials is not None or question.purpose.values.get("method") == "one-shot":
         return trials
+    if (all_of_them := trials_in(question.sampler, question.space, question.num_layers)) is not None:
+        return all_of_them
     return min(question.space.size(question.num_layers), UNTIL_PLATEAU) if how.until_plateau else TRIALS
+
+
+def is_screened(question: Question) -> bool:
+    """Whether proposals that are not worth a training are skipped: not where shared scores or an order choose."""
+    from layersearch.search.orders import ORDERS
+
+    return question.purpose.values.get("method") != "one-shot" and question.sampler not in ORDERS
 
 
 def remarks(question: Prepared) -> list[str]:

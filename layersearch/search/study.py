@@ -22,6 +22,7 @@ from layersearch.search.found import create_or_load, known_elsewhere
 from layersearch.search.lease import Lease
 from layersearch.search.ledger import Ledger
 from layersearch.search.objectives import Costs
+from layersearch.search.orders import order_of
 from layersearch.search.outbox import Outbox
 from layersearch.search.purpose import Purpose
 from layersearch.search.remembered import Remembered
@@ -71,9 +72,11 @@ class Study:
         self._space = space
         self._num_layers = num_layers
         self._seed = seed
-        self._strategies = named_patterns(num_layers)
+        self._strategies = named_patterns(num_layers, space.known if space else {})
         self._ends = Ends(purpose.direction, num_layers, costs)
+        self._order = order_of(sampler, space, num_layers, purpose.direction)
         self._named = self._ends.tried(space.start_points(num_layers)) if space else ()
+        self._named = self._named[:1] if self._order else self._named
         self._first: tuple[Pattern, ...] = ()
         self._screen = Screen(space, num_layers, purpose, parameters, allowed=self._ends.allows) if space else None
         self._outbox = Outbox(folder / "outbox")
@@ -95,10 +98,9 @@ class Study:
     def ask(self, wanted: int | None = None) -> Job | None:
         """The next candidate to evaluate, its trial RUNNING in the study; None if nothing unknown is left.
 
-        None also as soon as the study holds `wanted` finished trials, which it can by what other studies know.
-
-        A proposal that is known in this study or not worth a training becomes a PRUNED trial, one that is known from
-        another study of the same database a COMPLETE one, and neither is handed out.
+        None also as soon as the study holds `wanted` finished trials, which it can by what other studies know, and
+        where an order (`orders.py`) waits for scores. A known proposal, and one that is not worth a training, becomes
+        a PRUNED trial, one that another study of the database knows a COMPLETE one; neither is handed out.
         """
         if not self._lease.renew():
             raise StudyError(f"another process drives study {self.name!r} since the database was away; stop one")
@@ -111,6 +113,8 @@ class Study:
         repeats = 0
         while (self._space is not None or self.waiting()) and not self._ends.waits(self.rows()):
             self._enqueue_start()
+            if self._order and not self.waiting():
+                return None
             if repeats >= REPEATS and not self.waiting() and not self._enqueue_unseen():
                 return None
             trial = self._study.ask()
@@ -175,9 +179,10 @@ class Study:
             self._screen = self._screen and dataclasses.replace(self._screen, starts=frozenset(first))
 
     def _enqueue_start(self) -> None:
-        """Queue the next pattern that comes before what the sampler proposes, if there is one."""
+        """Queue the next pattern that comes before what the sampler proposes, or in its place, if there is one."""
         if self._space is not None and not self.waiting():
-            self._propose(next_start(self.rows(), self._first, self._named))
+            start = next_start(self.rows(), self._first, self._named)
+            self._propose(start or (self._order and self._order(self.rows())))
 
     def _propose(self, pattern: Pattern | None, **more: Any) -> bool:
         """Queue `pattern`, if it is one, with what makes the space spell it."""
@@ -291,10 +296,7 @@ class Study:
     # -- healing ---------------------------------------------------------------------------------------------------
 
     def heal(self) -> int:
-        """Settle what a dead driver left: tell what its outbox holds, fail and queue the rest again; how many.
-
-        Trials that have reached a rung stay as they are: paused.
-        """
+        """Settle what a dead driver left: tell what its outbox holds, queue again all but what is paused; how many."""
         for outcome in self._outbox.pending():
             self._record(outcome)
             self._outbox.remove(outcome.number)

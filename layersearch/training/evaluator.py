@@ -34,6 +34,8 @@ from layersearch.training.finetune import (
     predict,
     resolve_precision,
 )
+from layersearch.training.freezing import freeze
+from layersearch.training.gradual import layers_trained, lose, way_to
 from layersearch.training.job import Job, Outcome
 from layersearch.training.recipe import OneShotRecipe, Recipe
 
@@ -104,14 +106,20 @@ class Evaluator:
     def _climb(self, job: Job, heartbeat: Heartbeat, began: float) -> Iterator[Outcome]:
         """Fine-tune the candidate from rung to rung, and score it at each."""
         pattern = Pattern.parse(job.pattern)
-        asks = job.start is not None and not answers_of(Path(job.start)).exists()
+        asks = job.start is not None and self.one_shot.taught > 0 and not answers_of(Path(job.start)).exists()
         answering = self._work(passed=self.base.num_layers * len(self.data["train"])) if asks else 0.0
-        made = self._fresh(job, pattern) if job.start is None else self._taught(job, pattern, heartbeat)
+        way = way_to(pattern, self.base.num_layers) if self.recipe.drop_every else [pattern]
+        made = self._fresh(job, way[0]) if job.start is None else self._taught(job, pattern, heartbeat)
         model, recipe, teacher = made
+        losing = time.perf_counter()
+        model = lose(model, way, self.task.kind, recipe, self.data["train"], heartbeat)
+        lost = time.perf_counter() - losing
+        answering += self._work(trained=layers_trained(way) * len(self.data["train"]) * recipe.drop_every)
         training = begin(model, self.task.kind, recipe, self.data["train"], teacher)
         rungs = job.rungs or (1.0,)
         spent = paused.resumed(job, training, rungs[0])
-        before, spent = spent.seconds, replace(spent, work=spent.work + answering)
+        before = spent.seconds
+        spent = replace(spent, work=spent.work + answering, train_seconds=spent.train_seconds + lost)
         for share in rungs:
             spent = self._measured(job, training, pattern, share, spent, heartbeat)
             if share == 1.0:
@@ -156,11 +164,17 @@ class Evaluator:
         reset_head(model, self.base, job.seed)
         if self.task.kind == "regression":
             start_output_at(model, self.base, float(self.data["train"].labels.mean()))
+        freeze(model, pattern, self.recipe.freeze)
         model.to(torch.device(self.device))  # type: ignore[arg-type]
         return model, self.recipe.with_(seed=job.seed), None
 
-    def _taught(self, job: Job, pattern: Pattern, heartbeat: Heartbeat) -> tuple[PreTrainedModel, Recipe, Teacher]:
-        """The candidate over the weights of the larger model in the job's `start`, and that model as its teacher."""
+    def _taught(
+        self, job: Job, pattern: Pattern, heartbeat: Heartbeat
+    ) -> tuple[PreTrainedModel, Recipe, Teacher | None]:
+        """The candidate over the weights of the larger model in the job's `start`, and that model as its teacher.
+
+        Where a teacher's part in the loss is 0 there is none.
+        """
         import torch
 
         from layersearch.models import checkpoint
@@ -169,11 +183,14 @@ class Evaluator:
         assert job.start is not None
         larger, _ = checkpoint.load(Path(job.start))
         larger.to(torch.device(self.device))  # type: ignore[arg-type]
-        teacher = Teacher(self._answers(larger, Path(job.start), heartbeat), self.one_shot.taught)
+        weight = self.one_shot.taught
+        teacher = Teacher(self._answers(larger, Path(job.start), heartbeat), weight) if weight else None
         epochs = self.recipe.epochs
         if job.budget is not None:
             epochs *= job.budget * 3 * self.base.num_layers / thirds(pattern.blocks)
-        return build(larger, pattern), self.recipe.with_(seed=job.seed, epochs=epochs), teacher
+        model = build(larger, pattern)
+        freeze(model, pattern, self.recipe.freeze)
+        return model, self.recipe.with_(seed=job.seed, epochs=epochs), teacher
 
     def _answers(self, model: PreTrainedModel, folder: Path, heartbeat: Heartbeat) -> NDArray[np.float32]:
         """What `model`, which lies in `folder`, answers to the training examples; kept beside it for the next one."""
@@ -228,6 +245,7 @@ class Evaluator:
         if begun:
             model = checkpoint.load(Path(job.start))[0]
             model.to(torch.device(self.device))  # type: ignore[arg-type]
+            freeze(model, Pattern.full(layers), self.recipe.freeze)
         else:
             model, whole, _ = self._fresh(job, Pattern.full(layers))
             finetune(model, self.task.kind, whole, train, heartbeat)
@@ -257,6 +275,7 @@ class Evaluator:
         from layersearch.training.influence import examples_for, influence
 
         train, batch = self.data["train"], self.recipe.batch_size
+        model.requires_grad_(True)  # what was frozen has an influence too
         number = examples_for(len(train), self.recipe.epochs)
         found = influence(model, self.task.kind, train, number, batch, job.seed)
         work = outcome.work + self._work(trained=self.base.num_layers * number)

@@ -11,7 +11,7 @@ from layersearch.errors import LayersearchError, StudyError
 from layersearch.models import measure
 from layersearch.pattern import PartCounts, Pattern
 from layersearch.report.console import Progress
-from layersearch.search.measured import fitted_parts, probes, wanted, with_measured
+from layersearch.search.measured_costs import fitted_parts, probes, wanted, with_measured
 from layersearch.search.objectives import parse_limit
 from layersearch.search.question import How, Prepared, What, prepare
 from layersearch.search.record import read_study
