@@ -262,7 +262,7 @@ class SearchSpace(BaseModel):
         if not self.strategies:
             return None if self._only is None else tuple(self._only)
         found = self._spelled(self.strategies, num_layers, self._ks(num_layers))
-        return tuple(pattern for pattern in found if self._only is None or pattern in self._only)
+        return found if self._only is None else tuple(pattern for pattern in found if pattern in self._only)
 
     def _spelled(self, names: tuple[str, ...], num_layers: int, ks: tuple[int, ...]) -> tuple[Pattern, ...]:
         return patterns_of(names, num_layers, ks, self._known or (), self.copies)
