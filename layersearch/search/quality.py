@@ -65,7 +65,7 @@ def hypervolume(points: Iterable[Point], reference: Point) -> float:
     """
     if len(reference) > 2:
         inside = sorted((point for point in points if point[-1] < reference[-1]), key=lambda point: point[-1])
-        ends = [*(point[-1] for point in inside[1:]), reference[-1]]
+        ends = [*(point[-1] for point in inside), reference[-1]][1:]
         slices = ((end - point[-1], inside[: n + 1]) for n, (point, end) in enumerate(zip(inside, ends, strict=True)))
         return sum(
             depth * hypervolume([point[:-1] for point in below], reference[:-1]) for depth, below in slices if depth
