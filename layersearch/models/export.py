@@ -102,9 +102,7 @@ def export(
     check_exportable(found.pattern, found.config["model_type"])
     require_free(to)
     model, manifest = checkpoint.load(source)
-    untie(
-        layers_of(model), manifest.pattern
-    )  # plain transformers code ties no layers: each copy takes its values along
+    untie(layers_of(model), manifest.pattern)  # plain transformers code ties no layers
     name_labels(model, card.labels)
     tokenizer = load_tokenizer(tokenizer_folder)
     for how_opened in ("is_local", "local_files_only"):  # transformers would write both into the folder
