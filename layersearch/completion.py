@@ -28,7 +28,7 @@ def tasks(incomplete: str) -> list[str]:
 
 def spaces(incomplete: str) -> list[str]:
     """Shipped search spaces that begin so; files the shell knows itself."""
-    from layersearch.search_space import shipped
+    from layersearch.space_files import shipped
 
     return _begun(shipped(), incomplete)
 

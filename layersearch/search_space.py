@@ -1,8 +1,8 @@
-"""A search space: a TOML file that says which patterns may be proposed, and how a trial's parameters spell one.
+"""A search space: which patterns may be proposed, and how a trial's parameters spell one.
 
 Knows: the two kinds of spaces (a free choice for each layer; a list of strategies), their size, order, start points and
-stable text. Does not know: Optuna (any object with `suggest_categorical` will do), models, scores or the study, how
-strategies are measured (they are told by `knowing`).
+stable text. Does not know: files, Optuna (any object with `suggest_categorical` will do), models, scores or the study,
+how strategies are measured (they are told by `knowing`).
 
 The unchanged model belongs to every space, whatever the limits say: it is the baseline of every figure.
 """
@@ -11,13 +11,10 @@ from __future__ import annotations
 
 import json
 import random
-import tomllib
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, Protocol, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from layersearch.choices import Choice, nth, read, sizes_of, spelled, ways
 from layersearch.errors import SpaceError
@@ -25,8 +22,6 @@ from layersearch.measured import MEASURED, NAMES, patterns_of
 from layersearch.names import unknown
 from layersearch.pattern import Pattern
 from layersearch.strategies import Known
-
-_SHIPPED = Path(__file__).parent / "search_spaces"
 
 _BITS: dict[Choice, tuple[str, str]] = {  # attention and FFN, where halves are chosen one by one
     "keep": ("keep", "keep"),
@@ -295,42 +290,3 @@ class SearchSpace(BaseModel):
 _OF_CHOICES = {"min_layers", "max_layers", "start", "separate_halves"}
 _OF_STRATEGIES = {"min_k", "max_k", "depths"}
 _HALF_NAMES = ("attention", "ffn")
-
-
-def load(name_or_path: str) -> SearchSpace:
-    """A shipped space by its name, or the space in a TOML file by its path. Raises SpaceError."""
-    try:
-        return SearchSpace.model_validate(tomllib.loads(_find(name_or_path).read_text(encoding="utf-8")))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise SpaceError(f"search space {name_or_path} cannot be read as TOML: {error}") from error
-    except ValidationError as error:
-        raise SpaceError(f"search space {name_or_path}: {_explain(error.errors()[0])}") from error
-
-
-def shipped() -> tuple[str, ...]:
-    """The names of the spaces that come with the program."""
-    return tuple(sorted(file.stem for file in _SHIPPED.glob("*.toml")))
-
-
-def _find(name_or_path: str) -> Path:
-    if name_or_path in shipped():
-        return _SHIPPED / f"{name_or_path}.toml"
-    path = Path(name_or_path)
-    if path.is_file():
-        return path
-    if path.suffix == ".toml" or len(path.parts) > 1:
-        raise SpaceError(f"there is no search space file {name_or_path}; shipped spaces: {', '.join(shipped())}")
-    raise SpaceError(f"{unknown('search space', name_or_path, shipped())}, or the path of a TOML file")
-
-
-def _explain(error: ErrorDetails) -> str:
-    """One line for pydantic's finding, with the key it is about."""
-    key = str(error["loc"][0]) if error["loc"] else ""
-    given = str(error["input"])
-    if error["type"] == "extra_forbidden":
-        return unknown("key", key, SearchSpace.model_fields)
-    if error["type"] == "literal_error":
-        return f"`{key}`: {unknown('choice', given, get_args(Choice))}"
-    if error["type"] == "value_error":
-        return f"{f'`{key}`: ' if key else ''}{error['msg'].removeprefix('Value error, ')}"
-    return f"`{key}`: {error['msg'].replace('valid tuple', 'list').removeprefix('Input ')}, got {given}"

@@ -45,6 +45,7 @@ RANKS = (
     },
     {
         "stacked_space",
+        "space_files",
         "models.base",
         "models.checkpoint",
         "models.costs",

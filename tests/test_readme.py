@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from layersearch import search_space
+from layersearch import space_files
 from layersearch.measured import NAMES
 from layersearch.models.families import FAMILIES
 from layersearch.report.table import front_table
@@ -57,7 +57,7 @@ def test_every_strategy_space_recipe_and_task_is_in_the_readme() -> None:
     tasks = re.search(r"GLUE's nine \(`([a-z0-9 ]+)`\)", README)
     assert tasks is not None
     assert {*tasks[1].split(), "demo"} == set(TASKS)
-    for name in (*NAMES, *search_space.shipped(), *PRESETS):
+    for name in (*NAMES, *space_files.shipped(), *PRESETS):
         assert f"`{name}`" in README, name
 
 
@@ -72,7 +72,7 @@ def test_the_search_space_of_the_readme_loads(tmp_path: Path) -> None:
     text = re.search(r"```toml\n(.*?)```", README, re.DOTALL)
     assert text is not None
     (tmp_path / "own.toml").write_text(text[1])
-    space = search_space.load(str(tmp_path / "own.toml"))
+    space = space_files.load(str(tmp_path / "own.toml"))
     assert {str(p) for p in space.start_points(12)} >= {"0-11", "0-10", "0-10 11a"}
     assert min(p.depth for p in space.patterns(7)) == 6
 

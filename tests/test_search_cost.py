@@ -125,7 +125,7 @@ def test_a_proposal_outside_the_table_becomes_the_nearest_that_is_in_it() -> Non
     import optuna
 
     from layersearch.pattern import Pattern
-    from layersearch.search_space import load
+    from layersearch.space_files import load
 
     space = load("layers").within([Pattern.parse(text) for text in ("0-5", "0-2", "1-5")], 6)
     sampler = within.Within(optuna.samplers.RandomSampler(seed=0), space, 6)

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from layersearch.errors import SpaceError
 from layersearch.pattern import Pattern
-from layersearch.search_space import SearchSpace, load, shipped
+from layersearch.search_space import SearchSpace
+from layersearch.space_files import load, shipped
 
 settings.register_profile("same-every-time", derandomize=True, deadline=None)
 settings.load_profile("same-every-time")

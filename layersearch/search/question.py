@@ -233,7 +233,7 @@ def prepare(what: What, space: SearchSpace | None = None, *, weights: bool = Tru
     if not 0 < what.holdout < 1:
         raise LayersearchError(f"--holdout {what.holdout} is not a share between 0 and 1; 0.15 is usual")
     from layersearch import hub
-    from layersearch.search_space import load as load_space
+    from layersearch.space_files import load as load_space
     from layersearch.tasks import load_task
 
     space = space or load_space(what.space)

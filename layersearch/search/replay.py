@@ -18,7 +18,7 @@ from layersearch.search.question import Lookup
 from layersearch.search.samplers import check_sampler
 from layersearch.search.scores import Table, read_table
 from layersearch.search_space import SearchSpace
-from layersearch.search_space import load as load_space
+from layersearch.space_files import load as load_space
 from layersearch.training.job import Job, Outcome
 from layersearch.training.recipe import Halving
 

@@ -293,8 +293,6 @@ class Study:
     def _trial_id(self, number: int) -> int:
         return self._study._storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number)
 
-    # -- healing ---------------------------------------------------------------------------------------------------
-
     def heal(self) -> int:
         """Settle what a dead driver left: tell what its outbox holds, queue again all but what is paused; how many."""
         for outcome in self._outbox.pending():

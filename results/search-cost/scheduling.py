@@ -37,7 +37,8 @@ from layersearch.search.purpose import Purpose
 from layersearch.search.question import How
 from layersearch.search.run import opened
 from layersearch.search.study import Study
-from layersearch.search_space import SearchSpace, load
+from layersearch.search_space import SearchSpace
+from layersearch.space_files import load
 from layersearch.training.job import Job, Outcome
 from results.machine import as_table, environment, write_csv
 

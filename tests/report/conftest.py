@@ -10,7 +10,7 @@ from layersearch.pattern import PartCounts
 from layersearch.search.purpose import Purpose
 from layersearch.search.record import Record
 from layersearch.search.trials import Confirmed, Row, front_of
-from layersearch.search_space import load
+from layersearch.space_files import load
 
 LAYERS = 12
 COUNTS = PartCounts(fixed=24_000_000, attention=(2_360_000,) * LAYERS, ffn=(4_720_000,) * LAYERS)

@@ -16,7 +16,7 @@ from layersearch.search.objectives import parse_limit
 from layersearch.search.question import How, Prepared, What, prepare
 from layersearch.search.record import read_study
 from layersearch.search.run import run
-from layersearch.search_space import load
+from layersearch.space_files import load
 from layersearch.training.recipe import Recipe
 
 

@@ -21,7 +21,7 @@ from layersearch.search.record import read_study
 from layersearch.search.study import Study
 from layersearch.search.trials import Row
 from layersearch.search_space import SearchSpace
-from layersearch.search_space import load as load_space
+from layersearch.space_files import load as load_space
 from layersearch.training.job import Job, Outcome
 from tests.conftest import TinyRun, call
 from tests.search.support import COUNTS, LAYERS, SPACE, open_study, outcome_of

@@ -21,7 +21,8 @@ from layersearch.search.quality import Point, hypervolume, layer_share
 from layersearch.search.sampler_pattern import PatternSampler
 from layersearch.search.samplers import check_sampler, make_sampler
 from layersearch.search.surrogate import coded, differing, expected_growth, fitted, one_thread
-from layersearch.search_space import SearchSpace, load
+from layersearch.search_space import SearchSpace
+from layersearch.space_files import load
 from layersearch.training.job import Outcome
 from tests.search.support import open_study
 
