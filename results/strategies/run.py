@@ -14,8 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from layersearch.measured_costs import MEASURED, NAMES
-
+from layersearch.measured import MEASURED, NAMES
 from layersearch.pattern import Pattern
 from layersearch.report.console import Progress
 from layersearch.search.question import How, What
@@ -32,7 +31,7 @@ KS = (1, 2)
 
 def patterns(record: Record) -> dict[tuple[str, int], str]:
     """The pattern of every strategy and k: those that need no model, and what the study has measured."""
-    layers, known = int(record.facts["num_layers"]), record.facts["measured"]
+    layers, known = int(record.facts["num_layers"]), record.facts["spelled"]
     plain = [(name, k) for name in NAMES if name not in MEASURED for k in KS if k in possible(name, layers)]
     spelled = {(name, k): str(spell(name, layers, k)) for name, k in plain}
     return spelled | {(name, k): known[name][k - 1] for name in MEASURED for k in KS}
