@@ -64,7 +64,7 @@ def main() -> None:
     words.add_argument("data", type=Path, help="folder with STS-B's TSV files")
     words.add_argument("work", type=Path, nargs="?", default=Path(tempfile.gettempdir()) / "layersearch-strategies")
     words.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    words.add_argument("--epochs", type=float, default=0.6)
+    words.add_argument("--epochs", type=float, default=0.3)
     words.add_argument("--trials", type=int, help="stop after so many a seed, to try it")
     words.add_argument("--workers", type=int, default=2)
     words.add_argument("--to", type=Path, default=HERE / "strategies.csv")
