@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from layersearch.kinds import KINDS, Kind
 from layersearch.models.checkpoint import Manifest
 from layersearch.pattern import LEGEND, Pattern
 
@@ -64,11 +65,11 @@ def write_card(card: ModelCard, manifest: Manifest) -> str:
     revision = f" (revision `{card.revision}`)" if card.revision else ""
     whole = manifest.pattern == Pattern.full(manifest.source_layers)
     made = "all its layers, fine-tuned" if whole else "some of its layers dropped or repeated, the rest fine-tuned"
-    return f"""{_header(card)}
+    return f"""{_header(card, KINDS[manifest.kind])}
 # {card.base_model} with the layers `{manifest.pattern}`
 
 Made by layersearch from `{card.base_model}`{revision} for the task {card.task}: {made}. The folder opens with
-`AutoModelForSequenceClassification.from_pretrained`; `layersearch.json` holds the proof.
+`{KINDS[manifest.kind].head}.from_pretrained`; `layersearch.json` holds the proof.
 
 | | |
 |---|---|
@@ -77,7 +78,7 @@ Made by layersearch from `{card.base_model}`{revision} for the task {card.task}:
 | source layers, counted from 0 | {_sources(manifest.pattern)} |
 | dropped of 0-{manifest.source_layers - 1} | {_numbers(manifest.pattern.dropped(manifest.source_layers))} |
 | parameters | {manifest.parameters:,} of {card.baseline_parameters:,} ({share:.1%}) |
-| outputs | {_outputs(card)} |
+| outputs | {_outputs(card, KINDS[manifest.kind])} |
 
 ## Scores
 
@@ -99,7 +100,7 @@ Exported with {_pairs(card.versions)}.
 """
 
 
-def _header(card: ModelCard) -> str:
+def _header(card: ModelCard, kind: Kind) -> str:
     """The metadata of the hub; a folder of the user's is no hub name, so it is left out."""
     from huggingface_hub import ModelCardData
 
@@ -107,7 +108,7 @@ def _header(card: ModelCard) -> str:
     data = ModelCardData(
         base_model=card.base_model if is_hub_name else None,
         library_name="transformers",
-        pipeline_tag="text-classification",
+        pipeline_tag=kind.pipeline,
         tags=["layersearch", "layer-dropping"],
         metrics=[card.metric],
     )
@@ -122,8 +123,8 @@ def _numbers(layers: tuple[int, ...]) -> str:
     return ", ".join(str(layer) for layer in layers) or "none"
 
 
-def _outputs(card: ModelCard) -> str:
-    return ", ".join(f"{number} {label}" for number, label in enumerate(card.labels)) or "one number"
+def _outputs(card: ModelCard, kind: Kind) -> str:
+    return ", ".join(f"{number} {label}" for number, label in enumerate(card.labels)) or kind.outputs
 
 
 def _scores(card: ModelCard) -> str:

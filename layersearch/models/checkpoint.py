@@ -21,10 +21,11 @@ from typing import Any
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from layersearch.errors import LayersearchError, ModelError, PatternError
-from layersearch.models.surgery import drop_halves, skeleton
+from layersearch.kinds import KindName
+from layersearch.models.surgery import auto_class, drop_halves, skeleton
 from layersearch.pattern import Pattern
 
 FORMAT = 1
@@ -40,8 +41,8 @@ class Manifest:
     """What a checkpoint says about itself.
 
     `config` is the candidate's own configuration (its depth is the number of blocks), `source_layers` the number of
-    layers of the base model, `parameters` the candidate's, `sha256` and `size` (bytes) those of the weights file, and
-    `extras` whatever the caller gave, such as scores.
+    layers of the base model, `parameters` the candidate's, `sha256` and `size` (bytes) those of the weights file,
+    `extras` whatever the caller gave, such as scores, and `kind` that of its head.
     """
 
     pattern: Pattern
@@ -51,17 +52,25 @@ class Manifest:
     size: int
     config: Mapping[str, Any]
     extras: Mapping[str, Any]
+    kind: KindName = "classification"
 
 
 def save(
-    model: PreTrainedModel, pattern: Pattern, folder: Path, *, source_layers: int, extras: Mapping[str, Any]
+    model: PreTrainedModel,
+    pattern: Pattern,
+    folder: Path,
+    *,
+    source_layers: int,
+    extras: Mapping[str, Any],
+    kind: KindName = "classification",
 ) -> Manifest:
     """Write the candidate to `folder`, replacing what is there; a crash leaves a whole checkpoint or none.
 
-    `extras` holds JSON values. Raises LayersearchError if the disk has no room.
+    `extras` holds JSON values; of tied weights one is written. Raises LayersearchError if the disk has no room.
     """
     pattern.check(source_layers)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    tied = _tied(model)
+    tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items() if name not in tied}
     with new_folder(folder, needed=sum(tensor.nbytes for tensor in tensors.values())) as part:
         save_file(tensors, part / WEIGHTS)
         manifest = Manifest(
@@ -72,6 +81,7 @@ def save(
             size=(part / WEIGHTS).stat().st_size,
             config=_plain(model.config),
             extras=extras,
+            kind=kind,
         )
         values = asdict(manifest) | {"format": FORMAT, "pattern": str(pattern)}
         (part / MANIFEST).write_text(json.dumps(values, indent=1), encoding="utf-8")
@@ -91,11 +101,10 @@ def read(folder: Path) -> Manifest:
         raise ModelError(f"{folder / MANIFEST} is damaged ({error}); train the pattern again") from error
 
 
-def load(folder: Path, head: Any = AutoModelForSequenceClassification) -> tuple[PreTrainedModel, Manifest]:
+def load(folder: Path) -> tuple[PreTrainedModel, Manifest]:
     """Rebuild the candidate from its configuration and pattern, without the base model; fp32, evaluation mode, CPU.
 
-    `head` is the `AutoModel...` class of the model that was saved. Raises ModelError that says what is wrong for a
-    checkpoint that is damaged, half written, or of another head.
+    Raises ModelError that says what is wrong for a checkpoint that is damaged, half written, or of another head.
     """
     manifest = read(folder)
     weights = folder / WEIGHTS
@@ -106,13 +115,23 @@ def load(folder: Path, head: Any = AutoModelForSequenceClassification) -> tuple[
             "train the pattern again"
         )
     try:
-        model = skeleton(head, AutoConfig.for_model(**manifest.config))
+        model = skeleton(auto_class(manifest.kind), AutoConfig.for_model(**manifest.config))
         drop_halves(model, manifest.pattern)
-        model.load_state_dict(load_file(weights), strict=True, assign=True)
-    except (RuntimeError, ValueError, TypeError, SafetensorError, StrictDataclassError) as error:
+        tensors = load_file(weights)
+        tensors |= {name: tensors[first] for name, first in _tied(model).items() if first in tensors}
+        model.load_state_dict(tensors, strict=True, assign=True)
+        model.tie_weights()
+    except (RuntimeError, KeyError, ValueError, TypeError, SafetensorError, StrictDataclassError) as error:
         what = " ".join(str(error).split())
         raise ModelError(f"weights and manifest in {folder} do not belong together: {what}") from error
     return model, manifest
+
+
+def _tied(model: PreTrainedModel) -> dict[str, str]:
+    """The names of parameters that are another one too, such as the output of a language model, each with the other."""
+    first = {id(parameter): name for name, parameter in model.named_parameters()}
+    every = model.named_parameters(remove_duplicate=False)
+    return {name: first[id(parameter)] for name, parameter in every if first[id(parameter)] != name}
 
 
 def is_complete(folder: Path) -> bool:

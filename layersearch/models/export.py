@@ -17,15 +17,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from transformers import AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
 
-from layersearch.errors import ExportError
+from layersearch.errors import ExportError, ModelError
+from layersearch.kinds import KINDS, KindName
 from layersearch.models import checkpoint
-from layersearch.models.base import quiet
+from layersearch.models.base import load_reader, quiet
 from layersearch.models.card import ModelCard, write_card
 from layersearch.models.checkpoint import Manifest
-from layersearch.models.proof import encode
+from layersearch.models.proof import answers, encode, ids_of
 from layersearch.pattern import Pattern
 
 TOLERANCE = 1e-5
@@ -42,9 +42,11 @@ class Case:
     texts: tuple[tuple[str, ...], ...]
     max_length: int
     input_ids: list[list[int]]
-    logits: list[list[float]]
+    logits: list[Any]
     parameters: int
     tolerance: float
+    head: str
+    reader: str
 
 
 @dataclass(frozen=True)
@@ -93,10 +95,10 @@ def export(
     require_free(to)
     model, manifest = checkpoint.load(source)
     name_labels(model, card.labels)
-    tokenizer = _tokenizer(tokenizer_folder)
+    tokenizer = _reader(tokenizer_folder, manifest.kind)
     try:
         with checkpoint.new_folder(to, needed=manifest.size) as part:
-            case = write_folder(model, tokenizer, part, texts, max_length)
+            case = write_folder(model, tokenizer, part, texts, max_length, manifest.kind)
             proof = replace(prove(part, case), folder=to)
             (part / "README.md").write_text(write_card(card, manifest), encoding="utf-8")
             _write_record(part, proof, manifest, card)
@@ -113,7 +115,12 @@ def name_labels(model: PreTrainedModel, labels: Sequence[str]) -> None:
 
 
 def write_folder(
-    model: PreTrainedModel, tokenizer: Any, folder: Path, texts: Sequence[tuple[str, ...]], max_length: int
+    model: PreTrainedModel,
+    tokenizer: Any,
+    folder: Path,
+    texts: Sequence[tuple[str, ...]],
+    max_length: int,
+    kind: KindName = "classification",
 ) -> Case:
     """Write weights, configuration and tokenizer to `folder`, and tell what somebody who opens it has to find.
 
@@ -123,15 +130,16 @@ def write_folder(
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     batch = encode(tokenizer, [list(text) for text in texts], max_length)
-    with torch.no_grad():
-        logits: torch.Tensor = model(**batch).logits
+    logits = answers(model, batch)
     return Case(
         texts=tuple(texts),
         max_length=max_length,
-        input_ids=batch["input_ids"].tolist(),
+        input_ids=ids_of(batch),
         logits=logits.tolist(),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         tolerance=TOLERANCE * max(1.0, logits.abs().max().item()),
+        head=KINDS[kind].head,
+        reader=KINDS[kind].reader,
     )
 
 
@@ -171,16 +179,18 @@ def _examine(folder: Path, case: Case) -> dict[str, Any]:
     return answer
 
 
-def _tokenizer(folder: Path) -> Any:
+def _reader(folder: Path, kind: KindName) -> Any:
     try:
-        with quiet():
-            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except (OSError, ValueError) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise ExportError(f"the tokenizer in {folder} cannot be opened: {reason}; give another folder") from error
+        reader = load_reader(folder, kind)
+    except ModelError as error:
+        raise ExportError(f"{error}; give another folder") from error
+    if not hasattr(reader, "init_kwargs"):  # of images
+        return reader
     for how_opened in ("is_local", "local_files_only"):  # transformers would write both into the folder
-        tokenizer.init_kwargs.pop(how_opened, None)
-    return tokenizer
+        reader.init_kwargs.pop(how_opened, None)
+    if reader.pad_token is None:
+        reader.pad_token = reader.eos_token
+    return reader
 
 
 def require_free(to: Path) -> None:

@@ -44,8 +44,8 @@ class SuperNetwork:
         with self._stacked([self._view(block) for block in pattern.blocks]) as model:
             yield model
 
-    def logits(self, patterns: Iterable[Pattern], inputs: Inputs) -> Iterator[tuple[Pattern, torch.Tensor]]:
-        """Logits float32 [batch, num_labels] of every pattern on one batch, in depth-first order.
+    def outputs(self, patterns: Iterable[Pattern], inputs: Inputs) -> Iterator[tuple[Pattern, Any]]:
+        """What the model gives as every pattern on one batch (its logits and all else), in depth-first order.
 
         Patterns with the same first blocks share their computation: all subsets of n layers cost one block each
         instead of half of n. Call it in evaluation mode and without gradients.
@@ -53,13 +53,13 @@ class SuperNetwork:
         first = self._first_call(inputs)
         yield from self._below(_trie(patterns), first, inputs)
 
-    def _below(self, node: _Node, call: _Call, inputs: Inputs) -> Iterator[tuple[Pattern, torch.Tensor]]:
+    def _below(self, node: _Node, call: _Call, inputs: Inputs) -> Iterator[tuple[Pattern, Any]]:
         for block, child in node.children.items():
             answer = self._view(block)(call.hidden, *call.args, **call.kwargs)
             hidden = answer[0] if isinstance(answer, tuple) else answer
             if child.pattern is not None:
                 with self._stacked([_Answers(answer)]) as model:
-                    yield child.pattern, model(**inputs).logits.float()
+                    yield child.pattern, model(**inputs)
             yield from self._below(child, _Call(hidden, call.args, call.kwargs), inputs)
 
     def _first_call(self, inputs: Inputs) -> _Call:
@@ -137,7 +137,7 @@ class _Node:
 
 
 def blocks_run(patterns: Iterable[Pattern]) -> list[Block]:
-    """The blocks that `SuperNetwork.logits` runs for a batch: one a distinct beginning."""
+    """The blocks that `SuperNetwork.outputs` runs for a batch: one a distinct beginning."""
     waiting = [_trie(patterns)]
     found: list[Block] = []
     while waiting:

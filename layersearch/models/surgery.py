@@ -12,10 +12,12 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
+import transformers
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from layersearch.errors import ModelError
+from layersearch.kinds import KINDS, KindName
 from layersearch.models.families import Family, Half, StandIn, family_of
 from layersearch.pattern import Block, Pattern
 
@@ -91,6 +93,11 @@ def drop_halves(candidate: PreTrainedModel, pattern: Pattern) -> None:
     for layer, block in zip(layers_of(candidate), pattern.blocks, strict=True):
         for path, answer in dropped_parts(block, family):
             layer.set_submodule(path, Dropped(answer).train(layer.training))
+
+
+def auto_class(kind: KindName) -> Any:
+    """The `AutoModel...` class that has the head of `kind`."""
+    return getattr(transformers, KINDS[kind].head)
 
 
 def skeleton(model_class: Any, config: PreTrainedConfig) -> PreTrainedModel:

@@ -204,7 +204,7 @@ def prepare(what: What, space: SearchSpace | None = None) -> Prepared:
     check_sampler(what.sampler)
     config = load_config(folder, num_labels=task.num_labels, kind=task.kind)
     _check_length(what.recipe.max_length, config)
-    counts = count_parts(config)
+    counts = count_parts(config, task.kind)
     space.check(counts.num_layers)
     splits = task.splits(what.holdout, what.recipe.seed)
     values: dict[str, Any] = {

@@ -277,16 +277,14 @@ def opened(question: Question, how: How, watcher: Watcher, *, alone: bool = Fals
 
 def make_evaluator(prepared: Prepared, how: How) -> Evaluator:
     """Load the base model and tokenise the splits."""
-    from transformers import AutoTokenizer
-
-    from layersearch.models.base import load_base
+    from layersearch.models.base import load_base, load_reader
 
     task, recipe = prepared.task, prepared.what.recipe
-    tokenizer = AutoTokenizer.from_pretrained(prepared.folder, local_files_only=True, trust_remote_code=False)
+    reader = load_reader(prepared.folder, task.kind)
     base = load_base(prepared.folder, num_labels=task.num_labels, kind=task.kind)
     parts = {"train": prepared.splits.train, "search": prepared.splits.search, "validation": prepared.splits.validation}
     data: Mapping[str, Encoded] = {
-        name: task.encode(examples, tokenizer, recipe.max_length) for name, examples in parts.items()
+        name: task.encode(examples, reader, recipe.max_length) for name, examples in parts.items()
     }
     return Evaluator(base=base, task=task, recipe=recipe, data=data, device=resolve_device(how.device))
 

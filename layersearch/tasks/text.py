@@ -10,17 +10,17 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from layersearch.errors import DataError, TrainingError
 from layersearch.tasks import metrics
-from layersearch.tasks.task import Encoded, Examples, Labels, Splits
+from layersearch.tasks.task import Encoded, Examples, Splits
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from layersearch.kinds import KindName
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class TextTask:
     """A `Task` over texts. `metrics` are keys of `metrics.METRICS`, all to be maximised; the first is the objective."""
 
     name: str
-    kind: Literal["classification", "regression"]
+    kind: KindName
     labels: tuple[str, ...]
     metrics: tuple[str, ...]
     read: Callable[[], Corpus]
@@ -59,12 +59,10 @@ class TextTask:
         parts = corpus.train.take(train), corpus.train.take(search), corpus.validation
         return Splits(*parts, fingerprint=_fingerprint(parts), warnings=corpus.warnings)
 
-    def encode(self, examples: Examples, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
+    def encode(self, examples: Examples, reader: Any, max_length: int) -> Encoded:
         """Tokenise in one call of the tokenizer, cutting the longer text of a pair first, without padding."""
         pair = None if examples.pair is None else list(examples.pair)
-        tokens = tokenizer(
-            list(examples.text), pair, truncation=True, max_length=max_length, return_attention_mask=False
-        )
+        tokens = reader(list(examples.text), pair, truncation=True, max_length=max_length, return_attention_mask=False)
         ids, types = tokens["input_ids"], tokens.get("token_type_ids")
         offsets = np.cumsum([0, *map(len, ids)], dtype=np.int64)
         return Encoded(
@@ -74,14 +72,14 @@ class TextTask:
             labels=examples.labels,
         )
 
-    def score(self, logits: NDArray[np.float32], labels: Labels) -> dict[str, float]:
+    def score(self, answers: NDArray[np.float32], scored: Encoded) -> dict[str, float]:
         """Every metric of the task; raises TrainingError where a logit is not finite."""
-        predictions = self._predictions(logits)
-        return {name: metrics.METRICS[name](predictions, labels) for name in self.metrics}
+        predictions = self._predictions(answers)
+        return {name: metrics.METRICS[name](predictions, scored.labels) for name in self.metrics}
 
-    def interval(self, logits: NDArray[np.float32], labels: Labels) -> tuple[float, float]:
+    def interval(self, answers: NDArray[np.float32], scored: Encoded) -> tuple[float, float]:
         """95 % bootstrap interval of the objective over examples; raises TrainingError as `score` does."""
-        return metrics.interval(self.metric, self._predictions(logits), labels)
+        return metrics.interval(self.metric, self._predictions(answers), scored.labels)
 
     def _predictions(self, logits: NDArray[np.float32]) -> NDArray[np.float32] | NDArray[np.int64]:
         """Classes int64 [n] or values float32 [n]. The argmax of NaN is class 0: a plausible score unless refused."""
@@ -92,7 +90,7 @@ class TextTask:
         return logits[:, 0] if self.kind == "regression" else logits.argmax(axis=1)
 
 
-def held_out(labels: Labels, share: float, seed: int) -> NDArray[np.int64]:
+def held_out(labels: NDArray[Any], share: float, seed: int) -> NDArray[np.int64]:
     """Indices, ascending, of a stratified `share` of the examples.
 
     With m to pick, the examples sorted by label (ties in random order) are cut into m equal runs and one of each run is

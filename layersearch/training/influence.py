@@ -16,12 +16,12 @@ from torch import nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
+from layersearch.kinds import KINDS, KindName, answers_of
 from layersearch.models.families import Family, family_of
 from layersearch.models.surgery import layers_of
 from layersearch.tasks.task import Encoded
-from layersearch.training.batches import collate, scoring_order
+from layersearch.training.batches import batch_of, scoring_order
 from layersearch.training.finetune import pad_of
-from layersearch.training.losses import Kind, label_loss
 
 EXAMPLES = 256
 SHARE = 0.05  # of a fine-tuning's work, the most that measuring may cost
@@ -33,7 +33,7 @@ def examples_for(count: int, epochs: float) -> int:
 
 
 def influence(
-    model: PreTrainedModel, kind: Kind, encoded: Encoded, number: int, batch_size: int, seed: int
+    model: PreTrainedModel, kind: KindName, encoded: Encoded, number: int, batch_size: int, seed: int
 ) -> dict[str, list[float]]:
     """What dropping each half would change, by three measures, over `number` examples drawn with `seed`; fp32.
 
@@ -53,13 +53,15 @@ def influence(
     tokens = 0
     for places in scoring_order(encoded.lengths[chosen], batch_size):
         indices = chosen[places]
-        inputs = collate(encoded, indices, model.device, pad_of(model))
+        batch = batch_of(encoded, indices, kind, model.device, pad_of(model))
         with hidden_states(model) as states:
-            logits = model(**inputs).logits
-        labels = torch.from_numpy(np.ascontiguousarray(encoded.labels[indices])).to(model.device)
-        loss = label_loss(logits, labels, kind) * len(indices)
-        sums += _sums(states, torch.autograd.grad(loss, states[1:]), inputs["attention_mask"]).cpu()
-        tokens += int(inputs["attention_mask"].sum())
+            logits = answers_of(model(**batch.inputs), batch.inputs, kind)
+        loss = KINDS[kind].loss(logits, batch.labels, batch.lengths) * len(indices)
+        mask = batch.inputs.get(
+            "attention_mask", torch.ones(states[0].shape[:2], device=model.device)
+        )  # images have none
+        sums += _sums(states, torch.autograd.grad(loss, states[1:]), mask).cpu()
+        tokens += int(mask.sum())
     means = sums / torch.tensor([[tokens], [len(chosen)], [len(chosen)]])
     return dict(zip(("block", "token", "gradient"), means.tolist(), strict=True))
 

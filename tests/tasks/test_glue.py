@@ -11,6 +11,7 @@ from layersearch.errors import DataError
 from layersearch.tasks import TASKS, load_task
 from layersearch.tasks.glue import GLUE
 from layersearch.tasks.task import Splits
+from tests.tasks.support import scored
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "glue"
 
@@ -95,7 +96,7 @@ def test_a_task_reads_its_official_layout(name: str, tmp_path: Path) -> None:
     assert {"0", "1"} <= {word.strip(".?") for text in examples.text for word in text.split()}
     single = name in ("cola", "sst2")
     assert (examples.pair is None) == single
-    for text in examples.text + (examples.pair or ()):
+    for text in (*examples.text, *(examples.pair or ())):
         assert "\t" not in text
         assert text == text.strip()
     expected = {
@@ -119,7 +120,7 @@ def test_a_task_has_its_official_metric(name: str) -> None:
         name, ("classification", 2)
     )
     logits = np.eye(max(2, task.num_labels), task.num_labels, dtype=np.float32)
-    scores = task.score(logits, np.arange(len(logits)))
+    scores = task.score(logits, scored(np.arange(len(logits))))
     beside = {"mrpc": "f1", "qqp": "f1", "stsb": "pearson"}
     assert set(scores) == {task.metric, beside.get(name, task.metric)}
 
