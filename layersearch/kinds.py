@@ -14,6 +14,9 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
@@ -29,6 +32,10 @@ KindName = Literal[
 ]
 
 
+def _largest(kept: NDArray[np.float32]) -> NDArray[Any]:
+    return np.asarray(kept.argmax(axis=1))
+
+
 @dataclass(frozen=True)
 class Kind:
     """One kind of task.
@@ -38,7 +45,8 @@ class Kind:
     `loss(logits, labels, lengths)` is what answers cost, a mean over units. `told(logits, labels)` is kept of a larger
     model's answers, a row a unit; `distance(logits, told, labels, lengths)` is how far others are from those.
     `kept(logits, labels)` is what a score is made of, a row a unit. `starts_at_mean`: a fresh head starts at the mean
-    of the labels. `outputs` says in words what the head answers where its outputs have no names.
+    of the labels. `outputs` says in words what the head answers where its outputs have no names. `decide` makes
+    predictions [units] of what is kept, for the metrics.
     """
 
     head: str
@@ -53,6 +61,7 @@ class Kind:
     starts_at_mean: bool = False
     reader: str = "AutoTokenizer"
     outputs: str = "one number"
+    decide: Callable[[NDArray[np.float32]], NDArray[Any]] = _largest
 
 
 def answers_of(output: Any, inputs: Mapping[str, torch.Tensor], kind: KindName) -> torch.Tensor:
@@ -201,9 +210,14 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             distance=_squared_distance,
             problem="regression",
             starts_at_mean=True,
+            decide=lambda kept: kept[:, 0],
         ),
         "multi-label": replace(
-            _CLASSES, loss=_binary_cross_entropy, distance=_binary_divergence, problem="multi_label_classification"
+            _CLASSES,
+            loss=_binary_cross_entropy,
+            distance=_binary_divergence,
+            problem="multi_label_classification",
+            decide=lambda kept: (kept > 0).astype(np.int64),  # a chance above one half
         ),
         "image-classification": replace(
             _CLASSES,

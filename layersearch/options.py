@@ -17,6 +17,7 @@ import typer
 
 from layersearch.names import nearest
 from layersearch.search.question import How, Lookup, Method, What
+from layersearch.tasks.own import Columns
 from layersearch.training.recipe import PRESETS, Recipe, preset
 
 CONFIRM = 3
@@ -27,10 +28,26 @@ Model = Annotated[
     str | None,
     typer.Option(help="Base model: hub name, folder, or package:NAME/FOLDER inside an installed Python package."),
 ]
-Task = Annotated[str | None, typer.Option(help="cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli or demo.")]
-Data = Annotated[
-    Path | None, typer.Option(help="Folder with the task's TSV files in GLUE's layout, instead of the hub.")
+Task = Annotated[
+    str | None,
+    typer.Option(help="cola, sst2, mrpc, stsb, qqp, mnli, mnli-mm, qnli, rte, wnli, demo, or own for your own table."),
 ]
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder with the task's TSV files in GLUE's layout, instead of the hub; for own a file in csv, tsv, jsonl "
+        "or parquet or a saved datasets folder."
+    ),
+]
+Text = Annotated[str | None, typer.Option(metavar="COLUMN", help="Column of the own table that holds the text.")]
+TextPair = Annotated[str | None, typer.Option(metavar="COLUMN", help="Column of the second text of a pair.")]
+Label = Annotated[
+    list[str] | None,
+    typer.Option(metavar="COLUMN", help="Column of the label; repeatable: columns of 0 and 1, any number of them 1."),
+]
+Metric = Annotated[str | None, typer.Option(help="What the search is for, such as f1; default by the labels.")]
+Validation = Annotated[Path | None, typer.Option(help="Own table to confirm on; default 15 % of --data.")]
+Examples = Annotated[int | None, typer.Option(min=1, help="Rows of the own table to use at most, drawn at random.")]
 Space = Annotated[str, typer.Option(help="Search space: a shipped name (layers, halves, ...) or a TOML file.")]
 Revision = Annotated[str | None, typer.Option(help="Revision of the base model on the hub.")]
 Sampler = Annotated[str, typer.Option(help="Optuna sampler by class name, such as TPESampler or RandomSampler.")]
@@ -136,6 +153,12 @@ def asked(
     score: Score = Lookup.score,
     where: Where = None,
     minimize: Minimize = False,
+    text: Text = None,
+    text_pair: TextPair = None,
+    label: Label = None,
+    metric: Metric = None,
+    validation: Validation = None,
+    examples: Examples = None,
 ) -> Asked:
     """What is asked: everything that decides a result, and is stored in the study."""
     if replay is not None:
@@ -156,7 +179,25 @@ def asked(
         precision=precision,
         seed=seed,
     )
-    return What(model, task, data, space, changed, sampler, holdout, revision, method)
+    columns = _columns(text, text_pair, label, metric, validation, examples)
+    return What(model, task, data, space, changed, sampler, holdout, revision, method, columns)
+
+
+def _columns(
+    text: str | None,
+    pair: str | None,
+    label: list[str] | None,
+    metric: str | None,
+    validation: Path | None,
+    examples: int | None,
+) -> Columns | None:
+    """The columns of the user's own table; None where nothing is said of one."""
+    if text is not None and label:
+        return Columns(text, tuple(label), pair, metric, validation, examples)
+    if any(said for said in (text, pair, label, metric, validation, examples)):
+        lacks = "--text COLUMN" if text is None else "--label COLUMN"
+        raise WordsError(f"a table of your own needs {lacks} beside what is said of it")
+    return None
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from layersearch.search.purpose import Purpose
     from layersearch.search.trials import Direction
     from layersearch.search_space import SearchSpace
+    from layersearch.tasks.own import Columns
     from layersearch.tasks.task import Splits, Task
 
 HOLDOUT = 0.15
@@ -47,6 +48,7 @@ class What:
     holdout: float = HOLDOUT
     revision: str | None = None
     method: Method = "one-shot"
+    columns: Columns | None = None
 
     @property
     def default_name(self) -> str:
@@ -55,7 +57,8 @@ class What:
         if model == "model" and above:  # says nothing; what it lies in does
             model = above.removeprefix("package:").rpartition("/")[2]
         method = "" if self.method == What.method else f"-{self.method}"
-        return _plain(f"{model}-{self.task}-{Path(self.space).stem}{method}")
+        task = self.data.stem if self.columns is not None and self.data is not None else self.task
+        return _plain(f"{model}-{task}-{Path(self.space).stem}{method}")
 
 
 @dataclass(frozen=True)
@@ -172,7 +175,16 @@ class Prepared:
             "num_layers": self.num_layers,
             "parameters": self.counts.total,
             "space_name": self.what.space,
+            **self._columns,
         }
+
+    @property
+    def _columns(self) -> dict[str, Any]:
+        columns = self.what.columns
+        if columns is None:
+            return {}
+        place = None if columns.validation is None else str(columns.validation.absolute())
+        return {"columns": {**vars(columns), "validation": place}}
 
     def parameters_of(self, pattern: Pattern) -> int:
         """Parameters of the candidate, counted and not built."""
@@ -193,7 +205,7 @@ def prepare(what: What, space: SearchSpace | None = None) -> Prepared:
     from layersearch.tasks import load_task
 
     space = space or load_space(what.space)
-    task = load_task(what.task, what.data)
+    task = load_task(what.task, what.data, what.columns)
     folder, revision = hub.local_model(what.model, what.revision)
     # what is wrong so far is said before the seconds that the libraries behind these take
     from layersearch.models.base import load_config
@@ -212,6 +224,7 @@ def prepare(what: What, space: SearchSpace | None = None) -> Prepared:
         "revision": revision,
         "task": task.name,
         "data": splits.fingerprint,
+        **_of_the_columns(what.columns),
         "holdout": what.holdout,
         "space": space.canonical(),
         "method": what.method,
@@ -220,6 +233,14 @@ def prepare(what: What, space: SearchSpace | None = None) -> Prepared:
     }
     purpose = Purpose(values, task.metric, task.direction)
     return Prepared(what, task, splits, space, counts, folder, purpose)
+
+
+def _of_the_columns(columns: Columns | None) -> dict[str, Any]:
+    """What a task over the user's own table is made of; where its tables lie is no part of it."""
+    if columns is None:
+        return {}
+    values = {**vars(columns), "label": ", ".join(columns.label)}
+    return {f"own.{name}": value for name, value in values.items() if name != "validation"}
 
 
 def _of_the_method(what: What) -> dict[str, Any]:
