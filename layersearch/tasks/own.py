@@ -128,6 +128,7 @@ def _found(data: Path, columns: Columns) -> _Found:
 def _corpus(data: Path, columns: Columns) -> Corpus:
     """Training and validation examples, at most as many training examples as asked for."""
     found = _found(data, columns)
+    _found.cache_clear()  # of a large table few examples may be wanted
     train = _examples(found.train, found.texts)
     if columns.examples is not None and columns.examples < len(train):
         train = train.take(held_out(train.labels, columns.examples / len(train), _SEED))

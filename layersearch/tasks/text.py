@@ -24,7 +24,7 @@ from layersearch.tasks.task import Encoded, Examples, Splits
 if TYPE_CHECKING:
     from layersearch.kinds import KindName
 
-AT_ONCE = 10_000  # texts that are tokenised together
+AT_ONCE = 1000  # texts that are tokenised together
 IN_MEMORY = 256 << 20  # bytes of an array that is not memory-mapped
 
 T = TypeVar("T", bound=np.generic)

@@ -18,6 +18,7 @@ from layersearch.errors import DataError
 from layersearch.tasks import load_task
 from layersearch.tasks.own import Columns
 from layersearch.tasks.task import Column, Task
+from tests.conftest import call
 from tests.tasks.support import scored
 
 Rows = list[dict[str, Any]]
@@ -286,3 +287,36 @@ def test_texts_come_in_any_order_from_many_batches(tmp_path: Path) -> None:
     assert part.text[0] == next(iter(part.text))
     assert list(part.text) == [part.text[i] for i in range(3)] + list(part.text[3:])
     assert all(int(text.split()[1]) % 2 == label for text, label in zip(part.text, part.labels, strict=True))
+
+
+def test_a_table_of_many_labels_is_searched_and_exported(tiny_model: Path, tmp_path: Path) -> None:
+    """From the command line to a proven folder, by way of a super-network."""
+    table = [{"say": f"the {('good', 'bad')[i % 2]} film was {('warm', 'cold')[i % 3 > 0]}"} for i in range(48)]
+    words = ("good", "warm")
+    _csv([{**row, **{word: int(word in row["say"]) for word in words}} for row in table], tmp_path / "d.csv")
+    what: tuple[str | Path, ...] = (
+        "--model",
+        tiny_model,
+        "--task",
+        "own",
+        "--data",
+        tmp_path / "d.csv",
+        "--text",
+        "say",
+        "--label",
+        "good",
+    )
+    what += ("--label", "warm", "--epochs", "1", "--batch-size", "8", "--max-length", "16", "--precision", "fp32")
+    storage = ("--storage", f"{tmp_path}/s.db")
+    how = (*storage, "--files", f"{tmp_path}/files", "--workers", "0", "--confirm", "0", "--trials", "3")
+    said = call("run", *what, *how)
+    assert said.code == 0, said.err
+    assert "f1-micro" in said.out
+    said = call("export", "tiny-bert-d-layers", *storage, "--trial", "0", "--to", tmp_path / "out")
+    assert said.code == 0, said.err
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["problem_type"] == "multi_label_classification"
+    assert config["id2label"] == {"0": "good", "1": "warm"}
+    said = call("run", *what, "--metric", "accuracy", *how)
+    assert said.code == 1
+    assert said.err.strip().endswith("--metric accuracy does not fit this multi-label task; allowed: f1-micro")
