@@ -20,6 +20,7 @@ from layersearch.errors import LayersearchError
 from layersearch.names import nearest
 from layersearch.search.objectives import COSTS, SCORE, parse_limit, parse_objectives
 from layersearch.search.question import How, Lookup, Method, What
+from layersearch.tasks.own import Columns
 from layersearch.training.recipe import PRESETS, Recipe, preset
 
 CONFIRM = 3
@@ -32,11 +33,28 @@ Model = Annotated[
     typer.Option(help="Base model: hub name, folder, or package:NAME/FOLDER inside an installed Python package."),
 ]
 Task = Annotated[
-    str | None, typer.Option(help="cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli or demo.", autocompletion=tasks)
+    str | None,
+    typer.Option(
+        help="cola, sst2, mrpc, stsb, qqp, mnli, mnli-mm, qnli, rte, wnli, demo, or own for your own table.",
+        autocompletion=tasks,
+    ),
 ]
 Data = Annotated[
-    Path | None, typer.Option(help="Folder with the task's TSV files in GLUE's layout, instead of the hub.")
+    Path | None,
+    typer.Option(
+        help="Folder with the task's TSV files in GLUE's layout, instead of the hub; for own a file in csv, tsv, jsonl "
+        "or parquet or a saved datasets folder."
+    ),
 ]
+Text = Annotated[str | None, typer.Option(metavar="COLUMN", help="Column of the own table that holds the text.")]
+TextPair = Annotated[str | None, typer.Option(metavar="COLUMN", help="Column of the second text of a pair.")]
+Label = Annotated[
+    list[str] | None,
+    typer.Option(metavar="COLUMN", help="Column of the label; repeatable: columns of 0 and 1, any number of them 1."),
+]
+Metric = Annotated[str | None, typer.Option(help="What the search is for, such as f1; default by the labels.")]
+Validation = Annotated[Path | None, typer.Option(help="Own table to confirm on; default 15 % of --data.")]
+Examples = Annotated[int | None, typer.Option(min=1, help="Rows of the own table to use at most, drawn at random.")]
 Space = Annotated[
     str, typer.Option(help="Search space: a shipped name (layers, halves, ...) or a TOML file.", autocompletion=spaces)
 ]
@@ -185,6 +203,12 @@ def asked(
     score: Score = Lookup.score,
     where: Where = None,
     minimize: Minimize = False,
+    text: Text = None,
+    text_pair: TextPair = None,
+    label: Label = None,
+    metric: Metric = None,
+    validation: Validation = None,
+    examples: Examples = None,
 ) -> Asked:
     """What is asked: everything that decides a result, and is stored in the study."""
     if replay is not None:
@@ -213,7 +237,26 @@ def asked(
         limits = tuple(parse_limit(name, text) for name, text in given.items() if text is not None)
     except LayersearchError as error:
         raise WordsError(str(error)) from None
-    return What(model, task, data, space, changed, sampler, holdout, revision, method, wanted, limits, measure_on)
+    columns = _columns(text, text_pair, label, metric, validation, examples)
+    chosen = model, task, data, space, changed, sampler, holdout, revision, method
+    return What(*chosen, wanted, limits, measure_on, columns)
+
+
+def _columns(
+    text: str | None,
+    pair: str | None,
+    label: list[str] | None,
+    metric: str | None,
+    validation: Path | None,
+    examples: int | None,
+) -> Columns | None:
+    """The columns of the user's own table; None where nothing is said of one."""
+    if text is not None and label:
+        return Columns(text, tuple(label), pair, metric, validation, examples)
+    if any(said for said in (text, pair, label, metric, validation, examples)):
+        lacks = "--text COLUMN" if text is None else "--label COLUMN"
+        raise WordsError(f"a table of your own needs {lacks} beside what is said of it")
+    return None
 
 
 def _pair(text: str) -> tuple[str, str]:

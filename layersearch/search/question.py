@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from layersearch.search.purpose import Purpose
     from layersearch.search.trials import Direction
     from layersearch.search_space import SearchSpace
+    from layersearch.tasks.own import Columns
     from layersearch.tasks.task import Splits, Task
 
 HOLDOUT = 0.15
@@ -58,6 +59,7 @@ class What:
     objectives: tuple[str, ...] = DEFAULT
     limits: tuple[Limit, ...] = ()
     measured_on: Path | None = None
+    columns: Columns | None = None
 
     @property
     def default_name(self) -> str:
@@ -66,7 +68,8 @@ class What:
         if model == "model" and above:  # says nothing; what it lies in does
             model = above.removeprefix("package:").rpartition("/")[2]
         method = "" if self.method == What.method else f"-{self.method}"
-        return _plain(f"{model}-{self.task}-{Path(self.space).stem}{method}")
+        task = self.data.stem if self.columns is not None and self.data is not None else self.task
+        return _plain(f"{model}-{task}-{Path(self.space).stem}{method}")
 
 
 @dataclass(frozen=True)
@@ -210,7 +213,16 @@ class Prepared:
             "parameters": self.counts.total,
             "space_name": self.what.space,
             **({"measured": self.measured} if self.measured else {}),
+            **self._columns,
         }
+
+    @property
+    def _columns(self) -> dict[str, Any]:
+        columns = self.what.columns
+        if columns is None:
+            return {}
+        place = None if columns.validation is None else str(columns.validation.absolute())
+        return {"columns": {**vars(columns), "validation": place}}
 
     def parameters_of(self, pattern: Pattern) -> int:
         """Parameters of the candidate, counted and not built."""
@@ -237,7 +249,7 @@ def prepare(what: What, space: SearchSpace | None = None, *, weights: bool = Tru
     from layersearch.tasks import load_task
 
     space = space or load_space(what.space)
-    task = load_task(what.task, what.data)
+    task = load_task(what.task, what.data, what.columns)
     folder, revision = hub.local_model(what.model, what.revision, weights=weights)
     # what is wrong so far is said before the seconds that the libraries behind these take
     from layersearch.models.base import load_config
@@ -255,7 +267,7 @@ def prepare(what: What, space: SearchSpace | None = None, *, weights: bool = Tru
         )
     config = load_config(folder, num_labels=task.num_labels, kind=task.kind)
     _check_length(what.recipe.max_length, config)
-    counted = count_all(config, what.recipe.max_length)
+    counted = count_all(config, what.recipe.max_length, task.kind)
     depths = counted["parameters"].depths
     space = StackedSpace.of(space, depths) if depths else space
     costs = Costs(counted, what.objectives[1:], what.limits)
@@ -273,6 +285,7 @@ def prepare(what: What, space: SearchSpace | None = None, *, weights: bool = Tru
         "revision": revision,
         "task": task.name,
         "data": splits.fingerprint,
+        **_of_the_columns(what.columns),
         "holdout": what.holdout,
         "space": space.canonical(),
         "method": what.method,
@@ -283,6 +296,14 @@ def prepare(what: What, space: SearchSpace | None = None, *, weights: bool = Tru
     }
     purpose = Purpose(values, task.metric, task.direction)
     return Prepared(what, task, splits, space, costs, folder, purpose, config.model_type)
+
+
+def _of_the_columns(columns: Columns | None) -> dict[str, Any]:
+    """What a task over the user's own table is made of; where its tables lie is no part of it."""
+    if columns is None:
+        return {}
+    values = {**vars(columns), "label": ", ".join(columns.label)}
+    return {f"own.{name}": value for name, value in values.items() if name != "validation"}
 
 
 def _of_the_method(what: What) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from layersearch.durable import whole_file
 from layersearch.errors import LayersearchError, StoppedError
+from layersearch.kinds import KINDS
 from layersearch.pattern import Pattern, thirds
 from layersearch.tasks.task import Encoded, Task
 from layersearch.training import paused
@@ -162,7 +163,7 @@ class Evaluator:
 
         model = build(self.base.model, pattern)
         reset_head(model, self.base, job.seed)
-        if self.task.kind == "regression":
+        if KINDS[self.task.kind].starts_at_mean:
             start_output_at(model, self.base, float(self.data["train"].labels.mean()))
         freeze(model, pattern, self.recipe.freeze)
         model.to(torch.device(self.device))  # type: ignore[arg-type]
@@ -198,7 +199,8 @@ class Evaluator:
         if file.exists():
             return np.asarray(np.load(file), dtype=np.float32)
         train = self.data["train"]
-        answers = predict(model, train, resolve_precision(self.recipe, model.device), heartbeat)
+        precision = resolve_precision(self.recipe, model.device)
+        answers = predict(model, self.task.kind, train, precision, heartbeat, teaching=True)
         with whole_file(file) as stream:
             np.save(stream, answers)
         return answers
@@ -206,23 +208,24 @@ class Evaluator:
     def _share(self, job: Job, heartbeat: Heartbeat, began: float) -> Outcome:
         """The super-network of `job.seed` in its folder, and the scores of the job's patterns over its weights."""
         from layersearch.models.supernet import blocks_run
-        from layersearch.training.supernet import predict_many
+        from layersearch.training.supernet import groups_of, predict_many
 
         patterns = [Pattern.parse(text) for text in job.patterns]
         model, work = self._super(job, patterns, heartbeat)
         scored = self.data[job.scored_on]
-        if not job.scores:
-            patterns = []
-        logits = predict_many(model, patterns, scored, resolve_precision(self.recipe, model.device), heartbeat)
-        finite = {p: answer for p, answer in logits.items() if np.isfinite(answer).all()}
-        scores = {str(p): self.task.score(answer, scored.labels)[self.task.metric] for p, answer in finite.items()}
-        scores = {text: score for text, score in scores.items() if np.isfinite(score)}
+        groups = groups_of(patterns if job.scores else (), len(scored.labels), self.task.num_labels)
+        precision, kind = resolve_precision(self.recipe, model.device), self.task.kind
+        scores: dict[str, float] = {}
+        for group in groups:
+            answers = predict_many(model, kind, group, scored, precision, heartbeat)
+            finite = {str(p): answer for p, answer in answers.items() if np.isfinite(answer).all()}
+            scores |= {text: self.task.score(answer, scored)[self.task.metric] for text, answer in finite.items()}
         return Outcome(
             number=job.number,
             pattern=job.pattern,
             seed=job.seed,
-            shared=scores,
-            work=work + self._work(passed=thirds(blocks_run(patterns)) / 3 * len(scored)),
+            shared={text: score for text, score in scores.items() if np.isfinite(score)},
+            work=work + self._work(passed=sum(thirds(blocks_run(group)) for group in groups) / 3 * len(scored)),
             checkpoint=job.checkpoint,
             seconds=time.perf_counter() - began,
             versions=_versions(),
@@ -265,7 +268,7 @@ class Evaluator:
         first = 0.0 if begun else layers * len(train) * self.recipe.epochs
         work = self._work(trained=first + (layers + mean) * seen, passed=layers * len(train))
         extras = {"seed": job.seed, "work": work}
-        checkpoint.save(model, Pattern.full(layers), folder, source_layers=layers, extras=extras)
+        checkpoint.save(model, Pattern.full(layers), folder, source_layers=layers, extras=extras, kind=self.task.kind)
         return model, work
 
     def _with_influence(self, job: Job, outcome: Outcome, model: PreTrainedModel) -> Outcome:
@@ -303,7 +306,8 @@ class Evaluator:
         answers_of(Path(job.checkpoint)).unlink(missing_ok=True)  # of what lay there before
         extras = {"trial": job.number, "seed": job.seed, "metrics": dict(outcome.metrics)}
         try:
-            checkpoint.save(model, pattern, Path(job.checkpoint), source_layers=self.base.num_layers, extras=extras)
+            layers, kind = self.base.num_layers, self.task.kind
+            checkpoint.save(model, pattern, Path(job.checkpoint), source_layers=layers, extras=extras, kind=kind)
         except (LayersearchError, OSError) as error:  # a full disk must not cost a score that is paid for
             return replace(outcome, note=f"weights not kept: {error}".splitlines()[0])
         return replace(outcome, checkpoint=job.checkpoint)

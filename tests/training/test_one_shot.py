@@ -37,7 +37,9 @@ def test_a_super_network_scores_its_patterns_and_keeps_itself(
     model, manifest = checkpoint.load(tmp_path / "super")
     assert str(manifest.pattern) == "0-3"
     answers = np.load(answers_of(tmp_path / "super"))
-    np.testing.assert_allclose(answers, predict(model, evaluator.data["train"], "fp32"), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        answers, predict(model, "classification", evaluator.data["train"], "fp32"), rtol=1e-4, atol=1e-5
+    )
     assert Outcome.from_json(outcome.as_json()).shared == outcome.shared
 
 
