@@ -56,7 +56,7 @@ RANKS = (
     },
     {"models.card", "tasks", "search.objectives"},
     {"models.export", "training.finetune", "training.freezing"},
-    {"training.supernet", "training.influence", "training.paused", "training.gradual"},
+    {"training.supernet", "training.influence", "training.paused", "training.gradual", "training.told"},
     {"training.evaluator", "search.fronts", "analysis.similarity"},
     {"search.trials", "search.outbox", "search.grouped", "search.remembered", "search.worker"},
     {"search.quality", "search.agreement", "search.ledger", "search.halving", "search.storage", "search.purpose"},
@@ -65,7 +65,7 @@ RANKS = (
     {"search.samplers", "search.wish", "search.compare"},
     {"search.starts", "search.settled", "search.orders"},
     {"search.study", "search.question"},
-    {"search.measuring", "search.patterns", "search.measured_costs"},
+    {"search.preparing", "search.measuring", "search.patterns", "search.measured_costs"},
     {"search.distill", "search.replay"},
     {"search.one_shot"},
     {
@@ -88,7 +88,7 @@ RANKS = (
     {"search.ship"},
     {"report.console", "report.patterns", "completion"},
     {"options"},
-    {"reading"},
+    {"reading", "spelled"},
     {"cli"},
     {"__main__"},
 )

@@ -57,10 +57,11 @@ class Proof:
     """That a fresh process opened `folder` and found no missing, unexpected or mismatched key, and equal numbers.
 
     `inputs` examples were run; their logits differ by `max_difference` at most, where `tolerance` is allowed. `seconds`
-    is how long the process took.
+    is how long the process took, `head` the class of transformers that opened the folder.
     """
 
     folder: Path
+    head: str
     inputs: int
     parameters: int
     max_difference: float
@@ -164,6 +165,7 @@ def prove(folder: Path, case: Case) -> Proof:
         )
     return Proof(
         folder=folder,
+        head=case.head,
         inputs=len(case.texts),
         parameters=case.parameters,
         max_difference=answer["max_difference"],

@@ -24,6 +24,7 @@ from layersearch.search.lease import Lease, take_lease
 from layersearch.search.measured_costs import time_front, with_measured
 from layersearch.search.measuring import knowing, stored_of
 from layersearch.search.one_shot import OneShot
+from layersearch.search.preparing import prepare
 from layersearch.search.purpose import Purpose
 from layersearch.search.question import (
     How,
@@ -31,7 +32,6 @@ from layersearch.search.question import (
     Question,
     What,
     is_screened,
-    prepare,
     remarks,
     resolve_device,
     trials_of,

@@ -19,7 +19,8 @@ from layersearch.models.card import ModelCard, Score
 from layersearch.models.export import Proof, check_exportable, export, require_free
 from layersearch.pattern import Pattern
 from layersearch.search.agreement import from_network
-from layersearch.search.question import How, Prepared, What, prepare
+from layersearch.search.preparing import prepare
+from layersearch.search.question import How, Prepared, What
 from layersearch.search.record import Record
 from layersearch.search.run import make_evaluator
 from layersearch.search.storage import Say
