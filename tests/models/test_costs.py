@@ -7,6 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import (
     AutoConfig,
+    AutoModelForCausalLM,
     AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
     BertConfig,
@@ -14,9 +15,10 @@ from transformers import (
 )
 
 from layersearch.errors import ModelError
+from layersearch.kinds import KindName
 from layersearch.models.costs import count_all, count_macs, count_parts
 from layersearch.models.families import FAMILIES
-from layersearch.models.surgery import build
+from layersearch.models.surgery import auto_class, build
 from layersearch.pattern import PartCounts, Pattern
 
 from .conftest import LAYERS, from_config, tiny_config
@@ -91,6 +93,7 @@ def test_macs_of_other_families_are_what_torch_counts_too(name: str) -> None:
 @pytest.mark.parametrize("name", ["bert", "distilbert", "gpt2", "t5"])
 def test_macs_of_heads_that_answer_for_every_token(name: str, kind: KindName) -> None:
     config = {**TINY, **DECODERS}[name].config()
+    config.num_labels = 2
     model = from_config(auto_class(kind), config, "eager").eval()  # type: ignore[no-untyped-call]
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(input_ids=torch.full((1, 7), 5))
