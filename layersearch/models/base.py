@@ -99,7 +99,7 @@ def load_reader(folder: Path, kind: KindName) -> Any:
             reader = getattr(transformers, KINDS[kind].reader)
             return reader.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, ImportError) as error:
-        what = "image processor" if kind == "image-classification" else "tokenizer"
+        what = {"AutoTokenizer": "tokenizer", "AutoImageProcessor": "image processor"}[KINDS[kind].reader]
         raise ModelError(f"the {what} in {folder} cannot be opened: {_first_line(error)}") from error
 
 
@@ -126,7 +126,7 @@ def load_base(folder: Path, *, num_labels: int, kind: KindName) -> BaseModel:
     except _BROKEN as error:
         raise ModelError(f"the model in {folder} cannot be opened: {_first_line(error)}") from error
     base = BaseModel(model, _fresh(folder, model, info), kind)
-    if kind == "causal-lm":
+    if not KINDS[kind].labelled:
         _require_causal(folder, model)
     reset_head(model, base, seed=0)
     return base
