@@ -68,8 +68,9 @@ def answers_of(output: Any, inputs: Mapping[str, torch.Tensor], kind: KindName) 
     """The logits [units, width] of a batch that ran with `inputs`; those of start and end of a span side by side."""
     import torch
 
-    logits: torch.Tensor
-    logits = torch.stack((output.start_logits, output.end_logits), dim=-1) if kind == "span" else output.logits
+    logits: torch.Tensor = (
+        torch.stack((output.start_logits, output.end_logits), dim=-1) if "start_logits" in output else output.logits
+    )
     return logits[inputs["attention_mask"].bool()] if KINDS[kind].per_token else logits
 
 

@@ -101,8 +101,10 @@ def load_reader(folder: Path, kind: KindName) -> Any:
             reader = getattr(transformers, KINDS[kind].reader)
             return reader.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (*_BROKEN, ImportError) as error:
-        images = kind == "image-classification"
-        what, file = ("image processor", "preprocessor_config.json") if images else ("tokenizer", "tokenizer.json")
+        what, file = {
+            "AutoTokenizer": ("tokenizer", "tokenizer.json"),
+            "AutoImageProcessor": ("image processor", "preprocessor_config.json"),
+        }[KINDS[kind].reader]
         raise ModelError(
             f"the {what} in {folder} cannot be opened: {_first_line(error)}; give a folder with a {file}"
         ) from error
@@ -131,7 +133,7 @@ def load_base(folder: Path, *, num_labels: int, kind: KindName) -> BaseModel:
     except _BROKEN as error:
         raise ModelError(f"the model in {folder} cannot be opened: {_first_line(error)}") from error
     base = BaseModel(model, _fresh(folder, model, info), kind)
-    if kind == "causal-lm":
+    if not KINDS[kind].labelled:
         _require_causal(folder, model)
     reset_head(model, base, seed=0)
     return base
