@@ -33,11 +33,11 @@ from layersearch.options import (
     StudyName,
     Trials,
     WordsError,
-    refused,
-    spelled_out,
 )
 from layersearch.reading import reading
-from layersearch.search.question import EXAMPLES, How, Lookup, Part, Question, What, prepare, remarks, trials_of
+from layersearch.search.preparing import prepare
+from layersearch.search.question import EXAMPLES, How, Lookup, Part, Question, What, remarks, trials_of
+from layersearch.spelled import refused, spelled_out
 from layersearch.training.recipe import Recipe
 
 PLAN_LINES = 40
@@ -223,7 +223,7 @@ def export(
         f"{proof.parameters:,} parameters as counted, logits of {proof.inputs} examples equal within "
         f"{proof.max_difference:.1e} (allowed {proof.tolerance:.1e})"
     )
-    typer.echo(f'open it with AutoModelForSequenceClassification.from_pretrained("{to}")')
+    typer.echo(f'open it with {proof.head}.from_pretrained("{to}")')
 
 
 @app.command()

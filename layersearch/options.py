@@ -1,4 +1,4 @@
-"""The options that commands share, each listed once: what is asked, how it is done, and what was wrong with a word.
+"""The options that commands share, each listed once, and what they make: what is asked, and how it is done.
 
 Knows: their words, help and types, and which belong together; the defaults are those of What, Lookup, How and Recipe.
 Does not know: commands, or how anything is done.
@@ -7,19 +7,16 @@ Does not know: commands, or how anything is done.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
-from functools import wraps
-from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from layersearch.completion import recipes, spaces, studies, tasks
 from layersearch.errors import LayersearchError
-from layersearch.names import nearest
 from layersearch.search.objectives import COSTS, SCORE, parse_limit, parse_objectives
 from layersearch.search.question import How, Lookup, Method, What
+from layersearch.tasks.own import Columns
 from layersearch.training.recipe import PRESETS, Recipe, preset
 
 CONFIRM = 3
@@ -32,11 +29,28 @@ Model = Annotated[
     typer.Option(help="Base model: hub name, folder, or package:NAME/FOLDER inside an installed Python package."),
 ]
 Task = Annotated[
-    str | None, typer.Option(help="cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli or demo.", autocompletion=tasks)
+    str | None,
+    typer.Option(
+        help="cola, sst2, mrpc, stsb, qqp, mnli, mnli-mm, qnli, rte, wnli, demo, or own for your own table.",
+        autocompletion=tasks,
+    ),
 ]
 Data = Annotated[
-    Path | None, typer.Option(help="Folder with the task's TSV files in GLUE's layout, instead of the hub.")
+    Path | None,
+    typer.Option(
+        help="Folder with the task's TSV files in GLUE's layout, instead of the hub; for own a file in csv, tsv, jsonl "
+        "or parquet or a saved datasets folder."
+    ),
 ]
+Text = Annotated[str | None, typer.Option(metavar="COLUMN", help="Column of the own table that holds the text.")]
+TextPair = Annotated[str | None, typer.Option(metavar="COLUMN", help="Column of the second text of a pair.")]
+Label = Annotated[
+    list[str] | None,
+    typer.Option(metavar="COLUMN", help="Column of the label; repeatable: columns of 0 and 1, any number of them 1."),
+]
+Metric = Annotated[str | None, typer.Option(help="What the search is for, such as f1; default by the labels.")]
+Validation = Annotated[Path | None, typer.Option(help="Own table to confirm on; default 15 % of --data.")]
+Examples = Annotated[int | None, typer.Option(min=1, help="Rows of the own table to use at most, drawn at random.")]
 Space = Annotated[
     str, typer.Option(help="Search space: a shipped name (layers, halves, ...) or a TOML file.", autocompletion=spaces)
 ]
@@ -185,6 +199,12 @@ def asked(
     score: Score = Lookup.score,
     where: Where = None,
     minimize: Minimize = False,
+    text: Text = None,
+    text_pair: TextPair = None,
+    label: Label = None,
+    metric: Metric = None,
+    validation: Validation = None,
+    examples: Examples = None,
 ) -> Asked:
     """What is asked: everything that decides a result, and is stored in the study."""
     if replay is not None:
@@ -213,7 +233,26 @@ def asked(
         limits = tuple(parse_limit(name, text) for name, text in given.items() if text is not None)
     except LayersearchError as error:
         raise WordsError(str(error)) from None
-    return What(model, task, data, space, changed, sampler, holdout, revision, method, wanted, limits, measure_on)
+    columns = _columns(text, text_pair, label, metric, validation, examples)
+    chosen = model, task, data, space, changed, sampler, holdout, revision, method
+    return What(*chosen, wanted, limits, measure_on, columns)
+
+
+def _columns(
+    text: str | None,
+    pair: str | None,
+    label: list[str] | None,
+    metric: str | None,
+    validation: Path | None,
+    examples: int | None,
+) -> Columns | None:
+    """The columns of the user's own table; None where nothing is said of one."""
+    if text is not None and label:
+        return Columns(text, tuple(label), pair, metric, validation, examples)
+    if any(said for said in (text, pair, label, metric, validation, examples)):
+        lacks = "--text COLUMN" if text is None else "--label COLUMN"
+        raise WordsError(f"a table of your own needs {lacks} beside what is said of it")
+    return None
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -259,87 +298,3 @@ def _seconds(text: str) -> float:
     if total == 0:
         raise WordsError(f"--time {text} is not possible; allowed: a time such as 90s, 30m, 2h or 1h30m")
     return float(total)
-
-
-OF_A_TABLE = {"score", "where", "minimize"}  # words that say something only beside --replay
-OF_TRAINING = {*signature(asked).parameters} - {"space", "sampler", "seed", "replay", *OF_A_TABLE}
-OF_TRAINING |= {"workers", "device", "ray_address", "stall_seconds", "confirm"}  # and those that do not
-
-
-def _check_together(options: Mapping[str, Parameter], given: Mapping[str, Any]) -> None:
-    """Raise WordsError for options that say nothing beside the others."""
-    changed = [name for name, option in options.items() if given[name] != option.default]
-    replayed = given.get("replay") is not None
-    idle = [_word(options[name]) for name in changed if name in (OF_TRAINING if replayed else OF_A_TABLE)]
-    if idle and replayed:
-        raise WordsError(f"--replay takes scores from a table and trains nothing; leave out {_listed(idle)}")
-    if idle:
-        needs = "needs" if len(idle) == 1 else "need"
-        raise WordsError(f"{_listed(idle)} {needs} a table of known scores; name it with --replay FILE")
-
-
-def _word(option: Parameter) -> str:
-    """The word of an option on the command line."""
-    named = option.annotation.__metadata__[0].param_decls
-    return str(named[0]) if named else f"--{option.name.replace('_', '-')}"
-
-
-def _listed(words: Iterable[str]) -> str:
-    *most, last = words
-    return f"{', '.join(most)} and {last}" if most else last
-
-
-_MAKERS: Mapping[Any, Callable[..., Any]] = {Asked: asked, How: placed}
-
-
-def spelled_out(command: Callable[..., None]) -> Callable[..., None]:
-    """The command as Typer shall see it: with the options that make a What or How in place of such a parameter."""
-
-    options = _options(command)
-
-    @wraps(command)
-    def with_options(**given: Any) -> None:
-        _check_together(options, given)
-        _filled(command, given)
-
-    spelled = [option.replace(kind=Parameter.KEYWORD_ONLY) for option in options.values()]
-    with_options.__signature__ = Signature(spelled)  # type: ignore[attr-defined]
-    return with_options
-
-
-def _options(function: Callable[..., Any]) -> dict[str, Parameter]:
-    found: dict[str, Parameter] = {}
-    for name, parameter in signature(function, eval_str=True).parameters.items():
-        maker = _MAKERS.get(parameter.annotation)
-        found |= _options(maker) if maker else {name: parameter}
-    return found
-
-
-def _filled(function: Callable[..., Any], given: Mapping[str, Any]) -> Any:
-    """The answer of `function` to the options it takes among those given."""
-    makers = {name: _MAKERS.get(p.annotation) for name, p in signature(function, eval_str=True).parameters.items()}
-    return function(**{name: _filled(maker, given) if maker else given[name] for name, maker in makers.items()})
-
-
-def refused(error: typer.TyperException) -> str:
-    """One line about words that Typer does not take: what was given, and what is allowed or where to look for it."""
-    from pydantic import ValidationError
-
-    about, cause = vars(error), error.__cause__
-    if isinstance(error, typer.BadParameter) and error.param is not None and isinstance(cause, ValidationError):
-        found = cause.errors()[0]
-        if found["type"] == "value_error":
-            return _one_line(f"{error.param.opts[0]}: {found['msg'].removeprefix('Value error, ')}")
-        allowed = found["msg"].removeprefix("Input should be ").partition(", unable to")[0]
-        return _one_line(f"{error.param.opts[0]} {found['input']} is not possible; allowed: {allowed}")
-    text = error.format_message().rstrip(".")
-    if "possibilities" in about:
-        option = about["option_name"]
-        text = f"unknown option {option!r}{nearest(option, about['possibilities'] or ())}"
-    context = about.get("ctx")
-    look = f"{'' if text.endswith('?') else '.'} See `{context.command_path} --help`" if context is not None else ""
-    return _one_line(text[0].lower() + text[1:] + look)
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

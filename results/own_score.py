@@ -16,5 +16,5 @@ def own_score(folder: Path, evaluator: Evaluator) -> float:
     """The task's metric of the candidate in `folder`."""
     model = checkpoint.load(folder)[0]
     data = evaluator.data["validation"]
-    logits = predict(model, data, resolve_precision(evaluator.recipe, model.device))
-    return float(evaluator.task.score(logits, data.labels)[evaluator.task.metric])
+    logits = predict(model, evaluator.task.kind, data, resolve_precision(evaluator.recipe, model.device))
+    return float(evaluator.task.score(logits, data)[evaluator.task.metric])

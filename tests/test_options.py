@@ -13,8 +13,9 @@ import pytest
 
 from layersearch import cli
 from layersearch.errors import LayersearchError
-from layersearch.options import OF_A_TABLE, OF_TRAINING, Asked, Seed, asked, placed, spelled_out
+from layersearch.options import Asked, Seed, asked, placed
 from layersearch.search.question import How, Lookup, What
+from layersearch.spelled import OF_A_TABLE, OF_TRAINING, spelled_out
 from layersearch.tasks import TASKS
 from layersearch.training.recipe import PRESETS, Recipe, preset
 from tests.conftest import Said, call

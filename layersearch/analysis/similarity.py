@@ -22,7 +22,7 @@ from layersearch.models.surgery import family_in, layers_of, stacks_of
 from layersearch.tasks.task import Encoded
 from layersearch.training.batches import collate, scoring_order
 from layersearch.training.finetune import pad_of
-from layersearch.training.influence import hidden_states
+from layersearch.training.influence import hidden_states, mask_of
 
 BATCH = 16  # examples at once: the states of all halves are in memory together
 
@@ -55,7 +55,7 @@ def similarity(
         inputs = collate(encoded, chosen[places], model.device, *pad_of(model))
         with torch.inference_mode(), hidden_states(model) as states:
             model(**inputs)
-            found = _sums_of(_as_batches(states[0], model), inputs["attention_mask"])
+            found = _sums_of(_as_batches(states[0], model), mask_of(inputs, states[0][0]))
         sums = found if sums is None else sums.plus(found)
         heartbeat(done / len(order))
     assert sums is not None

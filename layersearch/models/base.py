@@ -12,31 +12,24 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
+import transformers
 from huggingface_hub.errors import StrictDataclassError
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import nn
-from transformers import (
-    AutoConfig,
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
-    PreTrainedConfig,
-    PreTrainedModel,
-)
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from layersearch.errors import ModelError
-from layersearch.models.surgery import family_in, layers_of, skeleton
+from layersearch.kinds import KINDS, KindName
+from layersearch.models.surgery import auto_class, family_in, layers_of, skeleton
 from layersearch.models.weights import set_weights, weights_of
 
-Kind = Literal["classification", "regression"]
-
 _BROKEN = (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError)
-_PROBLEM: dict[Kind, str] = {"classification": "single_label_classification", "regression": "regression"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,17 +39,20 @@ class SharedWeights:
     config: PreTrainedConfig
     fresh: tuple[str, ...]
     arrays: Mapping[str, NDArray[np.generic]]
+    kind: KindName = "classification"
 
 
 @dataclass(frozen=True, eq=False)
 class BaseModel:
     """The pre-trained model with the task's head, fp32, in evaluation mode; never trained itself.
 
-    `fresh` names the parameters that the folder does not hold, so that they start from random numbers: the head.
+    `fresh` names the parameters that the folder does not hold, so that they start from random numbers: the head, which
+    is that of `kind`.
     """
 
     model: PreTrainedModel
     fresh: tuple[str, ...]
+    kind: KindName = "classification"
 
     @property
     def num_layers(self) -> int:
@@ -66,22 +62,56 @@ class BaseModel:
     def arrays(self) -> SharedWeights:
         """The model in pieces, as views of its own memory; `from_arrays` puts them together again."""
         tensors = {name: tensor.numpy() for name, tensor in weights_of(self.model).items()}
-        return SharedWeights(copy.deepcopy(self.model.config), self.fresh, tensors)
+        return SharedWeights(copy.deepcopy(self.model.config), self.fresh, tensors, self.kind)
 
 
-def load_config(folder: Path, *, num_labels: int, kind: Kind) -> PreTrainedConfig:
-    """The configuration in `folder` with a head of `num_labels` outputs. Raises ModelError like `load_base`."""
+def load_config(folder: Path, *, num_labels: int, kind: KindName) -> PreTrainedConfig:
+    """The configuration in `folder` with a head of `num_labels` outputs. Raises ModelError like `load_base`.
+
+    A language model has the head that it comes with.
+    """
     _require_folder(folder)
-    head = {"num_labels": num_labels, "problem_type": _PROBLEM[kind]}
+    head = {"num_labels": num_labels, "problem_type": KINDS[kind].problem} if KINDS[kind].labelled else {}
     try:
         with quiet():
             config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True, **head)
     except _BROKEN as error:
         raise ModelError(f"the model in {folder} cannot be opened: {_first_line(error)}") from error
+    _require_head(config, kind)
     return cast(PreTrainedConfig, config)
 
 
-def load_base(folder: Path, *, num_labels: int, kind: Kind) -> BaseModel:
+def _require_head(config: PreTrainedConfig, kind: KindName) -> None:
+    if type(config) not in auto_class(kind)._model_mapping:
+        raise ModelError(
+            f"a {config.model_type} model has no head for {kind} tasks ({KINDS[kind].head}); "
+            "choose another model or another task"
+        )
+    if KINDS[kind].labelled and getattr(config, "pad_token_id", 0) is None:
+        ends = config.eos_token_id  # a decoder finds the last token of a padded text by it; Llama has several
+        config.pad_token_id = ends[0] if isinstance(ends, list) else ends
+
+
+def load_reader(folder: Path, kind: KindName) -> Any:
+    """What makes the inputs of the model in `folder`: its tokenizer, or its image processor; no code from the folder.
+
+    Raises ModelError with transformers' own first line.
+    """
+    try:
+        with quiet():
+            reader = getattr(transformers, KINDS[kind].reader)
+            return reader.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (*_BROKEN, ImportError) as error:
+        what, file = {
+            "AutoTokenizer": ("tokenizer", "tokenizer.json"),
+            "AutoImageProcessor": ("image processor", "preprocessor_config.json"),
+        }[KINDS[kind].reader]
+        raise ModelError(
+            f"the {what} in {folder} cannot be opened: {_first_line(error)}; give a folder with a {file}"
+        ) from error
+
+
+def load_base(folder: Path, *, num_labels: int, kind: KindName) -> BaseModel:
     """Open the model in `folder` with a head of `num_labels` outputs; safetensors only, no code from the folder.
 
     The head starts from seed 0 and the random state of the process is left alone. Raises ModelError if the folder holds
@@ -91,7 +121,7 @@ def load_base(folder: Path, *, num_labels: int, kind: Kind) -> BaseModel:
     _require_weights(folder)
     try:
         with quiet(), torch.random.fork_rng(devices=[]):
-            model, info = AutoModelForSequenceClassification.from_pretrained(
+            model, info = auto_class(kind).from_pretrained(
                 folder,
                 config=config,
                 dtype=torch.float32,
@@ -103,31 +133,22 @@ def load_base(folder: Path, *, num_labels: int, kind: Kind) -> BaseModel:
             )
     except _BROKEN as error:
         raise ModelError(f"the model in {folder} cannot be opened: {_first_line(error)}") from error
-    base = BaseModel(model, _fresh(folder, model, info))
+    base = BaseModel(model, _fresh(folder, model, info), kind)
+    if not KINDS[kind].labelled:
+        _require_causal(folder, model)
     reset_head(model, base, seed=0)
     return base
 
 
-def load_tokenizer(folder: Path) -> Any:
-    """The tokenizer in `folder`; no code from the folder. Raises ModelError with transformers' own first line."""
-    try:
-        with quiet():
-            return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except (*_BROKEN, ImportError) as error:
-        raise ModelError(
-            f"the tokenizer in {folder} cannot be opened: {_first_line(error)}; give a folder with a tokenizer.json"
-        ) from error
-
-
 def from_arrays(shared: SharedWeights) -> BaseModel:
     """Put a base model together over the memory of `shared`, without a copy, even if it is read-only."""
-    model = skeleton(AutoModelForSequenceClassification, shared.config)
+    model = skeleton(auto_class(shared.kind), shared.config)
     with warnings.catch_warnings():
         # Read-only memory is what Ray's object store hands out, and nothing here or in surgery writes to a base model.
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         tensors = {name: torch.from_numpy(array) for name, array in shared.arrays.items()}
     set_weights(model, tensors)
-    return BaseModel(model, shared.fresh)
+    return BaseModel(model, shared.fresh, shared.kind)
 
 
 def reset_head(model: PreTrainedModel, base: BaseModel, seed: int) -> None:
@@ -171,6 +192,18 @@ def _fresh(folder: Path, model: PreTrainedModel, info: Mapping[str, Any]) -> tup
             )
     layers_of(model)
     return tuple(name for name, _ in model.named_parameters() if name in missing | misshapen)
+
+
+@torch.no_grad()
+def _require_causal(folder: Path, model: PreTrainedModel) -> None:
+    """Refuse a model whose tokens see those behind them: it would know what it is asked to foretell."""
+    ids = torch.tensor([[1, 2, 3], [1, 2, 4]])
+    first, second = model(input_ids=ids).logits[:, :2]
+    if not torch.allclose(first, second, atol=1e-4):
+        raise ModelError(
+            f"the {model.config.model_type} in {folder} reads both ways and is no decoder, so its perplexity would say "
+            "nothing; choose a decoder, such as gpt2"
+        )
 
 
 def _is_of_the_body(name: str, model: PreTrainedModel) -> bool:

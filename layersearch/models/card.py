@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from layersearch.kinds import KINDS, Kind
 from layersearch.models.checkpoint import Manifest
 from layersearch.models.families import FAMILIES
 from layersearch.pattern import LEGEND, Pattern
@@ -69,11 +70,11 @@ def write_card(card: ModelCard, manifest: Manifest) -> str:
     if family is not None and family.shared:
         depth, layers = manifest.pattern.depth, manifest.source_layers
         made = f"its one layer applied {depth} times, {layers} in the unchanged model, and fine-tuned"
-    return f"""{_header(card)}
+    return f"""{_header(card, KINDS[manifest.kind])}
 # {card.base_model} with the layers `{manifest.pattern}`
 
 Made by layersearch from `{card.base_model}`{revision} for the task {card.task}: {made}. The folder opens with
-`AutoModelForSequenceClassification.from_pretrained`; `layersearch.json` holds the proof.
+`{KINDS[manifest.kind].head}.from_pretrained`; `layersearch.json` holds the proof.
 
 | | |
 |---|---|
@@ -82,7 +83,7 @@ Made by layersearch from `{card.base_model}`{revision} for the task {card.task}:
 | source layers, counted from 0 | {_sources(manifest.pattern)}{_of_stacks(manifest)} |
 | dropped of 0-{manifest.source_layers - 1} | {_numbers(manifest.pattern.dropped(manifest.source_layers))} |
 | parameters | {manifest.parameters:,} of {card.baseline_parameters:,} ({share:.1%}){_tied(manifest.pattern)} |
-| outputs | {_outputs(card)} |
+| outputs | {_outputs(card, KINDS[manifest.kind])} |
 
 ## Scores
 
@@ -108,7 +109,7 @@ def _tied(pattern: Pattern) -> str:
     return ", tied copies counted once; in this folder each has its own, with equal values" if pattern.owners() else ""
 
 
-def _header(card: ModelCard) -> str:
+def _header(card: ModelCard, kind: Kind) -> str:
     """The metadata of the hub; a folder of the user's is no hub name, so it is left out."""
     from huggingface_hub import ModelCardData
 
@@ -116,7 +117,7 @@ def _header(card: ModelCard) -> str:
     data = ModelCardData(
         base_model=card.base_model if is_hub_name else None,
         library_name="transformers",
-        pipeline_tag="text-classification",
+        pipeline_tag=kind.pipeline,
         tags=["layersearch", "layer-dropping"],
         metrics=[card.metric],
     )
@@ -140,8 +141,8 @@ def _numbers(layers: tuple[int, ...]) -> str:
     return ", ".join(str(layer) for layer in layers) or "none"
 
 
-def _outputs(card: ModelCard) -> str:
-    return ", ".join(f"{number} {label}" for number, label in enumerate(card.labels)) or "one number"
+def _outputs(card: ModelCard, kind: Kind) -> str:
+    return ", ".join(f"{number} {label}" for number, label in enumerate(card.labels)) or kind.outputs
 
 
 def _scores(card: ModelCard) -> str:

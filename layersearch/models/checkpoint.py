@@ -21,10 +21,11 @@ from typing import Any
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from layersearch.errors import LayersearchError, ModelError, PatternError
-from layersearch.models.surgery import drop_halves, layers_of, skeleton
+from layersearch.kinds import KindName
+from layersearch.models.surgery import auto_class, drop_halves, layers_of, skeleton
 from layersearch.models.tying import tie_copies
 from layersearch.models.weights import set_weights, weights_of
 from layersearch.pattern import Pattern
@@ -42,8 +43,8 @@ class Manifest:
     """What a checkpoint says about itself.
 
     `config` is the candidate's own configuration (its depth is the number of blocks), `source_layers` the number of
-    layers of the base model, `parameters` the candidate's, `sha256` and `size` (bytes) those of the weights file, and
-    `extras` whatever the caller gave, such as scores.
+    layers of the base model, `parameters` the candidate's, `sha256` and `size` (bytes) those of the weights file,
+    `extras` whatever the caller gave, such as scores, and `kind` that of its head.
     """
 
     pattern: Pattern
@@ -53,15 +54,21 @@ class Manifest:
     size: int
     config: Mapping[str, Any]
     extras: Mapping[str, Any]
+    kind: KindName = "classification"
 
 
 def save(
-    model: PreTrainedModel, pattern: Pattern, folder: Path, *, source_layers: int, extras: Mapping[str, Any]
+    model: PreTrainedModel,
+    pattern: Pattern,
+    folder: Path,
+    *,
+    source_layers: int,
+    extras: Mapping[str, Any],
+    kind: KindName = "classification",
 ) -> Manifest:
     """Write the candidate to `folder`, replacing what is there; a crash leaves a whole checkpoint or none.
 
-    Weights that tied copies share are written once. `extras` holds JSON values. Raises LayersearchError if the disk has
-    no room.
+    Tied weights are written once. `extras` holds JSON values. Raises LayersearchError if the disk has no room.
     """
     pattern.check(source_layers)
     tensors = {name: tensor.cpu().contiguous() for name, tensor in weights_of(model).items()}
@@ -75,6 +82,7 @@ def save(
             size=(part / WEIGHTS).stat().st_size,
             config=_plain(model.config),
             extras=extras,
+            kind=kind,
         )
         values = asdict(manifest) | {"format": FORMAT, "pattern": str(pattern)}
         (part / MANIFEST).write_text(json.dumps(values, indent=1), encoding="utf-8")
@@ -94,11 +102,11 @@ def read(folder: Path) -> Manifest:
         raise ModelError(f"{folder / MANIFEST} is damaged ({error}); train the pattern again") from error
 
 
-def load(folder: Path, head: Any = AutoModelForSequenceClassification) -> tuple[PreTrainedModel, Manifest]:
+def load(folder: Path, model_class: Any = None) -> tuple[PreTrainedModel, Manifest]:
     """Rebuild the candidate from its configuration and pattern, without the base model; fp32, evaluation mode, CPU.
 
-    `head` is the `AutoModel...` class of the model that was saved. Raises ModelError that says what is wrong for a
-    checkpoint that is damaged, half written, or of another head.
+    Its class is that of its kind of head, or `model_class`, which has `from_config`. Raises ModelError that says what
+    is wrong for a checkpoint that is damaged, half written, or of another head.
     """
     manifest = read(folder)
     weights = folder / WEIGHTS
@@ -109,7 +117,7 @@ def load(folder: Path, head: Any = AutoModelForSequenceClassification) -> tuple[
             "train the pattern again"
         )
     try:
-        model = skeleton(head, AutoConfig.for_model(**manifest.config))
+        model = skeleton(model_class or auto_class(manifest.kind), AutoConfig.for_model(**manifest.config))
         drop_halves(model, manifest.pattern)
         tie_copies(layers_of(model), manifest.pattern)
         set_weights(model, load_file(weights))

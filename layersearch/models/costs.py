@@ -11,37 +11,38 @@ from dataclasses import replace
 
 import torch
 from torch import nn
-from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
+from layersearch.kinds import KINDS, KindName
 from layersearch.models.families import Stack
-from layersearch.models.surgery import half_of, layers_of, rows_of, skeleton, stacks_of
+from layersearch.models.surgery import auto_class, half_of, layers_of, rows_of, skeleton, stacks_of
 from layersearch.pattern import PartCounts
 
 
-def count_all(config: PreTrainedConfig, length: int) -> dict[str, PartCounts]:
+def count_all(config: PreTrainedConfig, length: int, kind: KindName = "classification") -> dict[str, PartCounts]:
     """Every cost that is counted, by the names of `search/objectives.py`: MACs for one sequence of `length` tokens.
 
-    Nothing is built but shapes (meta device). Raises ModelError like `count_parts`.
+    The model has the head of `kind`. Nothing is built but shapes (meta device). Raises ModelError like `count_parts`.
     """
-    model = skeleton(AutoModelForSequenceClassification, config)
+    model = skeleton(auto_class(kind), config)
     parameters = count_parts(model)
     embeddings = {id(parameter) for parameter in _embedded(model)}
     kept = sum(p.numel() for p in model.parameters() if id(p) not in embeddings)
     outside = kept - sum(parameters.attention) - sum(parameters.ffn)
     non_embedding = replace(parameters, fixed=outside)
-    return {"parameters": parameters, "non-embedding": non_embedding, "macs": count_macs(model, length)}
+    return {"parameters": parameters, "non-embedding": non_embedding, "macs": count_macs(model, length, kind)}
 
 
-def count_parts(source: PreTrainedModel | PreTrainedConfig) -> PartCounts:
+def count_parts(source: PreTrainedModel | PreTrainedConfig, kind: KindName = "classification") -> PartCounts:
     """Parameters outside the layers and in each half of each layer; tied weights count once.
 
-    A configuration is counted as the model with the sequence classification head (`num_labels` outputs) that it
-    describes, without memory for its weights. `Pattern.parameters` of the answer is exact for every candidate: a layer
-    that is applied again and again counts outside the layers, a layer without halves as its FFN half. Raises ModelError
-    for a model that cannot be taken apart.
+    A configuration is counted as the model with the head of `kind` (`num_labels` outputs) that it describes, without
+    memory for its weights. `Pattern.parameters` of the answer is exact for every candidate: a layer that is applied
+    again and again counts outside the layers, a layer without halves as its FFN half. Raises ModelError for a model
+    that cannot be taken apart.
     """
     if isinstance(source, PreTrainedConfig):
-        source = skeleton(AutoModelForSequenceClassification, source)
+        source = skeleton(auto_class(kind), source)
     layers = tuple(zip(layers_of(source), rows_of(source), strict=True))
     attention, ffn = (tuple(_count(layer, half, row) for layer, row in layers) for half in ("attention", "ffn"))
     total = sum(parameter.numel() for parameter in source.parameters())
@@ -49,10 +50,10 @@ def count_parts(source: PreTrainedModel | PreTrainedConfig) -> PartCounts:
     return PartCounts(total - sum(attention) - sum(ffn), attention, ffn, depths if len(depths) > 1 else ())
 
 
-def count_macs(model: PreTrainedModel, length: int) -> PartCounts:
+def count_macs(model: PreTrainedModel, length: int, kind: KindName = "classification") -> PartCounts:
     """MACs of one sequence of `length` tokens, by part; half of what `torch.utils.flop_counter` calls flops.
 
-    Each weight of a matrix is used once a token, those of the pooler and of a classification head once a sequence;
+    Each weight of a matrix is used once a token, those of the pooler and of a head that answers once a sequence, once;
     attention adds two products of `length` x `length` for each head, masked or not. Norms, activations and look-ups
     are left out, as usual, and so are the products with relative positions of DeBERTa and XLNet. An image is as many
     tokens as it has patches.
@@ -71,7 +72,7 @@ def count_macs(model: PreTrainedModel, length: int) -> PartCounts:
         if parameter.dim() < 2 or id(parameter) in inside or is_head or _is_vector(parameter):
             continue
         inner = name.startswith((f"{model.base_model_prefix}.", "score."))  # a decoder's `score` runs on every token
-        once = not inner or ".pooler." in name
+        once = (not inner and not KINDS[kind].per_token) or ".pooler." in name
         fixed += parameter.numel() * (1 if once else tokens)
     return PartCounts(fixed, attention, ffn)
 

@@ -17,16 +17,16 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import PreTrainedModel
 
 from layersearch.errors import ExportError
+from layersearch.kinds import KINDS, KindName
 from layersearch.models import checkpoint
-from layersearch.models.base import load_tokenizer, quiet
+from layersearch.models.base import load_reader, quiet
 from layersearch.models.card import ModelCard, write_card
 from layersearch.models.checkpoint import Manifest
 from layersearch.models.families import is_plain
-from layersearch.models.proof import encode
+from layersearch.models.proof import answers, encode, ids_of
 from layersearch.models.surgery import layers_of
 from layersearch.models.tying import untie
 from layersearch.pattern import Pattern
@@ -45,9 +45,11 @@ class Case:
     texts: tuple[tuple[str, ...], ...]
     max_length: int
     input_ids: list[list[int]]
-    logits: list[list[float]]
+    logits: list[Any]
     parameters: int
     tolerance: float
+    head: str
+    reader: str
 
 
 @dataclass(frozen=True)
@@ -55,10 +57,11 @@ class Proof:
     """That a fresh process opened `folder` and found no missing, unexpected or mismatched key, and equal numbers.
 
     `inputs` examples were run; their logits differ by `max_difference` at most, where `tolerance` is allowed. `seconds`
-    is how long the process took.
+    is how long the process took, `head` the class of transformers that opened the folder.
     """
 
     folder: Path
+    head: str
     inputs: int
     parameters: int
     max_difference: float
@@ -104,12 +107,10 @@ def export(
     model, manifest = checkpoint.load(source)
     untie(layers_of(model), manifest.pattern)  # plain transformers code ties no layers
     name_labels(model, card.labels)
-    tokenizer = load_tokenizer(tokenizer_folder)
-    for how_opened in ("is_local", "local_files_only"):  # transformers would write both into the folder
-        tokenizer.init_kwargs.pop(how_opened, None)
+    tokenizer = _reader(tokenizer_folder, manifest.kind)
     try:
         with checkpoint.new_folder(to, needed=manifest.size) as part:
-            case = write_folder(model, tokenizer, part, texts, max_length)
+            case = write_folder(model, tokenizer, part, texts, max_length, manifest.kind)
             proof = replace(prove(part, case), folder=to)
             (part / "README.md").write_text(write_card(card, manifest), encoding="utf-8")
             _write_record(part, proof, manifest, card)
@@ -126,7 +127,12 @@ def name_labels(model: PreTrainedModel, labels: Sequence[str]) -> None:
 
 
 def write_folder(
-    model: PreTrainedModel, tokenizer: Any, folder: Path, texts: Sequence[tuple[str, ...]], max_length: int
+    model: PreTrainedModel,
+    tokenizer: Any,
+    folder: Path,
+    texts: Sequence[tuple[str, ...]],
+    max_length: int,
+    kind: KindName = "classification",
 ) -> Case:
     """Write weights, configuration and tokenizer to `folder`, and tell what somebody who opens it has to find.
 
@@ -136,15 +142,16 @@ def write_folder(
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     batch = encode(tokenizer, [list(text) for text in texts], max_length)
-    with torch.no_grad():
-        logits: torch.Tensor = model(**batch).logits
+    logits = answers(model, batch)
     return Case(
         texts=tuple(texts),
         max_length=max_length,
-        input_ids=batch["input_ids"].tolist(),
+        input_ids=ids_of(batch),
         logits=logits.tolist(),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         tolerance=TOLERANCE * max(1.0, logits.abs().max().item()),
+        head=KINDS[kind].head,
+        reader=KINDS[kind].reader,
     )
 
 
@@ -158,6 +165,7 @@ def prove(folder: Path, case: Case) -> Proof:
         )
     return Proof(
         folder=folder,
+        head=case.head,
         inputs=len(case.texts),
         parameters=case.parameters,
         max_difference=answer["max_difference"],
@@ -182,6 +190,17 @@ def _examine(folder: Path, case: Case) -> dict[str, Any]:
         raise ExportError(f"the exported folder could not be opened in a fresh process, so it is not kept: {reason}")
     answer: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return answer
+
+
+def _reader(folder: Path, kind: KindName) -> Any:
+    reader = load_reader(folder, kind)
+    if not hasattr(reader, "init_kwargs"):  # of images
+        return reader
+    for how_opened in ("is_local", "local_files_only"):  # transformers would write both into the folder
+        reader.init_kwargs.pop(how_opened, None)
+    if reader.pad_token is None:
+        reader.pad_token = reader.eos_token
+    return reader
 
 
 def require_free(to: Path) -> None:

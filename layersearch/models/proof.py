@@ -3,8 +3,9 @@
 Knows: how anybody would open the folder, with plain transformers, and how to compare it with what a JSON file expects.
 Does not know: layersearch's checkpoints, patterns or surgery, so nothing of them can hide a fault.
 
-The case holds `texts` (lists of one or two strings), `max_length`, `input_ids`, `logits` [n, num_labels], `parameters`
-and `tolerance`. The answer is one line of JSON: `failed` (sentences with numbers, empty if all is well) and
+The case holds `head` and `reader` (classes of transformers), `texts` (lists of one or two strings, for images the names
+of their files), `max_length`, `input_ids` (none for images), `logits` as `answers` gives them, `parameters` and
+`tolerance`. The answer is one line of JSON: `failed` (sentences with numbers, empty if all is well) and
 `max_difference`, the largest absolute difference of a logit.
 """
 
@@ -16,33 +17,57 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+import transformers
 
 
 def examine(folder: Path, case: dict[str, Any]) -> dict[str, Any]:
     """Open the folder as a stranger would and list what differs from the case."""
-    model, info = AutoModelForSequenceClassification.from_pretrained(
+    model, info = getattr(transformers, case["head"]).from_pretrained(
         folder, output_loading_info=True, trust_remote_code=False
     )
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    batch = encode(tokenizer, case["texts"], case["max_length"])
-    with torch.no_grad():
-        logits = model.eval()(**batch).logits
+    reader = getattr(transformers, case["reader"]).from_pretrained(folder, trust_remote_code=False)
+    batch = encode(reader, case["texts"], case["max_length"])
+    logits = answers(model.eval(), batch)
     failed = [f"{what}: {names}" for what, names in _keys(info).items() if names]
     found, expected = sum(parameter.numel() for parameter in model.parameters()), case["parameters"]
     if found != expected:
         failed.append(f"parameters: {found} instead of {expected}")
-    if batch["input_ids"].tolist() != case["input_ids"]:
+    if ids_of(batch) != case["input_ids"]:
         failed.append("tokenizer: other token ids for the same texts")
     return _with_logits(failed, logits, torch.tensor(case["logits"]), case["tolerance"])
 
 
-def encode(tokenizer: Any, texts: list[list[str]], max_length: int) -> dict[str, torch.Tensor]:
-    """One padded batch, int64 [n, tokens] each; `texts` are single texts or pairs."""
+@torch.no_grad()
+def answers(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """The logits; start and end of a span side by side; of a language model those of the tokens that do follow."""
+    output = model(**batch)
+    if "start_logits" in output:
+        return torch.stack((output.start_logits, output.end_logits), dim=-1)
+    logits: torch.Tensor = output.logits
+    if "input_ids" in batch and logits.shape[-1] == model.config.vocab_size:
+        return logits[:, :-1].gather(-1, batch["input_ids"][:, 1:, None])
+    return logits
+
+
+def ids_of(batch: dict[str, torch.Tensor]) -> list[list[int]]:
+    """The tokens of a batch; none of images."""
+    return batch["input_ids"].tolist() if "input_ids" in batch else []
+
+
+def encode(reader: Any, texts: list[list[str]], max_length: int) -> dict[str, torch.Tensor]:
+    """One padded batch, int64 [n, tokens] each; `texts` are single texts or pairs, or images by their files' names."""
     firsts = [text[0] for text in texts]
+    if not hasattr(reader, "pad"):
+        return dict(reader(images=[_image(name) for name in firsts], return_tensors="pt"))
     seconds = [text[1] for text in texts] if len(texts[0]) > 1 else None
-    encoded = tokenizer(firsts, seconds, truncation=True, max_length=max_length, padding=True, return_tensors="pt")
+    encoded = reader(firsts, seconds, truncation=True, max_length=max_length, padding=True, return_tensors="pt")
     return dict(encoded)
+
+
+def _image(name: str) -> Any:
+    from PIL import Image
+
+    return Image.open(name).convert("RGB")
 
 
 def _keys(info: dict[str, Any]) -> dict[str, list[str]]:

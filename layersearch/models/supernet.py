@@ -46,8 +46,8 @@ class SuperNetwork:
         with self._stacked([self._viewed(blocks) for blocks in parts], parts) as model:
             yield model
 
-    def logits(self, patterns: Iterable[Pattern], inputs: Inputs) -> Iterator[tuple[Pattern, torch.Tensor]]:
-        """Logits float32 [batch, num_labels] of every pattern on one batch, in depth-first order.
+    def outputs(self, patterns: Iterable[Pattern], inputs: Inputs) -> Iterator[tuple[Pattern, Any]]:
+        """What the model gives as every pattern on one batch (its logits and all else), in depth-first order.
 
         Patterns with the same first blocks share their computation: all subsets of n layers cost one block each
         instead of half of n. Call it in evaluation mode and without gradients.
@@ -56,7 +56,7 @@ class SuperNetwork:
 
     def _below(
         self, node: _Node, before: tuple[tuple[Block, _Once], ...], inputs: Inputs
-    ) -> Iterator[tuple[Pattern, torch.Tensor]]:
+    ) -> Iterator[tuple[Pattern, Any]]:
         """What follows the blocks `before`, which have run.
 
         The whole model runs with stacks of three at most: the last two that have run, and the next block. So what
@@ -70,9 +70,9 @@ class SuperNetwork:
             stacks = [self._of_stack(path, number) for number in range(len(self._stacks))]
             parts = [[block for block, _ in stack] for stack in stacks]
             with self._stacked([[layer for _, layer in stack] for stack in stacks], parts) as model:
-                logits = model(**inputs).logits.float()
+                output = model(**inputs)
             if child.pattern is not None:
-                yield child.pattern, logits
+                yield child.pattern, output
             yield from self._below(child, path, inputs)
 
     def _of_stack(self, path: Sequence[tuple[Block, _Once]], number: int) -> Sequence[tuple[Block, _Once]]:
@@ -153,7 +153,7 @@ class _Node:
 
 
 def blocks_run(patterns: Iterable[Pattern]) -> list[Block]:
-    """The blocks that `SuperNetwork.logits` runs for a batch: one a distinct beginning."""
+    """The blocks that `SuperNetwork.outputs` runs for a batch: one a distinct beginning."""
     waiting = [_trie(patterns)]
     found: list[Block] = []
     while waiting:

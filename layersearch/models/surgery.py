@@ -12,11 +12,13 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
+import transformers
 from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from layersearch.errors import ModelError, PatternError
+from layersearch.kinds import KINDS, KindName
 from layersearch.models.families import FAMILIES, Family, Half, Stack, StandIn, has_halves, no_halves
 from layersearch.models.places import (
     Stacks,
@@ -219,6 +221,11 @@ def drop_halves(candidate: PreTrainedModel, pattern: Pattern) -> None:
             layer.set_submodule(path, Dropped(answer, layer.get_submodule(path)))
     for (layers, row), lead in zip(stacks, leads, strict=True):
         _give_lead(layers, row, lead)
+
+
+def auto_class(kind: KindName) -> Any:
+    """The `AutoModel...` class that has the head of `kind`."""
+    return getattr(transformers, KINDS[kind].head)
 
 
 def skeleton(model_class: Any, config: PreTrainedConfig) -> PreTrainedModel:

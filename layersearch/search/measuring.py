@@ -29,10 +29,9 @@ def measure(
     They are drawn with the recipe's seed. Raises ModelError for a folder that holds a model of another depth.
     """
     import numpy as np
-    from transformers import AutoTokenizer
 
     from layersearch.analysis.similarity import similarity
-    from layersearch.models.base import load_base
+    from layersearch.models.base import load_base, load_reader
 
     task, recipe = prepared.task, prepared.what.recipe
     folder = on or prepared.what.measured_on or prepared.folder
@@ -44,8 +43,8 @@ def measure(
         )
     examples = getattr(prepared.splits, part)
     chosen = np.sort(np.random.default_rng(recipe.seed).permutation(len(examples))[:number])
-    tokenizer = AutoTokenizer.from_pretrained(prepared.folder, local_files_only=True, trust_remote_code=False)
-    encoded = task.encode(examples.take(chosen), tokenizer, recipe.max_length)
+    reader = load_reader(prepared.folder, task.kind)
+    encoded = task.encode(examples.take(chosen), reader, recipe.max_length)
     base.model.to(resolve_device(device))  # type: ignore[arg-type]
     return similarity(base.model, encoded)
 

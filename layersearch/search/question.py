@@ -1,6 +1,6 @@
-"""What is asked and how it is to be done, as frozen values, and the parts that the question names.
+"""What is asked and how it is to be done, as frozen values, and a question whose parts are looked up.
 
-Knows: names of models, tasks, spaces, recipes, tables, and how to look them up. Does not know: studies, workers,
+Knows: names of models, tasks, spaces, recipes, tables. Does not know: how they are looked up, studies, workers,
 training, what a table says.
 """
 
@@ -9,21 +9,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from layersearch.errors import LayersearchError, SpaceError
-from layersearch.models.families import FAMILIES, has_halves, no_halves
+from layersearch.errors import LayersearchError
+from layersearch.models.families import FAMILIES
 from layersearch.names import unknown
 from layersearch.pattern import PartCounts, Pattern
-from layersearch.search.objectives import DEFAULT, Costs, Limit, check_limits, stored
-from layersearch.training.recipe import Halving, OneShotRecipe, Recipe, frozen
+from layersearch.search.objectives import DEFAULT, Costs, Limit
+from layersearch.training.recipe import Halving, Recipe
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig
-
     from layersearch.search.purpose import Purpose
     from layersearch.search.trials import Direction
     from layersearch.search_space import SearchSpace
+    from layersearch.tasks.own import Columns
     from layersearch.tasks.task import Splits, Task
 
 HOLDOUT = 0.15
@@ -58,6 +57,7 @@ class What:
     objectives: tuple[str, ...] = DEFAULT
     limits: tuple[Limit, ...] = ()
     measured_on: Path | None = None
+    columns: Columns | None = None
 
     @property
     def default_name(self) -> str:
@@ -66,7 +66,8 @@ class What:
         if model == "model" and above:  # says nothing; what it lies in does
             model = above.removeprefix("package:").rpartition("/")[2]
         method = "" if self.method == What.method else f"-{self.method}"
-        return _plain(f"{model}-{self.task}-{Path(self.space).stem}{method}")
+        task = self.data.stem if self.columns is not None and self.data is not None else self.task
+        return _plain(f"{model}-{task}-{Path(self.space).stem}{method}")
 
 
 @dataclass(frozen=True)
@@ -210,110 +211,20 @@ class Prepared:
             "parameters": self.counts.total,
             "space_name": self.what.space,
             **({"measured": self.measured} if self.measured else {}),
+            **self._columns,
         }
+
+    @property
+    def _columns(self) -> dict[str, Any]:
+        columns = self.what.columns
+        if columns is None:
+            return {}
+        place = None if columns.validation is None else str(columns.validation.absolute())
+        return {"columns": {**vars(columns), "validation": place}}
 
     def parameters_of(self, pattern: Pattern) -> int:
         """Parameters of the candidate, counted and not built."""
         return pattern.parameters(self.counts)
-
-
-def prepare(what: What, space: SearchSpace | None = None, *, weights: bool = True) -> Prepared:
-    """Look everything up that `what` names, cheapest first; raises the error that belongs to what is wrong.
-
-    `space` stands in for the one that `what` names, for those who have it already. Without `weights` the model's folder
-    need hold no more than config.json. Costs that are measured are not known yet (`search/measured_costs.py`).
-    """
-    if what.method not in get_args(Method):
-        raise LayersearchError(unknown("method", what.method, get_args(Method)))
-    if what.method == "halving" and (what.objectives != DEFAULT or what.limits):
-        raise LayersearchError(
-            "--method halving ranks by score and parameters alone; leave out --objectives and the limits, or choose "
-            "one-shot, distill or fine-tune"
-        )
-    if not 0 < what.holdout < 1:
-        raise LayersearchError(f"--holdout {what.holdout} is not a share between 0 and 1; 0.15 is usual")
-    from layersearch import hub
-    from layersearch.space_files import load as load_space
-    from layersearch.tasks import load_task
-
-    space = space or load_space(what.space)
-    task = load_task(what.task, what.data)
-    folder, revision = hub.local_model(what.model, what.revision, weights=weights)
-    # what is wrong so far is said before the seconds that the libraries behind these take
-    from layersearch.models.base import load_config
-    from layersearch.models.costs import count_all
-    from layersearch.search.orders import ORDERS, check_order
-    from layersearch.search.purpose import Purpose
-    from layersearch.search.samplers import check_sampler
-    from layersearch.stacked_space import StackedSpace
-
-    check_sampler(what.sampler)
-    if what.sampler in ORDERS and what.method in ("one-shot", "halving"):
-        raise LayersearchError(
-            f"--sampler {what.sampler} needs the full score of every candidate it asks for, and --method {what.method} "
-            "does not give it; add --method fine-tune, distill or tune-drop-tune"
-        )
-    config = load_config(folder, num_labels=task.num_labels, kind=task.kind)
-    _check_length(what.recipe.max_length, config)
-    counted = count_all(config, what.recipe.max_length)
-    depths = counted["parameters"].depths
-    space = StackedSpace.of(space, depths) if depths else space
-    costs = Costs(counted, what.objectives[1:], what.limits)
-    _check_recipe(what, costs.num_layers)
-    space.check(costs.num_layers)
-    if not has_halves(config.model_type) and space.has_halves(costs.num_layers):
-        raise SpaceError(f"the search space {what.space!r} has half layers; {no_halves(config.model_type)}")
-    check_limits(costs, space, task.metric, task.direction)
-    check_order(what.sampler, space, costs.num_layers)
-    splits = task.splits(what.holdout, what.recipe.seed)
-    if what.measured_on is not None and not space.unmeasured:
-        raise LayersearchError(f"--measure-on {what.measured_on}: the space {what.space} names no measured strategy")
-    values: dict[str, Any] = {
-        "model": Path(what.model).name if Path(what.model).exists() else what.model,
-        "revision": revision,
-        "task": task.name,
-        "data": splits.fingerprint,
-        "holdout": what.holdout,
-        "space": space.canonical(),
-        "method": what.method,
-        **_of_the_method(what),
-        **stored(what.objectives, what.limits),
-        **({} if what.measured_on is None else {"measured_on": hub.local_model(str(what.measured_on), None)[1]}),
-        **{f"recipe.{name}": value for name, value in what.recipe.as_dict().items()},
-    }
-    purpose = Purpose(values, task.metric, task.direction)
-    return Prepared(what, task, splits, space, costs, folder, purpose, config.model_type)
-
-
-def _of_the_method(what: What) -> dict[str, Any]:
-    """What decides which candidates there are, how they are taught and who goes on."""
-    if what.method == "halving":
-        return {"sampler": what.sampler, **{f"halving.{name}": value for name, value in vars(Halving()).items()}}
-    settings = vars(OneShotRecipe())
-    used = {"one-shot": tuple(settings), "distill": ("taught",), "tune-drop-tune": (), "fine-tune": ()}[what.method]
-    return {"sampler": what.sampler, **{f"one_shot.{name}": settings[name] for name in used}}
-
-
-def _check_recipe(what: What, num_layers: int) -> None:
-    """Raise LayersearchError for frozen layers that are not there, and for layers dropped on the way elsewhere."""
-    highest = max(frozen(what.recipe.freeze)[1], default=0)
-    if highest >= num_layers:
-        raise LayersearchError(
-            f"--freeze {what.recipe.freeze!r} names layer {highest}, but the model has layers 0-{num_layers - 1}"
-        )
-    if what.recipe.drop_every and what.method != "fine-tune":
-        raise LayersearchError(
-            f"--drop-every {what.recipe.drop_every:g} drops layers while a candidate is trained from the pre-trained "
-            f"model, which --method {what.method} does not do; add --method fine-tune"
-        )
-
-
-def _check_length(asked: int, config: PreTrainedConfig) -> None:
-    positions = getattr(config, "max_position_embeddings", None) or -1  # T5 has none, XLNet -1: they are relative
-    family = FAMILIES.get(config.model_type)
-    positions = int(positions) - (family.positions_off if family is not None else 0)
-    if 0 < positions < asked:
-        raise LayersearchError(f"--max-length {asked} is more than this model's {positions} positions; give fewer")
 
 
 def resolve_device(name: str) -> str:

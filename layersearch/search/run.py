@@ -24,6 +24,7 @@ from layersearch.search.lease import Lease, take_lease
 from layersearch.search.measured_costs import time_front, with_measured
 from layersearch.search.measuring import knowing, stored_of
 from layersearch.search.one_shot import OneShot
+from layersearch.search.preparing import prepare
 from layersearch.search.purpose import Purpose
 from layersearch.search.question import (
     How,
@@ -31,7 +32,6 @@ from layersearch.search.question import (
     Question,
     What,
     is_screened,
-    prepare,
     remarks,
     resolve_device,
     trials_of,
@@ -299,14 +299,14 @@ def opened(question: Question, how: How, watcher: Watcher, *, alone: bool = Fals
 
 def make_evaluator(prepared: Prepared, how: How) -> Evaluator:
     """Load the base model and tokenise the splits."""
-    from layersearch.models.base import load_base, load_tokenizer
+    from layersearch.models.base import load_base, load_reader
 
     task, recipe = prepared.task, prepared.what.recipe
-    tokenizer = load_tokenizer(prepared.folder)
+    reader = load_reader(prepared.folder, task.kind)
     base = load_base(prepared.folder, num_labels=task.num_labels, kind=task.kind)
     parts = {"train": prepared.splits.train, "search": prepared.splits.search, "validation": prepared.splits.validation}
     data: Mapping[str, Encoded] = {
-        name: task.encode(examples, tokenizer, recipe.max_length) for name, examples in parts.items()
+        name: task.encode(examples, reader, recipe.max_length) for name, examples in parts.items()
     }
     one_shot = OneShotRecipe(taught=0.0) if prepared.what.method == "tune-drop-tune" else OneShotRecipe()
     device = resolve_device(how.device)

@@ -6,10 +6,12 @@ command line.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from layersearch.errors import ExportError, StudyError
 from layersearch.models import checkpoint
@@ -17,12 +19,14 @@ from layersearch.models.card import ModelCard, Score
 from layersearch.models.export import Proof, check_exportable, export, require_free
 from layersearch.pattern import Pattern
 from layersearch.search.agreement import from_network
-from layersearch.search.question import How, Prepared, What, prepare
+from layersearch.search.preparing import prepare
+from layersearch.search.question import How, Prepared, What
 from layersearch.search.record import Record
 from layersearch.search.run import make_evaluator
 from layersearch.search.storage import Say
 from layersearch.search.trials import Row
 from layersearch.search_space import SearchSpace
+from layersearch.tasks.own import Columns
 from layersearch.training.job import Job
 from layersearch.training.recipe import OneShotRecipe, Recipe
 
@@ -85,7 +89,16 @@ def question_of(record: Record) -> What:
         sampler=str(values.get("sampler", What.sampler)),
         holdout=float(values["holdout"]),
         method=values.get("method", "fine-tune"),
+        columns=_columns(record.facts.get("columns")),
     )
+
+
+def _columns(values: Mapping[str, Any] | None) -> Columns | None:
+    if values is None:
+        return None
+    place = values["validation"]
+    found = {**values, "label": tuple(values["label"]), "validation": None if place is None else Path(place)}
+    return Columns(**found)
 
 
 def _require_same(record: Record, row: Row, prepared: Prepared) -> None:

@@ -13,6 +13,8 @@ from layersearch.errors import DataError
 from layersearch.names import unknown
 from layersearch.tasks.demo import demo_task
 from layersearch.tasks.glue import GLUE, glue_task
+from layersearch.tasks.own import NAME as OWN
+from layersearch.tasks.own import Columns, own_task
 from layersearch.tasks.task import Task
 
 TASKS: dict[str, Callable[[Path | None], Task]] = {
@@ -21,11 +23,16 @@ TASKS: dict[str, Callable[[Path | None], Task]] = {
 }
 
 
-def load_task(name: str, data: Path | None = None) -> Task:
-    """The task called `name`, its data in the folder `data` where one is given; nothing is read yet.
+def load_task(name: str, data: Path | None = None, columns: Columns | None = None) -> Task:
+    """The task called `name`, its data in `data` where that is given; nothing is read yet but the labels of `own`.
 
-    Raises DataError for an unknown name, offering the nearest, and for a folder given to a task that takes none.
+    Raises DataError for an unknown name, offering the nearest, for a folder given to a task that takes none, and for
+    `columns` given to a task that knows its own.
     """
+    if name == OWN:
+        return own_task(data, columns)
     if name not in TASKS:
-        raise DataError(unknown("task", name, TASKS))
+        raise DataError(unknown("task", name, (*TASKS, OWN)))
+    if columns is not None:
+        raise DataError(f"task {name} knows its own columns; leave out their names, or use --task {OWN}")
     return TASKS[name](data)

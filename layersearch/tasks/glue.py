@@ -33,7 +33,8 @@ class Layout:
     the TSV in the hub's order; none means a score from 0 to 5. `names` are the hub's words for classes that the TSV has
     as bare numbers. `rows` are the official counts of the training and the validation set. `header` stands in for a
     file's first line where GLUE gives it none. `torn_rows` says that GLUE's own file has rows broken by line ends
-    inside a text (nyu-mll/GLUE-baselines#5): those are left out, with a warning.
+    inside a text (nyu-mll/GLUE-baselines#5): those are left out, with a warning. `hub` is the task's name there if it
+    is another: MNLI has two validation sets, matched (in genre) and mismatched, and a task for each.
     """
 
     folder: str
@@ -48,6 +49,7 @@ class Layout:
     hub_validation: str = "validation"
     header: tuple[str, ...] | None = None
     torn_rows: bool = False
+    hub: str | None = None
 
 
 _ENTAILMENT = ("entailment", "not_entailment")
@@ -98,6 +100,17 @@ GLUE: Mapping[str, Layout] = MappingProxyType(
             files=("train.tsv", "dev_matched.tsv"),
             hub_validation="validation_matched",
         ),
+        "mnli-mm": Layout(
+            "MNLI",
+            _SENTENCES,
+            ("premise", "hypothesis"),
+            (392702, 9832),
+            classes=("entailment", "neutral", "contradiction"),
+            label="gold_label",
+            files=("train.tsv", "dev_mismatched.tsv"),
+            hub_validation="validation_mismatched",
+            hub="mnli",
+        ),
         "qnli": Layout("QNLI", ("question", "sentence"), ("question", "sentence"), (104743, 5463), classes=_ENTAILMENT),
         "rte": Layout("RTE", _SENTENCES, _SENTENCES, (2490, 277), classes=_ENTAILMENT),
         "wnli": Layout("WNLI", _SENTENCES, _SENTENCES, (635, 71), names=("not_entailment", "entailment")),
@@ -144,7 +157,7 @@ def _from_folder(name: str, folder: Path) -> Corpus:
 
 def _from_hub(name: str) -> Corpus:
     layout = GLUE[name]
-    dataset = hub.hub_dataset(REPOSITORY, name)
+    dataset = hub.hub_dataset(REPOSITORY, layout.hub or name)
     return _corpus(name, [_hub_table(dataset[split], name, split) for split in ("train", layout.hub_validation)])
 
 

@@ -1,6 +1,6 @@
 """The scores of a candidate's predictions, and how sure one may be of them.
 
-Knows: predictions, labels and five metrics, as numpy functions that the search uses and as `evaluate.Metric` modules
+Knows: predictions, labels and seven metrics, as numpy functions that the search uses and as `evaluate.Metric` modules
 for users of that library. Does not know: logits, tasks, models. Nothing here needs a hub: `evaluate.load` would fetch a
 script and run it (FACTS.md 3.4, D3).
 """
@@ -34,6 +34,17 @@ def f1(predictions: Values, labels: Values) -> float:
     return float(_f1(_confusion(predictions, labels)))
 
 
+def f1_macro(predictions: Values, labels: Values) -> float:
+    """The mean of each class's F1, over the classes that either side says."""
+    return float(_f1_macro(_confusion(predictions, labels)))
+
+
+def f1_micro(predictions: Values, labels: Values) -> float:
+    """F1 over all labels of all examples, 0 and 1 in [n, labels]; 0.0 where neither side ever says 1."""
+    x, y = _checked(predictions, labels)
+    return float(_f1_micro(x, y, np.ones((1, len(x))))[0])
+
+
 def matthews(predictions: Values, labels: Values) -> float:
     """Matthews correlation for any number of classes (Gorodkin 2004, R_K), as GLUE scores CoLA.
 
@@ -56,7 +67,15 @@ def spearman(predictions: Values, labels: Values) -> float:
 
 
 METRICS: Mapping[str, Callable[[Values, Values], float]] = MappingProxyType(
-    {"accuracy": accuracy, "f1": f1, "matthews": matthews, "pearson": pearson, "spearman": spearman}
+    {
+        "accuracy": accuracy,
+        "f1": f1,
+        "f1-macro": f1_macro,
+        "f1-micro": f1_micro,
+        "matthews": matthews,
+        "pearson": pearson,
+        "spearman": spearman,
+    }
 )
 
 
@@ -94,7 +113,8 @@ def evaluate_module(metric: str) -> Any:
     import evaluate  # type: ignore[import-untyped]
 
     value = "float32" if metric in _OF_COUNTS else "int64"
-    features = datasets.Features({"predictions": datasets.Value(value), "references": datasets.Value(value)})
+    feature = datasets.Value(value) if metric != "f1-micro" else datasets.List(datasets.Value(value))
+    features = datasets.Features({"predictions": feature, "references": feature})
 
     class Module(evaluate.Metric):  # type: ignore[misc]
         def _info(self) -> Any:
@@ -114,8 +134,9 @@ def _reference_score(metric: str, predictions: Values, labels: Values) -> float:
     x, y = _checked(predictions, labels)
     if metric == "accuracy":
         return float(sklearn_metrics.accuracy_score(y, x))
-    if metric == "f1":
-        return float(sklearn_metrics.f1_score(y, x, zero_division=0.0))
+    if metric.startswith("f1"):
+        average = metric.partition("-")[2] or "binary"
+        return float(sklearn_metrics.f1_score(y, x, average=average, zero_division=0.0))
     if np.ptp(x) == 0 or np.ptp(y) == 0:
         return 0.0
     if metric == "matthews":
@@ -126,10 +147,10 @@ def _reference_score(metric: str, predictions: Values, labels: Values) -> float:
 def _checked(predictions: Values, labels: Values) -> tuple[Floats, Floats]:
     """Both sides as float64 [n]; raises TrainingError where a value is NaN or infinite."""
     x, y = np.asarray(predictions, dtype=np.float64), np.asarray(labels, dtype=np.float64)
-    if x.shape != y.shape or x.ndim != 1 or not len(x):
+    if x.shape != y.shape or not x.ndim or not len(x):
         raise ValueError(f"predictions {x.shape} and labels {y.shape} must be two equally long, non-empty lists")
     for name, values in (("predictions", x), ("labels", y)):
-        if bad := int(np.sum(~np.isfinite(values))):
+        if bad := int(np.sum(~np.isfinite(values).reshape(len(values), -1).all(axis=1))):
             raise TrainingError(f"{bad} of {len(values)} {name} are not finite, so there is no score")
     return x, y
 
@@ -157,6 +178,18 @@ def _accuracy(confusion: Floats) -> Floats:
 def _f1(confusion: Floats) -> Floats:
     hits = confusion[..., 1, 1]
     return _quotient(2 * hits, confusion[..., 1, :].sum(-1) + confusion[..., :, 1].sum(-1))
+
+
+def _f1_macro(confusion: Floats) -> Floats:
+    hits = np.diagonal(confusion, axis1=-2, axis2=-1)
+    said = confusion.sum(-1) + confusion.sum(-2)
+    return np.asarray(_quotient(2 * hits, said).sum(-1) / (said > 0).sum(-1))
+
+
+def _f1_micro(x: Floats, y: Floats, counts: Floats) -> Floats:
+    """Of examples [n, labels] taken `counts` [resamples, n] times."""
+    hits, said = ((x * y).reshape(len(x), -1).sum(1), (x + y).reshape(len(x), -1).sum(1))
+    return _quotient(2 * (counts @ hits), counts @ said)
 
 
 def _matthews(confusion: Floats) -> Floats:
@@ -208,5 +241,5 @@ def _resampled_counts(n: int, resamples: int, rng: np.random.Generator) -> Float
     return np.bincount(draws.ravel(), minlength=resamples * n).reshape(resamples, n).astype(np.float64)
 
 
-_OF_CONFUSION = {"accuracy": _accuracy, "f1": _f1, "matthews": _matthews}
-_OF_COUNTS = {"pearson": _correlation, "spearman": _rank_correlation}
+_OF_CONFUSION = {"accuracy": _accuracy, "f1": _f1, "f1-macro": _f1_macro, "matthews": _matthews}
+_OF_COUNTS = {"f1-micro": _f1_micro, "pearson": _correlation, "spearman": _rank_correlation}

@@ -6,29 +6,32 @@ given task's data comes from (that is one file a task beside this one).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from layersearch.kinds import KindName
 
-Labels = NDArray[np.int64] | NDArray[np.float32]
+Labels = NDArray[np.int64] | NDArray[np.int32] | NDArray[np.int8] | NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Examples:
     """Raw examples of one split.
 
-    `text` and `pair` hold n strings each (`pair` is None for single-sentence tasks); `labels` is int64 [n] for
-    classification (0 .. num_labels - 1) and float32 [n] for regression.
+    `text` and `pair` hold n strings each (`pair` is None for single-sentence tasks), for images the names of their
+    files; an export is proven on the first of them. `labels` is int64 [n] for classification (0 .. num_labels - 1),
+    float32 [n] for regression, float32 [n, num_labels] of 0 and 1 for multi-label; in the kinds of tokens it is an
+    object array [n] of what the task's own file says.
     """
 
-    text: tuple[str, ...]
-    pair: tuple[str, ...] | None
-    labels: Labels
+    text: Sequence[str]
+    pair: Sequence[str] | None
+    labels: NDArray[Any]
 
     def __len__(self) -> int:
         return len(self.text)
@@ -36,10 +39,22 @@ class Examples:
     def take(self, indices: NDArray[np.int64]) -> Examples:
         """The examples at `indices`, in that order."""
         return Examples(
-            text=tuple(self.text[i] for i in indices),
-            pair=None if self.pair is None else tuple(self.pair[i] for i in indices),
+            text=taken(self.text, indices),
+            pair=None if self.pair is None else taken(self.pair, indices),
             labels=self.labels[indices],
         )
+
+
+@runtime_checkable
+class Column(Protocol):
+    """Texts that lie on the disk: they are read when they are asked for, and so is what is taken of them."""
+
+    def take(self, indices: NDArray[np.int64]) -> Sequence[str]: ...
+
+
+def taken(texts: Sequence[str], indices: NDArray[np.int64]) -> Sequence[str]:
+    """The texts at `indices`, in that order; those of a `Column` stay on the disk."""
+    return texts.take(indices) if isinstance(texts, Column) else tuple(texts[i] for i in indices)
 
 
 @dataclass(frozen=True)
@@ -63,16 +78,21 @@ class Encoded:
     """Tokenised examples, flat so that Ray's object store shares them between processes without a copy.
 
     Example i has the tokens `input_ids[offsets[i]:offsets[i + 1]]`. `input_ids` int32 [tokens]; `token_type_ids` int8
-    [tokens] or None where the tokenizer makes none; `offsets` int64 [n + 1]; `labels` as in `Examples`.
+    [tokens] or None where the tokenizer makes none; `offsets` int64 [n + 1]. `labels` are as in `Examples`, or of
+    tokens: integers [tokens], kinds.IGNORED where there is none; for a span bits (kinds.STARTS, kinds.ENDS), for a
+    causal language model the token that follows. Images have `pixels` [n, channels, height, width] in place of tokens,
+    and one token each by `offsets`. `about` is what the task needs beside labels to score, numbers in arrays.
     """
 
     input_ids: NDArray[np.int32]
     token_type_ids: NDArray[np.int8] | None
     offsets: NDArray[np.int64]
     labels: Labels
+    pixels: NDArray[np.float32] | NDArray[np.float16] | None = None
+    about: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.offsets) - 1
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -86,18 +106,18 @@ class Task(Protocol):
     @property
     def name(self) -> str: ...
     @property
-    def kind(self) -> Literal["classification", "regression"]:
-        """Which head and loss the candidate gets."""
+    def kind(self) -> KindName:
+        """Which head and loss the candidate gets: a row of `kinds.KINDS`."""
         ...
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """What the classes are called, in the order of the head's outputs; none for regression."""
+        """What the head's outputs are called, in their order; none where they are no classes."""
         ...
 
     @property
     def num_labels(self) -> int:
-        """Outputs of the head: the number of classes, or 1 for regression."""
+        """What is kept of an answer is so wide: the number of classes, 2 for a span (start, end), else 1."""
         ...
 
     @property
@@ -112,14 +132,18 @@ class Task(Protocol):
         """Read the data and hold `holdout` (a share) of the training data out for the search. Raises DataError."""
         ...
 
-    def encode(self, examples: Examples, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
-        """Tokenise, cutting to `max_length` tokens."""
+    def encode(self, examples: Examples, reader: Any, max_length: int) -> Encoded:
+        """Tokenise with the model's tokenizer, at most `max_length` tokens an example; images by its processor."""
         ...
 
-    def score(self, logits: NDArray[np.float32], labels: Labels) -> dict[str, float]:
-        """All metrics of the task for logits float32 [n, num_labels]."""
+    def score(self, answers: NDArray[np.float32], scored: Encoded) -> dict[str, float]:
+        """All metrics of the task for what its kind keeps of the answers to `scored`.
+
+        That is float32 [units, num_labels]: logits, or for a causal language model the negative log-likelihood. A unit
+        is an example, or in the kinds of tokens a token.
+        """
         ...
 
-    def interval(self, logits: NDArray[np.float32], labels: Labels) -> tuple[float, float]:
+    def interval(self, answers: NDArray[np.float32], scored: Encoded) -> tuple[float, float]:
         """95 % bootstrap interval over examples of the metric named `metric`."""
         ...

@@ -7,29 +7,40 @@ is the `read` function which its own file hands in.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from layersearch.errors import DataError, TrainingError
+from layersearch.kinds import KINDS
 from layersearch.tasks import metrics
-from layersearch.tasks.task import Encoded, Examples, Labels, Splits
+from layersearch.tasks.task import Encoded, Examples, Splits
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from layersearch.kinds import KindName
+
+AT_ONCE = 1000  # texts that are tokenised together
+IN_MEMORY = 256 << 20  # bytes of an array that is not memory-mapped
+
+T = TypeVar("T", bound=np.generic)
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """What a task's `read` finds: all training data, the official validation set, one-line remarks for the user."""
+    """What a task's `read` finds: all training data, the official validation set, one-line remarks for the user.
+
+    `mark` stands for all texts in the fingerprint where reading them again would take long, such as a hash of the file.
+    """
 
     train: Examples
     validation: Examples
     warnings: tuple[str, ...] = ()
+    mark: str = ""
 
 
 @dataclass(frozen=True)
@@ -37,7 +48,7 @@ class TextTask:
     """A `Task` over texts. `metrics` are keys of `metrics.METRICS`, all to be maximised; the first is the objective."""
 
     name: str
-    kind: Literal["classification", "regression"]
+    kind: KindName
     labels: tuple[str, ...]
     metrics: tuple[str, ...]
     read: Callable[[], Corpus]
@@ -57,42 +68,73 @@ class TextTask:
         search = held_out(corpus.train.labels, holdout, seed)
         train = np.setdiff1d(np.arange(len(corpus.train)), search)
         parts = corpus.train.take(train), corpus.train.take(search), corpus.validation
-        return Splits(*parts, fingerprint=_fingerprint(parts), warnings=corpus.warnings)
+        return Splits(*parts, fingerprint=_fingerprint(parts, corpus.mark), warnings=corpus.warnings)
 
-    def encode(self, examples: Examples, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
-        """Tokenise in one call of the tokenizer, cutting the longer text of a pair first, without padding."""
-        pair = None if examples.pair is None else list(examples.pair)
-        tokens = tokenizer(
-            list(examples.text), pair, truncation=True, max_length=max_length, return_attention_mask=False
-        )
-        ids, types = tokens["input_ids"], tokens.get("token_type_ids")
-        offsets = np.cumsum([0, *map(len, ids)], dtype=np.int64)
+    def encode(self, examples: Examples, reader: Any, max_length: int) -> Encoded:
+        """Tokenise so many texts at once, cutting the longer text of a pair first, without padding."""
+        ids, types = Flat(np.int32), Flat(np.int8)
+        lengths: list[int] = []
+        for start in range(0, len(examples), AT_ONCE):
+            some = slice(start, start + AT_ONCE)
+            pair = None if examples.pair is None else list(examples.pair[some])
+            tokens = reader(
+                list(examples.text[some]), pair, truncation=True, max_length=max_length, return_attention_mask=False
+            )
+            ids.add(tokens["input_ids"])
+            types.add(tokens.get("token_type_ids", ()))
+            lengths += map(len, tokens["input_ids"])
+        found = types.array()  # none where the tokenizer makes none
         return Encoded(
-            input_ids=np.fromiter(chain.from_iterable(ids), np.int32, count=offsets[-1]),
-            token_type_ids=None if types is None else np.fromiter(chain.from_iterable(types), np.int8, offsets[-1]),
-            offsets=offsets,
+            input_ids=ids.array(),
+            token_type_ids=found if len(found) else None,
+            offsets=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
             labels=examples.labels,
         )
 
-    def score(self, logits: NDArray[np.float32], labels: Labels) -> dict[str, float]:
+    def score(self, answers: NDArray[np.float32], scored: Encoded) -> dict[str, float]:
         """Every metric of the task; raises TrainingError where a logit is not finite."""
-        predictions = self._predictions(logits)
-        return {name: metrics.METRICS[name](predictions, labels) for name in self.metrics}
+        predictions = self._predictions(answers)
+        return {name: metrics.METRICS[name](predictions, scored.labels) for name in self.metrics}
 
-    def interval(self, logits: NDArray[np.float32], labels: Labels) -> tuple[float, float]:
+    def interval(self, answers: NDArray[np.float32], scored: Encoded) -> tuple[float, float]:
         """95 % bootstrap interval of the objective over examples; raises TrainingError as `score` does."""
-        return metrics.interval(self.metric, self._predictions(logits), labels)
+        return metrics.interval(self.metric, self._predictions(answers), scored.labels)
 
-    def _predictions(self, logits: NDArray[np.float32]) -> NDArray[np.float32] | NDArray[np.int64]:
-        """Classes int64 [n] or values float32 [n]. The argmax of NaN is class 0: a plausible score unless refused."""
+    def _predictions(self, logits: NDArray[np.float32]) -> NDArray[Any]:
+        """What the kind decides. The argmax of NaN is class 0: a plausible score unless refused."""
         if logits.ndim != 2 or logits.shape[1] != self.num_labels:
             raise ValueError(f"logits {logits.shape} where task {self.name} has [n, {self.num_labels}]")
         if bad := int(np.sum(~np.isfinite(logits).all(axis=1))):
             raise TrainingError(f"the logits of {bad} of {len(logits)} examples are not finite")
-        return logits[:, 0] if self.kind == "regression" else logits.argmax(axis=1)
+        return KINDS[self.kind].decide(logits)
 
 
-def held_out(labels: Labels, share: float, seed: int) -> NDArray[np.int64]:
+class Flat(Generic[T]):
+    """A flat array that grows by lists of numbers; a long one stays on the disk and is memory-mapped.
+
+    It is written to an unnamed file of the temporary folder, which vanishes with the process.
+    """
+
+    def __init__(self, dtype: type[T]) -> None:
+        self._dtype, self._length = dtype, 0
+        self._file = tempfile.TemporaryFile(prefix="layersearch-")  # noqa: SIM115 - its array outlives it
+
+    def add(self, lists: Iterable[Sequence[int]]) -> None:
+        """Append the numbers of one list after the other."""
+        numbers = np.fromiter(chain.from_iterable(lists), self._dtype)
+        numbers.tofile(self._file)
+        self._length += len(numbers)
+
+    def array(self) -> NDArray[T]:
+        """All numbers; nothing can be added after this."""
+        with self._file as file:
+            file.seek(0)
+            if self._length * np.dtype(self._dtype).itemsize > IN_MEMORY:
+                return np.memmap(file, self._dtype, mode="r")
+            return np.fromfile(file, self._dtype)
+
+
+def held_out(labels: NDArray[Any], share: float, seed: int) -> NDArray[np.int64]:
     """Indices, ascending, of a stratified `share` of the examples.
 
     With m to pick, the examples sorted by label (ties in random order) are cut into m equal runs and one of each run is
@@ -104,16 +146,17 @@ def held_out(labels: Labels, share: float, seed: int) -> NDArray[np.int64]:
             f"a holdout of {share} of {n} training examples leaves a part empty: give a share between 0 and 1"
         )
     rng = np.random.default_rng(seed)
-    order = np.lexsort((rng.random(n), labels))
+    keys = labels if labels.ndim == 1 else np.unique(labels, axis=0, return_inverse=True)[1]
+    order = np.lexsort((rng.random(n), keys))
     edges = np.linspace(0, n, m + 1).round().astype(np.int64)
     return np.sort(order[rng.integers(edges[:-1], edges[1:])])
 
 
-def _fingerprint(parts: tuple[Examples, ...]) -> str:
+def _fingerprint(parts: tuple[Examples, ...], mark: str) -> str:
     """16 hex digits of the sha256 over every text and label, and over which part each stands in."""
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(mark.encode())
     for part in parts:
-        texts = (*part.text, *(part.pair or ()))
+        texts = () if mark else (*part.text, *(part.pair or ()))
         digest.update(np.array([len(part), *map(len, texts)], dtype=np.int64).tobytes())
         digest.update("".join(texts).encode())
         digest.update(part.labels.tobytes())

@@ -1,15 +1,19 @@
 """Encoded examples to padded batches, examples of like length together.
 
-Knows: flat arrays of tokens and how to cut them into tensors. Does not know: tokenizers, tasks, models.
+Knows: flat arrays of tokens, which of their places a kind of task counts, and how to cut them into tensors. Does not
+know: tokenizers, tasks, models.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from layersearch.kinds import KINDS, KindName
 from layersearch.tasks.task import Encoded
 
 if TYPE_CHECKING:
@@ -41,20 +45,53 @@ def scoring_order(lengths: NDArray[np.int64], batch_size: int) -> list[NDArray[n
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
 
 
+@dataclass(frozen=True)
+class Batch:
+    """Padded examples: model inputs, `labels` of its units, places of these in the data, tokens of each example."""
+
+    inputs: dict[str, torch.Tensor]
+    labels: torch.Tensor
+    units: NDArray[np.int64]
+    lengths: Sequence[int]
+
+
+def batch_of(
+    encoded: Encoded, indices: NDArray[np.int64], kind: KindName, device: torch.device, pad: int, left: bool = False
+) -> Batch:
+    """The examples at `indices` on `device`, with what the losses of `kind` need; padded as `collate` does."""
+    import torch
+
+    units = tokens_of(encoded, indices) if KINDS[kind].per_token else indices
+    labels = torch.from_numpy(encoded.labels[units]).to(device, non_blocking=True)
+    return Batch(collate(encoded, indices, device, pad, left), labels, units, lengths_of(encoded, indices).tolist())
+
+
+def lengths_of(encoded: Encoded, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Tokens of the examples at `indices`, int64 [batch]."""
+    return encoded.offsets[indices + 1] - encoded.offsets[indices]
+
+
+def tokens_of(encoded: Encoded, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Places in the flat arrays of the tokens of the examples at `indices`, those of one after those of the other."""
+    return np.concatenate([np.arange(encoded.offsets[i], encoded.offsets[i + 1]) for i in indices])
+
+
 def collate(
     encoded: Encoded, indices: NDArray[np.int64], device: torch.device, pad: int, left: bool = False
 ) -> dict[str, torch.Tensor]:
     """The examples at `indices` as int64 tensors [batch, longest] on `device`: ids padded with `pad`, mask, types.
 
-    With `left` examples end together, as XLNet wants them, which reads a text's class off its last token.
+    With `left` examples end together, as XLNet wants them, which reads a text's class off its last token. Images come
+    as float32 [batch, channels, height, width].
     """
     import torch
 
-    lengths = encoded.lengths[indices]
+    if encoded.pixels is not None:
+        return {"pixel_values": torch.from_numpy(encoded.pixels[indices].astype(np.float32)).to(device)}
+    lengths, tokens = lengths_of(encoded, indices), tokens_of(encoded, indices)
     shape = (len(indices), int(lengths.max()))
     mask = np.arange(shape[1])[None, :] < lengths[:, None]
     mask = mask[:, ::-1] if left else mask
-    tokens = np.concatenate([np.arange(encoded.offsets[i], encoded.offsets[i + 1]) for i in indices])
     ids = np.full(shape, pad, dtype=np.int64)
     ids[mask] = encoded.input_ids[tokens]
     arrays = {"input_ids": ids, "attention_mask": mask.astype(np.int64)}

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from layersearch.durable import whole_file
 from layersearch.errors import LayersearchError, StoppedError
+from layersearch.kinds import KINDS
 from layersearch.pattern import Pattern, thirds
 from layersearch.tasks.task import Encoded, Task
 from layersearch.training import paused
@@ -31,13 +31,13 @@ from layersearch.training.finetune import (
     begin,
     finetune,
     measure,
-    predict,
     resolve_precision,
 )
 from layersearch.training.freezing import freeze
 from layersearch.training.gradual import layers_trained, lose, way_to
 from layersearch.training.job import Job, Outcome
 from layersearch.training.recipe import OneShotRecipe, Recipe
+from layersearch.training.told import told_by, told_in
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -106,7 +106,7 @@ class Evaluator:
     def _climb(self, job: Job, heartbeat: Heartbeat, began: float) -> Iterator[Outcome]:
         """Fine-tune the candidate from rung to rung, and score it at each."""
         pattern = Pattern.parse(job.pattern)
-        asks = job.start is not None and self.one_shot.taught > 0 and not answers_of(Path(job.start)).exists()
+        asks = job.start is not None and self.one_shot.taught > 0 and not told_in(Path(job.start)).exists()
         answering = self._work(passed=self.base.num_layers * len(self.data["train"])) if asks else 0.0
         way = way_to(pattern, self.base.num_layers) if self.recipe.drop_every else [pattern]
         made = self._fresh(job, way[0]) if job.start is None else self._taught(job, pattern, heartbeat)
@@ -162,7 +162,7 @@ class Evaluator:
 
         model = build(self.base.model, pattern)
         reset_head(model, self.base, job.seed)
-        if self.task.kind == "regression":
+        if KINDS[self.task.kind].starts_at_mean:
             start_output_at(model, self.base, float(self.data["train"].labels.mean()))
         freeze(model, pattern, self.recipe.freeze)
         model.to(torch.device(self.device))  # type: ignore[arg-type]
@@ -184,7 +184,7 @@ class Evaluator:
         larger, _ = checkpoint.load(Path(job.start))
         larger.to(torch.device(self.device))  # type: ignore[arg-type]
         weight = self.one_shot.taught
-        teacher = Teacher(self._answers(larger, Path(job.start), heartbeat), weight) if weight else None
+        teacher = Teacher(self._told(larger, Path(job.start), heartbeat), weight) if weight else None
         epochs = self.recipe.epochs
         if job.budget is not None:
             epochs *= job.budget * 3 * self.base.num_layers / thirds(pattern.blocks)
@@ -192,37 +192,31 @@ class Evaluator:
         freeze(model, pattern, self.recipe.freeze)
         return model, self.recipe.with_(seed=job.seed, epochs=epochs), teacher
 
-    def _answers(self, model: PreTrainedModel, folder: Path, heartbeat: Heartbeat) -> NDArray[np.float32]:
-        """What `model`, which lies in `folder`, answers to the training examples; kept beside it for the next one."""
-        file = answers_of(folder)
-        if file.exists():
-            return np.asarray(np.load(file), dtype=np.float32)
-        train = self.data["train"]
-        answers = predict(model, train, resolve_precision(self.recipe, model.device), heartbeat)
-        with whole_file(file) as stream:
-            np.save(stream, answers)
-        return answers
+    def _told(self, model: PreTrainedModel, folder: Path, heartbeat: Heartbeat) -> NDArray[np.float32]:
+        precision = resolve_precision(self.recipe, model.device)
+        return told_by(model, folder, self.task.kind, self.data["train"], precision, heartbeat)
 
     def _share(self, job: Job, heartbeat: Heartbeat, began: float) -> Outcome:
         """The super-network of `job.seed` in its folder, and the scores of the job's patterns over its weights."""
         from layersearch.models.supernet import blocks_run
-        from layersearch.training.supernet import predict_many
+        from layersearch.training.supernet import groups_of, predict_many
 
         patterns = [Pattern.parse(text) for text in job.patterns]
         model, work = self._super(job, patterns, heartbeat)
         scored = self.data[job.scored_on]
-        if not job.scores:
-            patterns = []
-        logits = predict_many(model, patterns, scored, resolve_precision(self.recipe, model.device), heartbeat)
-        finite = {p: answer for p, answer in logits.items() if np.isfinite(answer).all()}
-        scores = {str(p): self.task.score(answer, scored.labels)[self.task.metric] for p, answer in finite.items()}
-        scores = {text: score for text, score in scores.items() if np.isfinite(score)}
+        groups = groups_of(patterns if job.scores else (), len(scored.labels), self.task.num_labels)
+        precision, kind = resolve_precision(self.recipe, model.device), self.task.kind
+        scores: dict[str, float] = {}
+        for group in groups:
+            answers = predict_many(model, kind, group, scored, precision, heartbeat)
+            finite = {str(p): answer for p, answer in answers.items() if np.isfinite(answer).all()}
+            scores |= {text: self.task.score(answer, scored)[self.task.metric] for text, answer in finite.items()}
         return Outcome(
             number=job.number,
             pattern=job.pattern,
             seed=job.seed,
-            shared=scores,
-            work=work + self._work(passed=thirds(blocks_run(patterns)) / 3 * len(scored)),
+            shared={text: score for text, score in scores.items() if np.isfinite(score)},
+            work=work + self._work(passed=sum(thirds(blocks_run(group)) for group in groups) / 3 * len(scored)),
             checkpoint=job.checkpoint,
             seconds=time.perf_counter() - began,
             versions=_versions(),
@@ -258,14 +252,14 @@ class Evaluator:
             return drawn[-1]
 
         train_super(model, self.task.kind, recipe, train, noted, heartbeat, taught=self.one_shot.taught)
-        answers_of(folder).unlink(missing_ok=True)
-        self._answers(model, folder, heartbeat)
+        told_in(folder).unlink(missing_ok=True)
+        self._told(model, folder, heartbeat)
         mean = sum(thirds(pattern.blocks) for pattern in drawn) / 3 / len(drawn)
         seen = len(train) * recipe.epochs
         first = 0.0 if begun else layers * len(train) * self.recipe.epochs
         work = self._work(trained=first + (layers + mean) * seen, passed=layers * len(train))
         extras = {"seed": job.seed, "work": work}
-        checkpoint.save(model, Pattern.full(layers), folder, source_layers=layers, extras=extras)
+        checkpoint.save(model, Pattern.full(layers), folder, source_layers=layers, extras=extras, kind=self.task.kind)
         return model, work
 
     def _with_influence(self, job: Job, outcome: Outcome, model: PreTrainedModel) -> Outcome:
@@ -300,18 +294,14 @@ class Evaluator:
         )
         if job.checkpoint is None or beaten:
             return outcome
-        answers_of(Path(job.checkpoint)).unlink(missing_ok=True)  # of what lay there before
+        told_in(Path(job.checkpoint)).unlink(missing_ok=True)  # of what lay there before
         extras = {"trial": job.number, "seed": job.seed, "metrics": dict(outcome.metrics)}
         try:
-            checkpoint.save(model, pattern, Path(job.checkpoint), source_layers=self.base.num_layers, extras=extras)
+            layers, kind = self.base.num_layers, self.task.kind
+            checkpoint.save(model, pattern, Path(job.checkpoint), source_layers=layers, extras=extras, kind=kind)
         except (LayersearchError, OSError) as error:  # a full disk must not cost a score that is paid for
             return replace(outcome, note=f"weights not kept: {error}".splitlines()[0])
         return replace(outcome, checkpoint=job.checkpoint)
-
-
-def answers_of(folder: Path) -> Path:
-    """Where the answers of the model in `folder` to the training examples lie, beside it."""
-    return folder.with_name(f"{folder.name}-answers.npy")
 
 
 @cache

@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layersearch.errors import TrainingError
+from layersearch.kinds import KINDS, KindName, answers_of
 from layersearch.models.families import FAMILIES
 from layersearch.tasks.task import Encoded, Task
-from layersearch.training.batches import collate, scoring_order, training_order
-from layersearch.training.losses import Kind, distance, label_loss
+from layersearch.training.batches import Batch, batch_of, scoring_order, training_order
 from layersearch.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -91,11 +91,11 @@ def measure(training: Training, task: Task, held_out: Encoded, share: float, hea
     began = time.perf_counter()
     loss = training.advance(share, heartbeat)
     trained = time.perf_counter()
-    logits = predict(model, held_out, precision, heartbeat)
-    metrics = task.score(logits, held_out.labels)
+    answers = predict(model, task.kind, held_out, precision, heartbeat)
+    metrics = task.score(answers, held_out)
     if not math.isfinite(metrics[task.metric]):
         raise TrainingError(f"{task.metric} is {metrics[task.metric]} on {len(held_out)} examples")
-    interval = task.interval(logits, held_out.labels)
+    interval = task.interval(answers, held_out)
     return Scores(
         metrics=metrics,
         interval=interval,
@@ -109,7 +109,7 @@ def measure(training: Training, task: Task, held_out: Encoded, share: float, hea
 
 def finetune(
     model: PreTrainedModel,
-    kind: Kind,
+    kind: KindName,
     recipe: Recipe,
     train: Encoded,
     heartbeat: Heartbeat = lambda _: None,
@@ -123,46 +123,35 @@ def finetune(
 
 
 def begin(
-    model: PreTrainedModel, kind: Kind, recipe: Recipe, train: Encoded, teacher: Teacher | None = None
+    model: PreTrainedModel, kind: KindName, recipe: Recipe, train: Encoded, teacher: Teacher | None = None
 ) -> Training:
     """The fine-tuning of `model` in place, before its first step.
 
-    Cross-entropy for classification, mean squared error for regression; with a `teacher` its part of the loss is the
-    distance to the teacher's answers. The order of the examples and the dropout follow `recipe.seed`, so one machine
-    gives one answer.
+    The loss is that of the `kind`; with a `teacher` its part of the loss is the distance to the teacher's answers. The
+    order of the examples and the dropout follow `recipe.seed`, so one machine gives one answer.
     """
     import torch
 
-    told = None if teacher is None else torch.from_numpy(teacher.logits).to(model.device)
+    told, row = None if teacher is None else torch.from_numpy(teacher.told).to(model.device), KINDS[kind]
 
     def loss_of(batch: Batch) -> torch.Tensor:
-        logits = model(**batch.inputs).logits
-        loss = label_loss(logits, batch.labels, kind)
-        if teacher is None or told is None:
-            loss.backward()  # type: ignore[no-untyped-call]
-            return loss.detach()
-        loss = (1 - teacher.weight) * loss + teacher.weight * distance(logits, told[batch.indices], kind)
+        logits = answers_of(model(**batch.inputs), batch.inputs, kind)
+        loss = row.loss(logits, batch.labels, batch.lengths)
+        if teacher is not None and told is not None:
+            apart = row.distance(logits, told[batch.units], batch.labels, batch.lengths)
+            loss = (1 - teacher.weight) * loss + teacher.weight * apart
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
-    return Training(model, recipe, train, loss_of)
+    return Training(model, kind, recipe, train, loss_of)
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """Answers of a larger model on the training examples, float32 [n, num_labels], and their `weight` in the loss."""
+    """What is `told` by a larger model on the training data, float32 [units, ...], and its `weight` in the loss."""
 
-    logits: NDArray[np.float32]
+    told: NDArray[np.float32]
     weight: float
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Padded examples: model inputs int64 [batch, longest], labels [batch], and their places in the training data."""
-
-    inputs: dict[str, torch.Tensor]
-    labels: torch.Tensor
-    indices: NDArray[np.int64]
 
 
 class Training:
@@ -173,17 +162,21 @@ class Training:
     """
 
     def __init__(
-        self, model: PreTrainedModel, recipe: Recipe, train: Encoded, backward: Callable[[Batch], torch.Tensor]
+        self,
+        model: PreTrainedModel,
+        kind: KindName,
+        recipe: Recipe,
+        train: Encoded,
+        backward: Callable[[Batch], torch.Tensor],
     ) -> None:
         import torch
 
-        self.model, self.recipe, self.train = model, recipe, train
+        self.model, self.kind, self.recipe, self.train = model, kind, recipe, train
         self.precision = resolve_precision(recipe, model.device)
         self._steps = max(1, math.ceil(recipe.epochs * math.ceil(len(train) / recipe.batch_size)))
         self._step = 0
         self._backward = backward
         self._optimizer, self._schedule = _optimizer(model, recipe, self._steps)
-        self._labels = torch.from_numpy(np.ascontiguousarray(train.labels)).to(model.device)
         self._order = _endless(train, recipe)
         self._losses: list[torch.Tensor] = []
         torch.manual_seed(recipe.seed)
@@ -216,7 +209,7 @@ class Training:
         if len(self._losses) == CHECK_EVERY:
             self._losses.clear()
         model, indices = self.model, next(self._order)
-        batch = Batch(collate(self.train, indices, model.device, *pad_of(model)), self._labels[indices], indices)
+        batch = batch_of(self.train, indices, self.kind, model.device, *pad_of(model))
         with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
             self._losses.append(self._backward(batch))
         if self.recipe.max_grad_norm:
@@ -270,24 +263,35 @@ def _set_random_state(state: list[torch.Tensor], device: torch.device) -> None:
 
 def predict(
     model: PreTrainedModel,
+    kind: KindName,
     encoded: Encoded,
     precision: Literal["bf16", "fp32"],
     heartbeat: Heartbeat = lambda _: None,
+    *,
+    teaching: bool = False,
 ) -> NDArray[np.float32]:
-    """Logits float32 [n, num_labels] in the order of `encoded`; raises TrainingError when one is not finite."""
+    """What the kind keeps of the model's answers, to score them or for `teaching`: float32 [units, width].
+
+    In the order of `encoded`. Raises TrainingError when one is not finite.
+    """
     import torch
 
     model.eval()  # type: ignore[no-untyped-call]
-    logits = np.empty((len(encoded), int(model.config.num_labels or 1)), dtype=np.float32)
+    keep = KINDS[kind].told if teaching else KINDS[kind].kept
+    answers = np.empty((0, 0), dtype=np.float32)
     with torch.inference_mode(), torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
         for indices in scoring_order(encoded.lengths, SCORING_BATCH):
-            answer = model(**collate(encoded, indices, model.device, *pad_of(model))).logits
-            logits[indices] = answer.float().cpu().numpy()
+            batch = batch_of(encoded, indices, kind, model.device, *pad_of(model))
+            found = keep(answers_of(model(**batch.inputs), batch.inputs, kind), batch.labels).cpu().numpy()
+            if not answers.size:
+                answers = np.empty((len(encoded.labels), found.shape[1]), dtype=np.float32)
+            answers[batch.units] = found
             heartbeat(1.0)
-    bad = int((~np.isfinite(logits)).any(axis=1).sum())
+    bad = int((~np.isfinite(answers)).any(axis=1).sum())
     if bad:
-        raise TrainingError(f"{bad} of {len(encoded)} examples got logits that are not finite: the training diverged")
-    return logits
+        those = "tokens" if KINDS[kind].per_token else "examples"
+        raise TrainingError(f"{bad} of {len(answers)} {those} got logits that are not finite: the training diverged")
+    return answers
 
 
 def _optimizer(
@@ -319,5 +323,5 @@ def _finite_mean(losses: list[torch.Tensor], step: int) -> float:
 
 def pad_of(model: PreTrainedModel) -> tuple[int, bool]:
     """The token that fills short examples, 0 where the model names none; whether it goes to the left."""
-    pad, family = model.config.pad_token_id, FAMILIES.get(model.config.model_type)
+    pad, family = getattr(model.config, "pad_token_id", None), FAMILIES.get(model.config.model_type)
     return 0 if pad is None else int(pad), family is not None and family.pads_left

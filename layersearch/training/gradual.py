@@ -10,10 +10,10 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from layersearch.errors import PatternError
+from layersearch.kinds import KindName
 from layersearch.pattern import Block, Pattern, thirds
 from layersearch.tasks.task import Encoded
 from layersearch.training.finetune import Heartbeat, finetune
-from layersearch.training.losses import Kind
 from layersearch.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def way_to(pattern: Pattern, num_layers: int) -> list[Pattern]:
 def lose(
     model: PreTrainedModel,
     way: list[Pattern],
-    kind: Kind,
+    kind: KindName,
     recipe: Recipe,
     train: Encoded,
     heartbeat: Heartbeat = lambda _: None,

@@ -6,7 +6,7 @@ are used for, whether they are worth anything (`search/cheap.py` asks the study)
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from typing import Any
@@ -17,12 +17,12 @@ from torch import nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
+from layersearch.kinds import KINDS, KindName, answers_of
 from layersearch.models.families import Family, Stack
 from layersearch.models.surgery import family_in, layers_of, stacks_of
 from layersearch.tasks.task import Encoded
-from layersearch.training.batches import collate, scoring_order
+from layersearch.training.batches import batch_of, scoring_order
 from layersearch.training.finetune import pad_of
-from layersearch.training.losses import Kind, label_loss
 
 EXAMPLES = 256
 SHARE = 0.05  # of a fine-tuning's work, the most that measuring may cost
@@ -34,7 +34,7 @@ def examples_for(count: int, epochs: float) -> int:
 
 
 def influence(
-    model: PreTrainedModel, kind: Kind, encoded: Encoded, number: int, batch_size: int, seed: int
+    model: PreTrainedModel, kind: KindName, encoded: Encoded, number: int, batch_size: int, seed: int
 ) -> dict[str, list[float]]:
     """What dropping each half would change, by three measures, over `number` examples drawn with `seed`; fp32.
 
@@ -55,17 +55,22 @@ def influence(
     tokens = 0
     for places in scoring_order(encoded.lengths[chosen], batch_size):
         indices = chosen[places]
-        inputs = collate(encoded, indices, model.device, *pad_of(model))
+        batch = batch_of(encoded, indices, kind, model.device, *pad_of(model))
         with hidden_states(model) as states:
-            logits = model(**inputs).logits
-        labels = torch.from_numpy(np.ascontiguousarray(encoded.labels[indices])).to(model.device)
-        loss = label_loss(logits, labels, kind) * len(indices)
+            logits = answers_of(model(**batch.inputs), batch.inputs, kind)
+        loss = KINDS[kind].loss(logits, batch.labels, batch.lengths) * len(indices)
         gradients = iter(torch.autograd.grad(loss, [state for own in states for state in own[1:]]))
-        mask = inputs["attention_mask"]
+        mask = mask_of(batch.inputs, states[0][0])
         sums += torch.cat([_sums(own, gradients, mask, family_in(model)) for own in states], dim=1).cpu()
         tokens += int(mask.sum())
     means = sums / torch.tensor([[tokens], [len(chosen)], [len(chosen)]])
     return dict(zip(("block", "token", "gradient"), means.tolist(), strict=True))
+
+
+def mask_of(inputs: Mapping[str, torch.Tensor], state: torch.Tensor) -> torch.Tensor:
+    """1 for each token that is no padding, [batch, longest]; images have none in `state` [batch, longest, width]."""
+    mask = inputs.get("attention_mask")
+    return torch.ones(state.shape[:2], dtype=torch.int64, device=state.device) if mask is None else mask
 
 
 def _sums(

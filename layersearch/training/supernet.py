@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from layersearch.kinds import KINDS, KindName, answers_of
 from layersearch.models.supernet import SuperNetwork
 from layersearch.pattern import Pattern
 from layersearch.tasks.task import Encoded
-from layersearch.training.batches import collate, scoring_order
-from layersearch.training.finetune import SCORING_BATCH, Batch, Heartbeat, Training, pad_of
-from layersearch.training.losses import Kind, distance, label_loss
+from layersearch.training.batches import Batch, batch_of, scoring_order
+from layersearch.training.finetune import SCORING_BATCH, Heartbeat, Training, pad_of
 from layersearch.training.recipe import OneShotRecipe, Recipe
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 Draw = Callable[[random.Random], Pattern]
+
+KEPT_BYTES = 1 << 30  # of answers that wait for their score
 
 
 def by_size(patterns: Sequence[Pattern], num_layers: int) -> Draw:
@@ -45,7 +47,7 @@ def by_size(patterns: Sequence[Pattern], num_layers: int) -> Draw:
 
 def train_super(
     model: PreTrainedModel,
-    kind: Kind,
+    kind: KindName,
     recipe: Recipe,
     train: Encoded,
     draw: Draw,
@@ -58,43 +60,60 @@ def train_super(
     Returns the mean loss of the last steps (full model and drawn patterns together); raises TrainingError when it is
     not finite.
     """
-    net = SuperNetwork(model)
+    net, row = SuperNetwork(model), KINDS[kind]
     chosen = random.Random(recipe.seed)
 
     def backward(batch: Batch) -> torch.Tensor:
-        full = model(**batch.inputs).logits
-        loss = label_loss(full, batch.labels, kind)
+        full = answers_of(model(**batch.inputs), batch.inputs, kind)
+        loss = row.loss(full, batch.labels, batch.lengths)
         loss.backward()  # type: ignore[no-untyped-call]
-        told, total = full.detach().float(), loss.detach()
+        told, total = row.told(full.detach(), batch.labels), loss.detach()
         with net.running(draw(chosen)) as part:
-            logits = part(**batch.inputs).logits
-        loss = (1 - taught) * label_loss(logits, batch.labels, kind) + taught * distance(logits, told, kind)
+            logits = answers_of(part(**batch.inputs), batch.inputs, kind)
+        apart = row.distance(logits, told, batch.labels, batch.lengths)
+        loss = (1 - taught) * row.loss(logits, batch.labels, batch.lengths) + taught * apart
         loss.backward()  # type: ignore[no-untyped-call]
         return total + loss.detach()
 
-    return Training(model, recipe, train, backward).advance(1.0, heartbeat)
+    return Training(model, kind, recipe, train, backward).advance(1.0, heartbeat)
+
+
+def groups_of(patterns: Iterable[Pattern], units: int, width: int) -> list[list[Pattern]]:
+    """Patterns to predict at once, so that what is kept of their answers takes no more than `KEPT_BYTES`.
+
+    Answers are float32 [units, width]; neighbours in the order of the blocks, which share most of their layers, stay
+    together.
+    """
+    ordered = list(dict.fromkeys(patterns))
+    at_once = max(1, KEPT_BYTES // (4 * units * width))
+    if len(ordered) > at_once:
+        ordered.sort(key=lambda pattern: [(block.layer, block.halves) for block in pattern.blocks])
+    return [ordered[start : start + at_once] for start in range(0, len(ordered), at_once)]
 
 
 def predict_many(
     model: PreTrainedModel,
+    kind: KindName,
     patterns: Iterable[Pattern],
     encoded: Encoded,
     precision: Literal["bf16", "fp32"],
     heartbeat: Heartbeat = lambda _: None,
 ) -> dict[Pattern, NDArray[np.float32]]:
-    """Logits float32 [n, num_labels] of every pattern over shared weights, in the order of `encoded`."""
+    """What `predict` gives, of every pattern over shared weights; answers that are not finite are left in."""
     import torch
 
     model.eval()  # type: ignore[no-untyped-call]
     net = SuperNetwork(model)
     wanted = list(dict.fromkeys(patterns))
-    shape = (len(encoded), int(model.config.num_labels or 1))
-    logits = {pattern: np.empty(shape, dtype=np.float32) for pattern in wanted}
+    answers: dict[Pattern, NDArray[np.float32]] = {}
     order = scoring_order(encoded.lengths, SCORING_BATCH)
     with torch.inference_mode(), torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
         for done, indices in enumerate(order, 1):
-            inputs = collate(encoded, indices, model.device, *pad_of(model))
-            for pattern, answer in net.logits(wanted, inputs):
-                logits[pattern][indices] = answer.cpu().numpy()
+            batch = batch_of(encoded, indices, kind, model.device, *pad_of(model))
+            for pattern, output in net.outputs(wanted, batch.inputs):
+                found = KINDS[kind].kept(answers_of(output, batch.inputs, kind), batch.labels).cpu().numpy()
+                if pattern not in answers:
+                    answers[pattern] = np.empty((len(encoded.labels), found.shape[1]), dtype=np.float32)
+                answers[pattern][batch.units] = found
                 heartbeat(done / len(order))
-    return logits
+    return answers

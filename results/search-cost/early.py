@@ -18,7 +18,8 @@ import torch
 from layersearch.models import checkpoint
 from layersearch.models.supernet import blocks_run
 from layersearch.pattern import Pattern, thirds
-from layersearch.search.question import How, What, prepare
+from layersearch.search.preparing import prepare
+from layersearch.search.question import How, What
 from layersearch.search.run import make_evaluator
 from layersearch.training.evaluator import Evaluator
 from layersearch.training.finetune import resolve_precision

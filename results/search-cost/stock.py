@@ -98,7 +98,7 @@ class Stock:
             clock.append(time.process_time())
             logits = trainer.predict(unseen_rows).predictions  # type: ignore[arg-type]
             clock.append(time.process_time())
-        score = task.score(logits, unseen.labels)[task.metric]
+        score = task.score(logits, task.encode(unseen, tokenizer, recipe.max_length))[task.metric]
         return score, [end - start for start, end in pairwise(clock)]
 
 
@@ -209,7 +209,7 @@ def by_ours(stock: Stock, kept: Sequence[int], examples: int) -> list[float]:
     clock.append(time.process_time())
     finetune(model, task.kind, recipe, encoded[0])
     clock.append(time.process_time())
-    predict(model, encoded[1], resolve_precision(recipe, model.device))
+    predict(model, task.kind, encoded[1], resolve_precision(recipe, model.device))
     clock.append(time.process_time())
     return [end - start for start, end in pairwise(clock)]
 

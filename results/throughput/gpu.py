@@ -230,7 +230,8 @@ def _timed(work: Work, device: torch.device) -> float:
 
 def by_layersearch(model: PreTrainedModel, data: Encoded) -> tuple[Work, Work]:
     """What every trial of a search does."""
-    return partial(finetune, model, "classification", RECIPE, data), partial(predict, model, data, "bf16")
+    trained = partial(finetune, model, "classification", RECIPE, data)
+    return trained, partial(predict, model, "classification", data, "bf16")
 
 
 def by_layersearch_compiled(model: PreTrainedModel, data: Encoded) -> tuple[Work, Work]:

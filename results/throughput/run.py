@@ -27,6 +27,7 @@ import transformers
 from transformers import AutoTokenizer, DataCollatorWithPadding, PreTrainedModel, Trainer, TrainingArguments
 
 from layersearch import hub
+from layersearch.kinds import KindName
 from layersearch.models.base import load_base
 from layersearch.tasks import load_task
 from layersearch.tasks.task import Encoded
@@ -43,7 +44,7 @@ WARM_UP = 64  # examples that every way is given before the clock counts
 class Work:
     """What every way gets: the examples to train on and to score, as flat arrays and as `datasets` rows."""
 
-    kind: Literal["classification", "regression"]
+    kind: KindName
     train: Encoded
     scored: Encoded
     train_rows: datasets.Dataset
@@ -133,7 +134,7 @@ def by_layersearch(model: PreTrainedModel, work: Work, precision: Literal["auto"
     with clock() as trained:
         finetune(model, work.kind, recipe, work.train)
     with clock() as scored:
-        predict(model, work.scored, resolve_precision(recipe, model.device))
+        predict(model, work.kind, work.scored, resolve_precision(recipe, model.device))
     return trained[0], scored[0]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,15 @@ from transformers import PreTrainedModel
 
 from layersearch.analysis import similarity as module
 from layersearch.analysis.similarity import similarity, weights_of
+from layersearch.kinds import KindName
 from layersearch.measured import angular, block_influence, contribution
-from layersearch.models.surgery import layers_of
+from layersearch.models.surgery import auto_class, layers_of
 from layersearch.tasks.task import Encoded
 from layersearch.training.batches import collate
 from layersearch.training.influence import influence
 from tests.models.conftest import LAYERS, _one_thread, make_tiny, tiny
+from tests.models.tiny import TINY
+from tests.models.tiny_decoders import DECODERS
 
 __all__ = ["_one_thread", "make_tiny", "tiny"]
 
@@ -109,3 +113,38 @@ def test_layers_that_do_nothing_are_found(make_tiny: Callable[[str], PreTrainedM
     assert str(contribution(found, 2)) == str(block_influence(found, 2)) == str(angular(found, 2)) == "0 3"
     assert found.first_token[1] == pytest.approx(1.0, abs=1e-5)
     assert found.attention[1] == pytest.approx(0.0, abs=1e-5)
+
+
+def test_images_are_measured_over_their_patches() -> None:
+    model = DECODERS["vit"].model()
+    size, images = int(model.config.image_size), 5
+    pixels = np.random.default_rng(0).normal(size=(images, int(model.config.num_channels), size, size))
+    encoded = Encoded(
+        input_ids=np.zeros(0, dtype=np.int32),
+        token_type_ids=None,
+        offsets=np.arange(images + 1, dtype=np.int64),
+        labels=np.arange(images) % 3,
+        pixels=pixels.astype(np.float32),
+    )
+    found = similarity(model, encoded)
+    halves = influence(model, "image-classification", encoded, images, 2, seed=0)
+    assert found.num_layers == LAYERS
+    assert [half for layer in zip(found.attention, found.ffn, strict=True) for half in layer] == pytest.approx(
+        halves["block"], abs=1e-5
+    )
+    with torch.no_grad():
+        states = model(pixel_values=torch.from_numpy(encoded.pixels), output_hidden_states=True).hidden_states
+    cosine = functional.cosine_similarity(states[0], states[1], dim=-1)
+    assert found.all_tokens[0] == pytest.approx(float(cosine.mean()), abs=1e-5)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("gpt2", "causal-lm"), ("gpt2", "span"), ("bert", "token-classification")])
+def test_other_heads_change_nothing(name: str, kind: KindName, encoded: Encoded) -> None:
+    """The states are those of the layers, whatever is made of them."""
+    model = {**TINY, **DECODERS}[name].model(auto_class(kind))
+    found = similarity(model, encoded)
+    labels = np.ones(len(encoded.input_ids), dtype=np.int64)
+    halves = influence(model, kind, replace(encoded, labels=labels), len(encoded), 4, seed=0)
+    assert [half for layer in zip(found.attention, found.ffn, strict=True) for half in layer] == pytest.approx(
+        halves["block"], abs=1e-5
+    )

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModel, PreTrainedModel
+from transformers import PreTrainedModel
 
 from layersearch.errors import LayersearchError, ModelError
 from layersearch.models import checkpoint
@@ -148,8 +148,9 @@ def test_damage_is_named(bert: PreTrainedModel, tmp_path: Path, damage: Callable
 
 def test_another_head_is_named(bert: PreTrainedModel, tmp_path: Path) -> None:
     saved(bert, tmp_path / "it")
+    manifest_with(kind="token-classification")(tmp_path / "it")
     with pytest.raises(ModelError, match=r"do not belong together: .*Unexpected key"):
-        checkpoint.load(tmp_path / "it", AutoModel)
+        checkpoint.load(tmp_path / "it")
 
 
 def test_complete_means_both_files_whole(bert: PreTrainedModel, tmp_path: Path) -> None:

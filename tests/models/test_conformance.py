@@ -252,7 +252,7 @@ def test_a_super_network_agrees_with_built_candidates(name: str) -> None:
     tiny = TINY[name]
     base, inputs = tiny.model(), tiny.inputs()
     net, patterns = SuperNetwork(base), patterns_of(tiny)
-    found = dict(net.logits(patterns, inputs))
+    found = {pattern: output.logits for pattern, output in net.outputs(patterns, inputs)}
     assert list(found) != []
     assert set(found) == set(patterns)
     for pattern in patterns:

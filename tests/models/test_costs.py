@@ -7,6 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import (
     AutoConfig,
+    AutoModelForCausalLM,
     AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
     BertConfig,
@@ -14,9 +15,10 @@ from transformers import (
 )
 
 from layersearch.errors import ModelError
+from layersearch.kinds import KindName
 from layersearch.models.costs import count_all, count_macs, count_parts
 from layersearch.models.families import FAMILIES
-from layersearch.models.surgery import build
+from layersearch.models.surgery import auto_class, build
 from layersearch.pattern import PartCounts, Pattern
 
 from .conftest import LAYERS, from_config, tiny_config
@@ -85,6 +87,30 @@ def test_macs_of_other_families_are_what_torch_counts_too(name: str) -> None:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(input_ids=tokens)
     assert 2 * count_macs(model, length=7).total == counter.get_total_flops()
+
+
+@pytest.mark.parametrize("kind", ["token-classification", "span"])
+@pytest.mark.parametrize("name", ["bert", "distilbert", "gpt2", "t5"])
+def test_macs_of_heads_that_answer_for_every_token(name: str, kind: KindName) -> None:
+    config = {**TINY, **DECODERS}[name].config()
+    config.num_labels = 2
+    model = from_config(auto_class(kind), config, "eager").eval()  # type: ignore[no-untyped-call]
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(input_ids=torch.full((1, 7), 5))
+    assert 2 * count_macs(model, 7, kind).total == counter.get_total_flops()
+    assert count_all(config, 7, kind)["macs"] == count_macs(model, 7, kind)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_macs_of_language_models(name: str) -> None:
+    config = DECODERS[name].config()
+    model = from_config(AutoModelForCausalLM, config, "eager").eval()  # type: ignore[no-untyped-call]
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(input_ids=torch.full((1, 7), 5))
+    assert 2 * count_macs(model, 7, "causal-lm").total == counter.get_total_flops()
+    found = count_all(config, 7, "causal-lm")
+    assert found["macs"] == count_macs(model, 7, "causal-lm")
+    assert found["parameters"].total == sum(parameter.numel() for parameter in model.parameters())
 
 
 def test_macs_grow_with_the_length_and_attention_with_its_square() -> None:

@@ -10,10 +10,13 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from layersearch.errors import ModelError
+from layersearch.kinds import KindName
 from layersearch.models import measure
 from layersearch.models.measure import activation_bytes, hardware, inputs_of, joules, timed
+from layersearch.models.surgery import auto_class
 
 from .conftest import from_config, tiny_config
+from .tiny_decoders import DECODERS
 
 
 @pytest.fixture(autouse=True)
@@ -46,6 +49,16 @@ def test_inputs_fill_the_batch_and_the_length() -> None:
     inputs = inputs_of(model, 3, 11)
     assert inputs["input_ids"].shape == inputs["attention_mask"].shape == (3, 11)
     assert model(**inputs).logits.shape == (3, 3)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("vit", "image-classification"), ("gpt2", "causal-lm"), ("t5", "span")])
+def test_inputs_fit_other_kinds_of_heads(name: str, kind: KindName) -> None:
+    config = DECODERS[name].config()
+    config.num_labels = 2
+    model = from_config(auto_class(kind), config).eval()  # type: ignore[no-untyped-call]
+    output = model(**inputs_of(model, 3, 11))
+    shapes = {"vit": (3, 2), "gpt2": (3, 11, 60), "t5": (3, 11)}
+    assert (output.start_logits if kind == "span" else output.logits).shape == shapes[name]
 
 
 def test_the_bytes_alive_are_those_held_at_the_worst_moment() -> None:

@@ -47,10 +47,10 @@ def test_many_patterns_at_once_equal_one_at_a_time(tiny: PreTrainedModel, batch:
     patterns = [*PATTERNS, *subsets()]
     random.Random(0).shuffle(patterns)
     with torch.no_grad():
-        found = dict(net.logits(patterns, batch))
+        found = dict(net.outputs(patterns, batch))
     assert set(found) == set(patterns)
-    for pattern, logits in found.items():
-        torch.testing.assert_close(logits, build(tiny, pattern)(**batch).logits)
+    for pattern, output in found.items():
+        torch.testing.assert_close(output.logits, build(tiny, pattern)(**batch).logits)
 
 
 def test_common_beginnings_are_run_once(tiny: PreTrainedModel, batch: dict[str, torch.Tensor]) -> None:
@@ -64,7 +64,7 @@ def test_common_beginnings_are_run_once(tiny: PreTrainedModel, batch: dict[str, 
     for layer in net._layers:
         layer.register_forward_hook(count)
     with torch.no_grad():
-        assert len(dict(net.logits(subsets(), batch))) == 15
+        assert len(dict(net.outputs(subsets(), batch))) == 15
     assert calls == 15  # and not the 32 of one pattern after another
 
 

@@ -15,7 +15,8 @@ from layersearch.models.card import write_card
 from layersearch.models.surgery import build
 from layersearch.pattern import Pattern
 from layersearch.search.plan import cost, lines
-from layersearch.search.question import Prepared, What, prepare, remarks
+from layersearch.search.preparing import prepare
+from layersearch.search.question import Prepared, What, remarks
 from tests.models.test_export import CARD
 from tests.models.tiny import TINY
 

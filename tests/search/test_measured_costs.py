@@ -13,7 +13,8 @@ from layersearch.pattern import PartCounts, Pattern
 from layersearch.report.console import Progress
 from layersearch.search.measured_costs import fitted_parts, probes, wanted, with_measured
 from layersearch.search.objectives import parse_limit
-from layersearch.search.question import How, Prepared, What, prepare
+from layersearch.search.preparing import prepare
+from layersearch.search.question import How, Prepared, What
 from layersearch.search.record import read_study
 from layersearch.search.run import run
 from layersearch.space_files import load

@@ -18,7 +18,8 @@ from layersearch.models.surgery import build
 from layersearch.pattern import Pattern
 from layersearch.search import measuring
 from layersearch.search.measuring import knowing, measure, stored_of
-from layersearch.search.question import Prepared, What, prepare
+from layersearch.search.preparing import prepare
+from layersearch.search.question import Prepared, What
 from layersearch.search.record import read_study
 from layersearch.training.recipe import Recipe
 from tests.conftest import Said, call

@@ -10,7 +10,8 @@ import pytest
 from layersearch.errors import LayersearchError, SpaceError
 from layersearch.pattern import Pattern
 from layersearch.search.orders import MOST, check_order, order_of, removals, trials_in
-from layersearch.search.question import What, prepare
+from layersearch.search.preparing import prepare
+from layersearch.search.question import What
 from layersearch.search.study import Study
 from layersearch.search.trials import Row
 from layersearch.search_space import SearchSpace

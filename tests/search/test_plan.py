@@ -12,7 +12,8 @@ from layersearch.models.surgery import build
 from layersearch.pattern import PartCounts, Pattern
 from layersearch.search.objectives import Costs
 from layersearch.search.plan import cost, lines
-from layersearch.search.question import Prepared, What, prepare
+from layersearch.search.preparing import prepare
+from layersearch.search.question import Prepared, What
 from layersearch.training.recipe import OneShotRecipe, Recipe
 
 

@@ -6,7 +6,8 @@ import shutil
 from pathlib import Path
 
 from layersearch.search.plan import lines
-from layersearch.search.question import What, prepare
+from layersearch.search.preparing import prepare
+from layersearch.search.question import What
 from tests.models.tiny_decoders import DECODERS
 
 

@@ -11,6 +11,7 @@ from layersearch.errors import DataError
 from layersearch.tasks import TASKS, load_task
 from layersearch.tasks.glue import GLUE
 from layersearch.tasks.task import Splits
+from tests.tasks.support import scored
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "glue"
 
@@ -48,6 +49,7 @@ OFFICIAL = {
     ),
     "wnli": ("index\tsentence1\tsentence2\tlabel", ["0\tIt {} .\tThe cup {} .\t1", "1\tIt {} .\tThe pot {} .\t0"]),
 }
+OFFICIAL["mnli-mm"] = OFFICIAL["mnli"]
 OBJECTIVES = {
     "cola": "matthews",
     "sst2": "accuracy",
@@ -55,6 +57,7 @@ OBJECTIVES = {
     "stsb": "spearman",
     "qqp": "accuracy",
     "mnli": "accuracy",
+    "mnli-mm": "accuracy",
     "qnli": "accuracy",
     "rte": "accuracy",
     "wnli": "accuracy",
@@ -95,7 +98,7 @@ def test_a_task_reads_its_official_layout(name: str, tmp_path: Path) -> None:
     assert {"0", "1"} <= {word.strip(".?") for text in examples.text for word in text.split()}
     single = name in ("cola", "sst2")
     assert (examples.pair is None) == single
-    for text in examples.text + (examples.pair or ()):
+    for text in (*examples.text, *(examples.pair or ())):
         assert "\t" not in text
         assert text == text.strip()
     expected = {
@@ -106,6 +109,7 @@ def test_a_task_reads_its_official_layout(name: str, tmp_path: Path) -> None:
         "wnli": [1, 0, 1, 0, 1, 0],
         "rte": [1, 0, 1, 0, 1, 0],
         "mnli": [0, 1, 2, 0, 1, 2],
+        "mnli-mm": [0, 1, 2, 0, 1, 2],
     }.get(name, [0, 1, 0, 1, 0, 1])
     assert examples.labels == pytest.approx(expected)
     assert examples.labels.dtype == (np.float32 if name == "stsb" else np.int64)
@@ -115,11 +119,10 @@ def test_a_task_reads_its_official_layout(name: str, tmp_path: Path) -> None:
 def test_a_task_has_its_official_metric(name: str) -> None:
     task = load_task(name)
     assert (task.name, task.metric, task.direction) == (name, OBJECTIVES[name], "maximize")
-    assert (task.kind, task.num_labels) == {"stsb": ("regression", 1), "mnli": ("classification", 3)}.get(
-        name, ("classification", 2)
-    )
+    kinds = {"stsb": ("regression", 1), "mnli": ("classification", 3), "mnli-mm": ("classification", 3)}
+    assert (task.kind, task.num_labels) == kinds.get(name, ("classification", 2))
     logits = np.eye(max(2, task.num_labels), task.num_labels, dtype=np.float32)
-    scores = task.score(logits, np.arange(len(logits)))
+    scores = task.score(logits, scored(np.arange(len(logits))))
     beside = {"mrpc": "f1", "qqp": "f1", "stsb": "pearson"}
     assert set(scores) == {task.metric, beside.get(name, task.metric)}
 
@@ -136,6 +139,7 @@ def test_classes_are_called_what_the_hub_calls_them(name: str) -> None:
             "stsb": (),
             "qqp": ("not_duplicate", "duplicate"),
             "mnli": ("entailment", "neutral", "contradiction"),
+            "mnli-mm": ("entailment", "neutral", "contradiction"),
             "qnli": ("entailment", "not_entailment"),
             "rte": ("entailment", "not_entailment"),
             "wnli": ("not_entailment", "entailment"),
@@ -274,7 +278,7 @@ def test_a_file_that_cannot_be_opened_is_said_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("given", "near"), [("mprc", "mrpc"), ("STS-B", "stsb"), ("sst", "sst2"), ("xyz", None)])
 def test_an_unknown_task_is_offered_the_nearest(given: str, near: str | None) -> None:
     offered = rf" \(did you mean '{near}'\?\)" if near else ""
-    with pytest.raises(DataError, match=rf"^unknown task '{given}'{offered}; allowed: cola, sst2, .*, demo$"):
+    with pytest.raises(DataError, match=rf"^unknown task '{given}'{offered}; allowed: cola, sst2, .*, demo, own$"):
         load_task(given)
 
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from layersearch.errors import DataError, TrainingError
 from layersearch.tasks.task import Examples, Task
 from layersearch.tasks.text import Corpus, TextTask, held_out
+from tests.tasks.support import scored
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -166,15 +167,15 @@ def test_a_tokenizer_without_token_types_yields_none(tokenizer: PreTrainedTokeni
 
 def test_classes_are_scored_by_their_largest_logit() -> None:
     logits = np.array([[0.1, 0.9], [2.0, -2.0], [0.0, 1.0], [-1.0, -3.0]], dtype=np.float32)
-    assert _task().score(logits, np.array([1, 0, 0, 0])) == {"accuracy": 0.75, "f1": pytest.approx(2 / 3)}
-    low, high = _task().interval(logits, np.array([1, 0, 0, 0]))
+    assert _task().score(logits, scored(np.array([1, 0, 0, 0]))) == {"accuracy": 0.75, "f1": pytest.approx(2 / 3)}
+    low, high = _task().interval(logits, scored(np.array([1, 0, 0, 0])))
     assert 0 <= low <= 0.75 <= high <= 1
 
 
 def test_values_are_scored_as_they_are() -> None:
     task = TextTask("toy", "regression", (), ("spearman", "pearson"), partial(_corpus, 80, True))
     logits = np.array([[0.0], [1.0], [10.0]], dtype=np.float32)
-    assert task.score(logits, np.array([1, 2, 3], dtype=np.float32)) == {
+    assert task.score(logits, scored(np.array([1, 2, 3], dtype=np.float32))) == {
         "spearman": pytest.approx(1.0),
         "pearson": pytest.approx(0.9078413),
     }
@@ -186,12 +187,12 @@ def test_logits_that_are_not_finite_are_refused_where_argmax_would_say_class_0(b
     logits[2, 0] = bad
     for call in (_task().score, _task().interval):
         with pytest.raises(TrainingError, match="the logits of 1 of 4 examples are not finite"):
-            call(logits, np.zeros(4, dtype=np.int64))
+            call(logits, scored(np.zeros(4, dtype=np.int64)))
 
 
 def test_logits_of_another_head_are_a_mistake() -> None:
     with pytest.raises(ValueError, match=r"logits \(4, 3\) where task toy has \[n, 2\]"):
-        _task().score(np.zeros((4, 3), dtype=np.float32), np.zeros(4, dtype=np.int64))
+        _task().score(np.zeros((4, 3), dtype=np.float32), scored(np.zeros(4, dtype=np.int64)))
 
 
 @pytest.mark.parametrize(("also", "found"), [("", "set()"), (", scipy", "{'scipy'}")])

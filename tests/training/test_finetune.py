@@ -31,7 +31,7 @@ def weights(model: PreTrainedModel) -> list[torch.Tensor]:
 
 def test_the_loss_falls_and_the_score_rises_on_what_can_be_learned(base: BaseModel, task: Task, data: Data) -> None:
     model = fresh(base)
-    before = task.score(predict(model, data["validation"], "fp32"), data["validation"].labels)["accuracy"]
+    before = task.score(predict(model, "classification", data["validation"], "fp32"), data["validation"])["accuracy"]
     scores = evaluate(model, task, RECIPE.with_(epochs=20, learning_rate=1e-2), data["train"], data["validation"])
     assert before < 0.75
     assert scores.metrics["accuracy"] >= 0.9
@@ -97,7 +97,7 @@ def test_logits_that_are_not_finite_are_counted_not_scored(base: BaseModel, data
         model.get_parameter("classifier.bias")[0] = math.inf
     n = len(data["search"])
     with pytest.raises(TrainingError, match=f"{n} of {n} examples got logits that are not finite"):
-        predict(model, data["search"], "fp32")
+        predict(model, "classification", data["search"], "fp32")
 
 
 def test_a_metric_that_is_not_finite_is_an_error(
@@ -110,7 +110,7 @@ def test_a_metric_that_is_not_finite_is_an_error(
 
 def test_predictions_come_in_the_order_of_the_examples(base: BaseModel, data: Data) -> None:
     part = data["validation"]
-    logits = predict(fresh(base), part, "fp32")
+    logits = predict(fresh(base), "classification", part, "fp32")
     for i in (0, 7, len(part) - 1):
         tokens = part.input_ids[part.offsets[i] : part.offsets[i + 1]].astype(np.int64)
         with torch.no_grad():
@@ -127,7 +127,7 @@ def numbers(tiny_model: Path) -> PreTrainedModel:
 def test_regression_learns_a_number(numbers: PreTrainedModel, data: Data) -> None:
     train = dataclasses.replace(data["train"], labels=data["train"].labels.astype(np.float32) * 2)
     loss = finetune(numbers, "regression", RECIPE.with_(epochs=20, learning_rate=1e-2), train)
-    values = predict(numbers, train, "fp32")
+    values = predict(numbers, "regression", train, "fp32")
     assert values.shape == (len(train), 1)
     assert loss < 0.3  # guessing the mean costs 1
     assert np.corrcoef(values[:, 0], train.labels)[0, 1] > 0.9

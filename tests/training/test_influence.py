@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional
 from transformers import PreTrainedModel
 
+from layersearch.kinds import KINDS
 from layersearch.models.surgery import build, layers_of, stacks_of
 from layersearch.pattern import Block, Pattern
 from layersearch.search.trials import attributes_of
@@ -18,7 +19,6 @@ from layersearch.training.batches import collate
 from layersearch.training.evaluator import Evaluator
 from layersearch.training.influence import EXAMPLES, examples_for, hidden_states, influence
 from layersearch.training.job import Job, Outcome
-from layersearch.training.losses import label_loss
 from tests.models.conftest import LAYERS, make_tiny, tiny
 from tests.models.tiny import TINY
 from tests.models.tiny_decoders import DECODERS
@@ -113,7 +113,7 @@ def test_influence_is_what_the_definitions_say_whatever_the_batch(tiny: PreTrain
         inputs = collate(encoded, np.array([example]), tiny.device, 1)
         with hidden_states(tiny) as (states,):
             logits = tiny(**inputs).logits
-        loss = label_loss(logits, torch.from_numpy(encoded.labels[[example]]), "classification")
+        loss = KINDS["classification"].loss(logits, torch.from_numpy(encoded.labels[[example]]), ())
         gradients = torch.autograd.grad(loss, states[1:])
         for half in range(HALVES):
             cosine = functional.cosine_similarity(states[half], states[half + 1], dim=-1)

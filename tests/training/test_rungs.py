@@ -45,7 +45,7 @@ def test_halted_training_gives_the_same_bits(
     loss = finetune(whole, "classification", WARM, data["train"])
     halted = training(base, data)
     halted.advance(share)
-    predict(halted.model, data["search"], "fp32")
+    predict(halted.model, "classification", data["search"], "fp32")
     if through_disk:
         paused.save(halted.state(), tmp_path / "state")
         halted = training(base, data)

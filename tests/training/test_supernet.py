@@ -33,15 +33,15 @@ def test_sub_networks_learn_and_a_seed_gives_the_same_weights(
     first, second = trained(base, data), trained(base, data)
     for one, other in zip(first.parameters(), second.parameters(), strict=True):
         torch.testing.assert_close(one, other)
-    logits = predict_many(first, PATTERNS, data["search"], "fp32")  # type: ignore[arg-type]
-    scores = {str(p): task.score(answer, data["search"].labels)["accuracy"] for p, answer in logits.items()}
+    logits = predict_many(first, "classification", PATTERNS, data["search"], "fp32")  # type: ignore[arg-type]
+    scores = {str(p): task.score(answer, data["search"])["accuracy"] for p, answer in logits.items()}
     assert min(scores.values()) > 0.8, scores
 
 
 def test_scores_of_many_are_the_scores_of_each(base: BaseModel, data: dict[str, Encoded]) -> None:
-    many = predict_many(base.model, PATTERNS, data["search"], "fp32")
+    many = predict_many(base.model, "classification", PATTERNS, data["search"], "fp32")
     for pattern in PATTERNS:
-        alone = predict(build(base.model, pattern), data["search"], "fp32")
+        alone = predict(build(base.model, pattern), "classification", data["search"], "fp32")
         np.testing.assert_allclose(many[pattern], alone, rtol=1e-4, atol=1e-5)
 
 
@@ -51,7 +51,7 @@ def test_a_teacher_is_followed_even_where_the_labels_say_otherwise(base: BaseMod
     told = np.eye(2, dtype=np.float32)[wrong] * 4 - 2
     model = build(base.model, Pattern.full(4))
     finetune(model, "classification", LONG, train, teacher=Teacher(told, weight=1.0))
-    assert (predict(model, train, "fp32").argmax(axis=1) == wrong).mean() > 0.9
+    assert (predict(model, "classification", train, "fp32").argmax(axis=1) == wrong).mean() > 0.9
 
 
 def test_the_random_state_of_the_draws_is_the_recipes(base: BaseModel, data: dict[str, Encoded]) -> None:

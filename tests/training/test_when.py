@@ -15,13 +15,15 @@ from layersearch.errors import LayersearchError, PatternError
 from layersearch.models import checkpoint
 from layersearch.models.surgery import build, layers_of
 from layersearch.pattern import Pattern
-from layersearch.search.question import What, prepare
-from layersearch.training.evaluator import Evaluator, answers_of
+from layersearch.search.preparing import prepare
+from layersearch.search.question import What
+from layersearch.training.evaluator import Evaluator
 from layersearch.training.finetune import begin
 from layersearch.training.freezing import freeze
 from layersearch.training.gradual import layers_trained, way_to
 from layersearch.training.job import Job
 from layersearch.training.recipe import OneShotRecipe, Recipe, frozen
+from layersearch.training.told import told_in
 from tests.models.conftest import make_tiny, tiny
 
 __all__ = ["make_tiny", "tiny"]
@@ -155,8 +157,8 @@ def test_without_a_teacher_nobody_is_asked(evaluator: Evaluator, tmp_path: Path)
     job = Job(1, "0-1", 0, start=str(whole))
     outcome = alone(job)
     assert outcome.score is not None
-    assert not answers_of(whole).exists()
+    assert not told_in(whole).exists()
     taught = evaluator(job)
-    assert answers_of(whole).exists()
+    assert told_in(whole).exists()
     assert taught.work > outcome.work
     assert taught.train_loss != outcome.train_loss
