@@ -19,6 +19,7 @@ from optuna.trial import TrialState
 from layersearch.search.cluster import _cluster_hardware, _hardware, _resources
 from layersearch.search.worker import Watchdog
 
+pytestmark = pytest.mark.xdist_group("ray")  # one Ray at a time
 TRIALS = 8
 
 
