@@ -82,7 +82,11 @@ def collate(encoded: Encoded, indices: NDArray[np.int64], device: torch.device, 
     import torch
 
     if encoded.pixels is not None:
-        return {"pixel_values": torch.from_numpy(encoded.pixels[indices].astype(np.float32)).to(device)}
+        values = torch.from_numpy(encoded.pixels[indices]).to(device).float()
+        if encoded.colours is not None:
+            factor, added = torch.from_numpy(encoded.colours).to(device)[:, :, None, None]
+            values = values * factor + added
+        return {"pixel_values": values}
     lengths, tokens = lengths_of(encoded, indices), tokens_of(encoded, indices)
     shape = (len(indices), int(lengths.max()))
     mask = np.arange(shape[1])[None, :] < lengths[:, None]
