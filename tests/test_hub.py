@@ -121,7 +121,7 @@ def test_a_package_that_is_not_installed_is_named(name: str) -> None:
         (["model.safetensors"], "has no *.safetensors (it holds config.json, "),
         (
             ["tokenizer.json"],
-            "has no tokenizer (tokenizer.json, vocab.txt, vocab.json, merges.txt, *.model) and no image processor (prepro",
+            "has no tokenizer (tokenizer.json, vocab.txt, vocab.json, merges.txt, *.model) and no image pro",
         ),
     ],
 )

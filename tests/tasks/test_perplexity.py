@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 WORDS = ("red", "blue", "old", "new", "car", "house")
 
 
-def _tokenizer(*, first: bool) -> PreTrainedTokenizerFast:
+def tokenizer(*, first: bool) -> PreTrainedTokenizerFast:
     """A word tokenizer; like Llama's it puts a token `first`, or like GPT-2's it does not."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
@@ -112,7 +112,7 @@ def _examples(file: Path, words: int) -> Examples:
     ("first", "words", "lengths"), [(False, 20, [8, 8, 4]), (True, 20, [8, 8, 7]), (True, 14, [8, 8])]
 )
 def test_blocks_hold_the_tokens_in_their_order(first: bool, words: int, lengths: list[int], tmp_path: Path) -> None:
-    reader, task = _tokenizer(first=first), load_task("perplexity", tmp_path)
+    reader, task = tokenizer(first=first), load_task("perplexity", tmp_path)
     encoded = task.encode(_examples(tmp_path / "a.txt", words), reader, 8)
     assert encoded.lengths.tolist() == lengths
     blocks = np.split(encoded.input_ids, encoded.offsets[1:-1])
@@ -124,7 +124,7 @@ def test_blocks_hold_the_tokens_in_their_order(first: bool, words: int, lengths:
 
 
 def test_a_long_text_is_memory_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    task, reader = load_task("perplexity", tmp_path), _tokenizer(first=False)
+    task, reader = load_task("perplexity", tmp_path), tokenizer(first=False)
     examples = _examples(tmp_path / "a.txt", 9000)
     whole = task.encode(examples, reader, 16)
     monkeypatch.setattr("layersearch.tasks.text.IN_MEMORY", 1000)
@@ -200,7 +200,7 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_part_without_two_tokens_is_refused(tmp_path: Path) -> None:
-    task, reader = load_task("perplexity", tmp_path), _tokenizer(first=False)
+    task, reader = load_task("perplexity", tmp_path), tokenizer(first=False)
     pieces = Pieces(_written(tmp_path / "a.txt", "red car\n"), np.array([0, 4]))
     with pytest.raises(DataError, match="the text for one part of task perplexity has fewer than two tokens; give a"):
         task.encode(Examples(pieces, None, np.zeros(1)), reader, 8)
