@@ -72,8 +72,8 @@ def draw_both(records: Sequence[tuple[str, Record]], file: Path) -> None:
     axes.set_xlabel(PARAMETERS)
     axes.set_ylabel(records[0][1].purpose.metric)
     axes.set_title("fronts as their searches scored them; dashed: the unchanged models")
-    corner = "lower right" if records[0][1].purpose.direction == "maximize" else "upper right"
-    for words in axes.legend(loc=corner, fontsize=8).get_texts():
+    more = records[0][1].purpose.direction == "maximize"
+    for words in axes.legend(loc="lower right" if more else "upper right", fontsize=8).get_texts():
         words.set_parse_math(False)
     _save(figure, file)
 

@@ -144,7 +144,9 @@ class Record:
     def kept_again(self, pattern: str) -> float | None:
         """The same on the validation set, where both are confirmed."""
         here, there = self.confirmed.get(pattern), self.confirmed.get(self.unchanged)
-        return here and there and kept_share(here.mean, there.mean, self.purpose.direction)
+        if here is None or there is None:
+            return None
+        return kept_share(here.mean, there.mean, self.purpose.direction)
 
     def records(self, *, everything: bool = False) -> list[dict[str, Any]]:
         """What `shown` lists as plain values for CSV and JSON."""
