@@ -27,10 +27,11 @@ _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _WANTED = ["*.json", "*.txt", "*.model", "*.safetensors"]
 _CONFIG = ["config.json"]
 _TOKENIZER = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", "*.model")
+_PROCESSOR = "preprocessor_config.json"  # what a model of images has in place of a tokenizer
 
 
 def local_model(model: str, revision: str | None = None, *, weights: bool = True) -> tuple[Path, str]:
-    """The folder of a base model (config.json, *.safetensors, tokenizer files) and the revision it is at.
+    """The folder of a base model (config.json, *.safetensors, tokenizer or processor) and the revision it is at.
 
     `model` is a folder, `package:NAME/FOLDER` inside an installed Python package, or a hub name (`name` or
     `owner/name`). The revision of a folder is `local-` and 12 hex digits of the sha256 over its config, weights and
@@ -141,8 +142,9 @@ def _lacking(folder: Path, weights: bool) -> str:
         if any(folder.glob("*.bin")):
             return "holds its weights as .bin only: layersearch reads safetensors only, save it with save_pretrained"
         return f"has no *.safetensors{_listing(folder)}: save the model with save_pretrained"
-    if not any(_tokenizer_files(folder)):
-        return f"has no tokenizer ({', '.join(_TOKENIZER)}){_listing(folder)}: save it there with save_pretrained"
+    if not any(_reader_files(folder)):
+        lacking = f"has no tokenizer ({', '.join(_TOKENIZER)}) and no image processor ({_PROCESSOR})"
+        return f"{lacking}{_listing(folder)}: save it there with save_pretrained"
     return ""
 
 
@@ -151,13 +153,13 @@ def _listing(folder: Path) -> str:
     return f" (it holds {', '.join(names[:6])}{', ...' if len(names) > 6 else ''})" if names else " (it is empty)"
 
 
-def _tokenizer_files(folder: Path) -> Iterator[Path]:
-    return (path for pattern in _TOKENIZER for path in sorted(folder.glob(pattern)))
+def _reader_files(folder: Path) -> Iterator[Path]:
+    return (path for pattern in (*_TOKENIZER, _PROCESSOR) for path in sorted(folder.glob(pattern)))
 
 
 def _content_hash(folder: Path) -> str:
     digest = hashlib.sha256()
-    for path in (folder / "config.json", *sorted(folder.glob("*.safetensors")), *_tokenizer_files(folder)):
+    for path in (folder / "config.json", *sorted(folder.glob("*.safetensors")), *_reader_files(folder)):
         with path.open("rb") as file:
             digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:12]

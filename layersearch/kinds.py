@@ -74,6 +74,11 @@ def answers_of(output: Any, inputs: Mapping[str, torch.Tensor], kind: KindName) 
     return logits[inputs["attention_mask"].bool()] if KINDS[kind].per_token else logits
 
 
+def logits_a_unit(config: Any, kind: KindName) -> int:
+    """Logits of a unit where they take most of the memory: those of a language model's vocabulary; else 1."""
+    return 1 if KINDS[kind].labelled else int(config.get_text_config().vocab_size)
+
+
 def _cross_entropy(logits: Tensor, labels: Tensor, _: Sequence[int]) -> Tensor:
     import torch.nn.functional as functional
 

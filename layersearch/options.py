@@ -31,7 +31,8 @@ Model = Annotated[
 Task = Annotated[
     str | None,
     typer.Option(
-        help="cola, sst2, mrpc, stsb, qqp, mnli, mnli-mm, qnli, rte, wnli, demo, or own for your own table.",
+        help="cola, sst2, mrpc, stsb, qqp, mnli, mnli-mm, qnli, rte, wnli, demo, own for your own table, "
+        "perplexity of a text, or images in folders.",
         autocompletion=tasks,
     ),
 ]
@@ -39,7 +40,7 @@ Data = Annotated[
     Path | None,
     typer.Option(
         help="Folder with the task's TSV files in GLUE's layout, instead of the hub; for own a file in csv, tsv, jsonl "
-        "or parquet or a saved datasets folder."
+        "or parquet or a saved datasets folder; for perplexity a text file; for images a folder a class."
     ),
 ]
 Text = Annotated[str | None, typer.Option(metavar="COLUMN", help="Column of the own table that holds the text.")]

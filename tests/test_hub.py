@@ -119,7 +119,10 @@ def test_a_package_that_is_not_installed_is_named(name: str) -> None:
     [
         (["config.json"], "has no config.json (it holds model.safetensors, "),
         (["model.safetensors"], "has no *.safetensors (it holds config.json, "),
-        (["tokenizer.json"], "has no tokenizer (tokenizer.json, vocab.txt, vocab.json, merges.txt, *.model) (it holds"),
+        (
+            ["tokenizer.json"],
+            "has no tokenizer (tokenizer.json, vocab.txt, vocab.json, merges.txt, *.model) and no image pro",
+        ),
     ],
 )
 def test_a_folder_that_is_not_whole_is_told_what_it_lacks(lost: list[str], said: str, model: Path) -> None:

@@ -54,6 +54,8 @@ RANKS = (
         "tasks.glue",
         "tasks.demo",
         "tasks.own",
+        "tasks.images",
+        "tasks.perplexity",
     },
     {"models.card", "tasks", "search.objectives"},
     {"models.export", "training.finetune", "training.freezing"},

@@ -56,7 +56,7 @@ def test_every_command_and_option_of_the_readme_exists() -> None:
 def test_every_strategy_space_recipe_and_task_is_in_the_readme() -> None:
     tasks = re.search(r"GLUE's nine \(`([a-z0-9 -]+)`\)", README)
     assert tasks is not None
-    assert {*tasks[1].split(), "demo"} == set(TASKS)
+    assert {*tasks[1].split(), "demo", "images", "perplexity"} == set(TASKS)
     for name in (*NAMES, *space_files.shipped(), *PRESETS):
         assert f"`{name}`" in README, name
 

@@ -57,7 +57,8 @@ def ids_of(batch: dict[str, torch.Tensor]) -> list[list[int]]:
 def encode(reader: Any, texts: list[list[str]], max_length: int) -> dict[str, torch.Tensor]:
     """One padded batch, int64 [n, tokens] each; `texts` are single texts or pairs, or images by their files' names."""
     firsts = [text[0] for text in texts]
-    if not hasattr(reader, "pad"):
+    of_images = isinstance(reader, transformers.ImageProcessingMixin)
+    if of_images:
         return dict(reader(images=[_image(name) for name in firsts], return_tensors="pt"))
     seconds = [text[1] for text in texts] if len(texts[0]) > 1 else None
     encoded = reader(firsts, seconds, truncation=True, max_length=max_length, padding=True, return_tensors="pt")

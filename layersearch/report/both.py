@@ -16,7 +16,7 @@ from layersearch.pattern import Pattern
 from layersearch.report.table import coloured
 from layersearch.search.compare import Carried, Comparison
 from layersearch.search.record import Record
-from layersearch.search.trials import Row, kept_share, tied
+from layersearch.search.trials import Row, tied
 
 NEVER_SAID = ("data", "revision", "replay")  # letters and digits that tell a reader nothing
 
@@ -90,7 +90,7 @@ def _rows(found: Comparison) -> list[tuple[str, float, list[Row | None]]]:
 def _score(study: Record, row: Row | None, *, mark: bool) -> str:
     if row is None:
         return ""
-    kept = kept_share(row, study.baseline)
+    kept = study.kept(row)
     share = "" if kept is None else f" ({kept:.1%})"
     return f"{row.score:.4f}{share}{' =' * mark}"
 

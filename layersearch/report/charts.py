@@ -12,7 +12,7 @@ from layersearch.report.course import Step
 from layersearch.report.layers import PARAMETERS, halves_of, share_of, shares_kept
 from layersearch.report.svg import WIDTH, Axis, Chart, group, text
 from layersearch.search.record import Record
-from layersearch.search.trials import Row, kept_share, tied
+from layersearch.search.trials import Row, tied
 
 _UNITS = ((90.0, 1.0, "seconds"), (5400.0, 60.0, "minutes"), (172800.0, 3600.0, "hours"), (0.0, 86400.0, "days"))
 
@@ -101,16 +101,14 @@ def kept_chart(record: Record, across: Callable[[Row], float | None], title: str
 
     Blue are search scores of the front, orange the confirmed ones.
     """
-    unchanged = record.confirmed.get(record.unchanged)
     search, again = [], []
     for row in record.shown():
-        x, kept = across(row), kept_share(row, record.baseline)
+        x, kept = across(row), record.kept(row)
         if x is None or kept is None:
             continue
         search.append((x, 100 * kept, row.number))
-        found = record.confirmed.get(row.pattern)
-        if found is not None and unchanged is not None and unchanged.mean > 0:
-            again.append((x, 100 * found.mean / unchanged.mean, row.number))
+        if (confirmed := record.kept_again(row.pattern)) is not None:
+            again.append((x, 100 * confirmed, row.number))
     if len(search) < 2:
         return ""
     every = [*search, *again]

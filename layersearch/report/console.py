@@ -18,7 +18,7 @@ from rich.text import Text
 
 from layersearch.pattern import LEGEND, Pattern
 from layersearch.report.commands import export_command, place_of
-from layersearch.report.notes import cost_cells, notes_on_costs, notes_on_skipped
+from layersearch.report.notes import cost_cells, notes_on_costs, notes_on_kept, notes_on_skipped
 from layersearch.report.table import WIDE, coloured, front_table, print_table
 from layersearch.search.objectives import COSTS
 from layersearch.search.trials import Row, baseline_of
@@ -177,7 +177,13 @@ class Progress:
         lines: list[Text | Table] = [Text(f"{self._state()}   running  {running}" if running else self._state())]
         if self._front:
             table = front_table(
-                self._front, self._baseline, self._num_layers, self._parameters, {}, width=self._console.width
+                self._front,
+                self._baseline,
+                self._num_layers,
+                self._parameters,
+                {},
+                width=self._console.width,
+                direction=self._study.purpose.direction,
             )
             lines.append(table)
         return Group(*lines)
@@ -218,6 +224,7 @@ def print_front(record: Record, *, everything: bool = False) -> None:
         console.width,
         [row.number for row in record.front] if everything else (),
         {row.number: cost_cells(record, row) for row in rows},
+        record.purpose.direction,
     )
     console.print(table)
     console.print("; ".join(_notes(record, everything=everything)), style="dim", soft_wrap=True)
@@ -225,6 +232,7 @@ def print_front(record: Record, *, everything: bool = False) -> None:
 
 def _notes(record: Record, *, everything: bool) -> list[str]:
     notes = ["share and kept are relative to the unchanged model", "=: its interval overlaps the unchanged model's"]
+    notes += notes_on_kept(record)
     seeds = max((len(found.seeds) for found in record.confirmed.values()), default=0)
     if seeds:
         fresh = "one fresh seed" if seeds == 1 else "mean ± standard deviation (fresh seeds)"

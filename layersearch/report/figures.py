@@ -16,7 +16,7 @@ from layersearch.report.course import Step, course_of
 from layersearch.report.layers import PARAMETERS, share_of, shares_kept
 from layersearch.search.objectives import COSTS
 from layersearch.search.record import Record
-from layersearch.search.trials import Confirmed, Row, kept_share
+from layersearch.search.trials import Confirmed, Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,7 +72,8 @@ def draw_both(records: Sequence[tuple[str, Record]], file: Path) -> None:
     axes.set_xlabel(PARAMETERS)
     axes.set_ylabel(records[0][1].purpose.metric)
     axes.set_title("fronts as their searches scored them; dashed: the unchanged models")
-    for words in axes.legend(loc="lower right", fontsize=8).get_texts():
+    more = records[0][1].purpose.direction == "maximize"
+    for words in axes.legend(loc="lower right" if more else "upper right", fontsize=8).get_texts():
         words.set_parse_math(False)
     _save(figure, file)
 
@@ -88,7 +89,7 @@ def draw_all(record: Record, folder: Path) -> list[Path]:
     if record.front:
         _draw_layers(record, folder / "layers.png")
         drawn.append(folder / "layers.png")
-    if any(kept_share(row, record.baseline) is not None for row in record.front):
+    if any(record.kept(row) is not None for row in record.front):
         _draw_kept(record, folder / "kept.png")
         drawn.append(folder / "kept.png")
     if any(step.work is not None for step in steps):
@@ -148,12 +149,9 @@ def _draw_layers(record: Record, file: Path) -> None:
 def _draw_kept(record: Record, file: Path) -> None:
     """The score kept over the share of parameters: in the search, and confirmed where both are."""
     rows = record.shown()
-    kept = [(share_of(row, record), 100 * share) for row in rows if (share := kept_share(row, record.baseline))]
-    unchanged = record.confirmed.get(record.unchanged)
+    kept = [(share_of(row, record), 100 * share) for row in rows if (share := record.kept(row))]
     again = [
-        (share_of(row, record), 100 * record.confirmed[row.pattern].mean / unchanged.mean)
-        for row in rows
-        if unchanged is not None and unchanged.mean > 0 and row.pattern in record.confirmed
+        (share_of(row, record), 100 * share) for row in rows if (share := record.kept_again(row.pattern)) is not None
     ]
     figure, axes = _new(height=3.6)
     axes.axhline(100, color=_UNCHANGED, linestyle="--", linewidth=1)
@@ -294,13 +292,16 @@ def _whiskers(rows: list[Row]) -> list[list[float]]:
 
 
 def _name(axes: Axes, row: Row, shown: Shown) -> Annotation:
-    """The pattern, above and left of its whisker: no trial can lie there, or this one would not be on the front."""
+    """The pattern, left of its whisker's better end: no trial can lie there, or this one would not be on the front."""
+    below, above = (end[0] for end in _whiskers([row]))
+    more = shown.record.purpose.direction == "maximize"
     return axes.annotate(
         row.pattern,
-        (shown.share(row), (row.score or 0.0) + _whiskers([row])[1][0]),
+        (shown.share(row), (row.score or 0.0) + (above if more else -below)),
         textcoords="offset points",
-        xytext=(-5, 3),
+        xytext=(-5, 3 if more else -3),
         horizontalalignment="right",
+        verticalalignment="baseline" if more else "top",
         fontsize=7,
         bbox={"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.5},
         zorder=5,

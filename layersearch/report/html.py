@@ -25,10 +25,11 @@ from layersearch.report.charts import (
 from layersearch.report.commands import export_command
 from layersearch.report.course import Early, Step, course_of, ended_early
 from layersearch.report.layers import PARAMETERS, share_of
+from layersearch.report.notes import notes_on_kept
 from layersearch.report.page import count, described, page, paragraph, section, table
 from layersearch.report.table import cells_of, confirmed_cell
 from layersearch.search.record import Record
-from layersearch.search.trials import Row, kept_share, tied
+from layersearch.search.trials import Row, tied
 
 LISTED = 100  # trials of one kind that ended early; a table of thousands helps nobody
 _GLYPHS = {
@@ -143,10 +144,12 @@ def _front(record: Record) -> str:
             unchanged_parameters=record.parameters,
             confirmed=dict(record.confirmed),
             metric=record.purpose.metric,
+            direction=record.purpose.direction,
         )
         for row in record.shown()
     ]
     notes = f"{LEGEND}. Share and kept: of the unchanged model's. =: its interval overlaps the unchanged model's."
+    notes += "".join(f" {line[0].upper()}{line[1:]}." for line in notes_on_kept(record))
     return section(
         "The front",
         paragraph("Point at a mark for its trial, click to keep it in view with the command that exports it."),
@@ -180,13 +183,12 @@ def _kept(record: Record) -> str:
 
 
 def _confirmation(record: Record) -> str:
-    unchanged = record.confirmed.get(record.unchanged)
     rows = []
     for row in record.shown():
         found = record.confirmed.get(row.pattern)
         if found is None or row.score is None:
             continue
-        kept = f"{found.mean / unchanged.mean:.1%}" if unchanged and unchanged.mean > 0 else ""
+        kept = record.kept_again(row.pattern)
         rows.append(
             {
                 "trial": str(row.number),
@@ -196,7 +198,7 @@ def _confirmation(record: Record) -> str:
                 "at selection": f"{row.score:.4f}",
                 "confirmed": confirmed_cell(found),
                 "confirmed - selection": f"{found.mean - row.score:+.4f}",
-                "kept": kept,
+                "kept": "" if kept is None else f"{kept:.1%}",
             }
         )
     if not rows:
@@ -257,7 +259,7 @@ def _kind_of_early(kind: Early) -> str:
 
 def _trial(row: Row, record: Record, place: str, *, on_front: bool) -> dict[str, Any]:
     """What the page's script shows of a complete trial."""
-    kept, found, baseline = kept_share(row, record.baseline), record.confirmed.get(row.pattern), record.baseline
+    kept, found, baseline = record.kept(row), record.confirmed.get(row.pattern), record.baseline
     interval = f" (95 % interval {row.interval[0]:.4f} to {row.interval[1]:.4f})" if row.interval else ""
     latency = record.latency(row)
     equal = baseline is not None and row != baseline and tied(row, baseline)

@@ -40,6 +40,12 @@ def notes_on_costs(record: Record) -> list[str]:
     return notes
 
 
+def notes_on_kept(record: Record) -> list[str]:
+    """What `kept` means where less is better."""
+    purpose = record.purpose
+    return [f"kept: the unchanged model's {purpose.metric} over the candidate's"] * (purpose.direction == "minimize")
+
+
 def notes_on_skipped(record: Record) -> list[str]:
     """What was known before training, and what it spared."""
     notes = []

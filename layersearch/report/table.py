@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from layersearch.pattern import Pattern
-from layersearch.search.trials import Confirmed, Row, kept_share, tied
+from layersearch.search.trials import Confirmed, Direction, Row, kept_share, tied
 
 WIDE = 200  # letters a line where no terminal cuts it
 LAID_OUT = 500  # rows that rich lays out
@@ -29,13 +29,14 @@ def front_table(
     width: int = WIDE,
     marked: Collection[int] = (),
     more: Mapping[int, Mapping[str, str]] | None = None,
+    direction: Direction = "maximize",
 ) -> Table:
     """The front, largest first, with its scores relative to `baseline` and its confirmation where there is one.
 
     `marked` are the numbers of the front where `front` holds other trials too, `more` further cells by number. On a
     terminal of fewer letters than `width` needs, the columns of `DISPENSABLE` go first.
     """
-    rows = [cells_of(row, baseline, num_layers, unchanged_parameters, confirmed, metric) for row in front]
+    rows = [cells_of(row, baseline, num_layers, unchanged_parameters, confirmed, metric, direction) for row in front]
     if more:
         rows = [_with_more(cells, more.get(row.number, {})) for row, cells in zip(front, rows, strict=True)]
     if marked:
@@ -74,9 +75,10 @@ def cells_of(
     unchanged_parameters: int,
     confirmed: dict[str, Confirmed],
     metric: str,
+    direction: Direction,
 ) -> dict[str, str]:
     """One trial's cells by the titles of their columns."""
-    kept = kept_share(row, baseline)
+    kept = kept_share(row.score, None if baseline is None else baseline.score, direction)
     mark = " =" if baseline is not None and row.number != baseline.number and tied(row, baseline) else ""
     cells = {
         "trial": str(row.number),

@@ -17,7 +17,7 @@ from layersearch.report.commands import export_command
 from layersearch.report.layers import share_of
 from layersearch.report.table import coloured, confirmed_cell
 from layersearch.search.record import Record
-from layersearch.search.trials import IN_WORDS, Row, as_record, in_words, kept_share, tied
+from layersearch.search.trials import IN_WORDS, Row, as_record, in_words, tied
 
 
 def print_trial(console: Console, record: Record, number: int, place: str) -> None:
@@ -77,7 +77,7 @@ def _made_of(record: Record, row: Row) -> dict[str, str]:
 
 def _scores(record: Record, row: Row) -> dict[str, str]:
     metric, found, baseline = record.purpose.metric, record.confirmed.get(row.pattern), record.baseline
-    kept, shared = kept_share(row, baseline), record.shared.get(row.pattern)
+    kept, shared = record.kept(row), record.shared.get(row.pattern)
     score = "" if row.score is None else f"{row.score:.4f} in the search"
     score += f", 95 % interval {row.interval[0]:.4f} to {row.interval[1]:.4f}" if score and row.interval else ""
     if score and baseline is not None and row != baseline and tied(row, baseline):
@@ -127,7 +127,14 @@ def as_plain(record: Record, number: int, place: str) -> dict[str, Any]:
     if row is None:
         return {"trial": number, "state": record.spelled_none[number]}
     found, better = record.confirmed.get(row.pattern), _beaten_by(record, row)
-    known = as_record(row, record.baseline, found, record.parameters, on_front=row in record.front)
+    known = as_record(
+        row,
+        record.baseline,
+        found,
+        record.parameters,
+        on_front=row in record.front,
+        direction=record.purpose.direction,
+    )
     more = {name: getattr(row, name) for name in ("state", "seed", "metrics", "seconds", "score_seconds", "work")}
     more |= {name: getattr(row, name) for name in ("start", "checkpoint", "reused", "versions", "reason")}
     return {

@@ -28,6 +28,7 @@ from layersearch.search.trials import (
     confirmed_of,
     front_of,
     in_words,
+    kept_share,
     rows_of,
 )
 
@@ -135,6 +136,18 @@ class Record:
         alike = [r.number for r in self.rows if row and r.done and (r.pattern, r.seed) == (row.pattern, row.seed)]
         return f"trial {alike[0]}, which has its pattern" if alike else "another"
 
+    def kept(self, row: Row) -> float | None:
+        """The share of the unchanged model's score that a trial keeps in the search (`kept_share`)."""
+        baseline = self.baseline
+        return kept_share(row.score, None if baseline is None else baseline.score, self.purpose.direction)
+
+    def kept_again(self, pattern: str) -> float | None:
+        """The same on the validation set, where both are confirmed."""
+        here, there = self.confirmed.get(pattern), self.confirmed.get(self.unchanged)
+        if here is None or there is None:
+            return None
+        return kept_share(here.mean, there.mean, self.purpose.direction)
+
     def records(self, *, everything: bool = False) -> list[dict[str, Any]]:
         """What `shown` lists as plain values for CSV and JSON."""
         front, baseline = self.front, self.baseline
@@ -146,6 +159,7 @@ class Record:
                 self.parameters,
                 on_front=row in front,
                 costs=self._columns(row),
+                direction=self.purpose.direction,
             )
             for row in self.shown(everything=everything)
         ]

@@ -165,11 +165,16 @@ def tied(row: Row, best: Row) -> bool:
     return row.interval[0] <= best.interval[1] and best.interval[0] <= row.interval[1]
 
 
-def kept_share(row: Row, baseline: Row | None) -> float | None:
-    """The row's score as a share of the unchanged model's, None where that is not a number above zero."""
-    if row.score is None or baseline is None or not baseline.score or baseline.score <= 0:
+def kept_share(score: float | None, unchanged: float | None, direction: Direction) -> float | None:
+    """`score` as a share of the `unchanged` model's, None where both are not numbers above zero.
+
+    Where less is better it is the other way round, so that half is kept of a score that is twice as large.
+    """
+    if score is None or unchanged is None or unchanged <= 0:
         return None
-    return row.score / baseline.score
+    if direction == "maximize":
+        return score / unchanged
+    return unchanged / score if score > 0 else None
 
 
 def as_record(
@@ -180,6 +185,7 @@ def as_record(
     *,
     on_front: bool,
     costs: Mapping[str, float] | None = None,
+    direction: Direction = "maximize",
 ) -> dict[str, Any]:
     """One complete trial as plain values for CSV and JSON; `costs` are further ones by name."""
     return {
@@ -190,7 +196,7 @@ def as_record(
         "score": row.score,
         "interval_low": row.interval[0] if row.interval else None,
         "interval_high": row.interval[1] if row.interval else None,
-        "score_kept": kept_share(row, baseline),
+        "score_kept": kept_share(row.score, None if baseline is None else baseline.score, direction),
         "train_seconds": row.train_seconds,
         "confirmed_mean": confirmed.mean if confirmed else None,
         "confirmed_spread": confirmed.spread if confirmed else None,

@@ -206,7 +206,7 @@ def _share_over(value: float, bound: float) -> float:
 def _missed(limit: Limit, member: Member) -> str:
     has = {
         "--max-params": f"{member.share:.1%} of the parameters ({member.parameters:,})",
-        "--max-drop": f"a score {member.drop:.4f} below the unchanged model's",
+        "--max-drop": f"a score {member.drop:.4f} worse than the unchanged model's",
         "--max-latency": "no measured latency" if member.latency is None else f"{member.latency:.3g} ms",
     }
     return f"it has {has[limit.option]} ({limit.typed})"

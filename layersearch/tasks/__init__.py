@@ -13,13 +13,17 @@ from layersearch.errors import DataError
 from layersearch.names import unknown
 from layersearch.tasks.demo import demo_task
 from layersearch.tasks.glue import GLUE, glue_task
+from layersearch.tasks.images import images_task
 from layersearch.tasks.own import NAME as OWN
 from layersearch.tasks.own import Columns, own_task
+from layersearch.tasks.perplexity import perplexity_task
 from layersearch.tasks.task import Task
 
 TASKS: dict[str, Callable[[Path | None], Task]] = {
     **{name: partial(glue_task, name) for name in GLUE},
     "demo": demo_task,
+    "images": images_task,
+    "perplexity": perplexity_task,
 }
 
 

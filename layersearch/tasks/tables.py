@@ -71,7 +71,7 @@ def sources_of(path: Path) -> dict[str, Source]:
 
 def _file(path: Path) -> Source:
     suffix = path.suffix.lower()
-    mark = _hash(path, text=suffix != ".parquet")
+    mark = hash_of(path, text=suffix != ".parquet")
     if suffix == ".parquet":
         from pyarrow.parquet import ParquetFile
 
@@ -131,11 +131,11 @@ def _part(place: Path, dataset: Any) -> Source:
     words = {name: tuple(feature.names) for name, feature in dataset.features.items() if hasattr(feature, "names")}
     mark = hashlib.sha256()
     for file in dataset.cache_files:
-        mark.update(_hash(Path(file["filename"]), text=False).encode())
+        mark.update(hash_of(Path(file["filename"]), text=False).encode())
     return Source(place, tuple(dataset.column_names), read, mark.hexdigest(), words)
 
 
-def _hash(path: Path, *, text: bool) -> str:
+def hash_of(path: Path, *, text: bool) -> str:
     """The sha256 of a file; raises DataError at the first byte that is not UTF-8 where it is `text`."""
     digest, decoder, seen = hashlib.sha256(), codecs.getincrementaldecoder("utf-8")(), 0
     with path.open("rb") as file:

@@ -81,14 +81,16 @@ class Encoded:
     [tokens] or None where the tokenizer makes none; `offsets` int64 [n + 1]. `labels` are as in `Examples`, or of
     tokens: integers [tokens], kinds.IGNORED where there is none; for a span bits (kinds.STARTS, kinds.ENDS), for a
     causal language model the token that follows. Images have `pixels` [n, channels, height, width] in place of tokens,
-    and one token each by `offsets`. `about` is what the task needs beside labels to score, numbers in arrays.
+    and one token each by `offsets`; where they are bytes, `colours` [2, channels] is what these are multiplied by and
+    what is added then. `about` is what the task needs beside labels to score, numbers in arrays.
     """
 
     input_ids: NDArray[np.int32]
     token_type_ids: NDArray[np.int8] | None
     offsets: NDArray[np.int64]
     labels: Labels
-    pixels: NDArray[np.float32] | NDArray[np.float16] | None = None
+    pixels: NDArray[np.float32] | NDArray[np.float16] | NDArray[np.uint8] | None = None
+    colours: NDArray[np.float32] | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:

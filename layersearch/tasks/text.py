@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -118,12 +119,16 @@ class Flat(Generic[T]):
     def __init__(self, dtype: type[T]) -> None:
         self._dtype, self._length = dtype, 0
         self._file = tempfile.TemporaryFile(prefix="layersearch-")  # noqa: SIM115 - its array outlives it
+        weakref.finalize(self, self._file.close)
 
     def add(self, lists: Iterable[Sequence[int]]) -> None:
         """Append the numbers of one list after the other."""
-        numbers = np.fromiter(chain.from_iterable(lists), self._dtype)
+        self.write(np.fromiter(chain.from_iterable(lists), self._dtype))
+
+    def write(self, numbers: NDArray[T]) -> None:
+        """Append all numbers of an array of any shape."""
         numbers.tofile(self._file)
-        self._length += len(numbers)
+        self._length += numbers.size
 
     def array(self) -> NDArray[T]:
         """All numbers; nothing can be added after this."""

@@ -19,6 +19,7 @@ from layersearch.tasks.task import Encoded
 if TYPE_CHECKING:
     import torch
 
+SCORED_LOGITS = 1 << 26  # of a batch that is not trained on: 256 MB in fp32
 BUCKET_BATCHES = 16  # batches that are sorted by length together: more pads less and shuffles less
 
 
@@ -39,8 +40,12 @@ def training_order(lengths: NDArray[np.int64], batch_size: int, rng: np.random.G
     return batches
 
 
-def scoring_order(lengths: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:
-    """All examples once, longest first, so that memory is at its height in the first batch."""
+def scoring_order(lengths: NDArray[np.int64], batch_size: int, width: int = 1) -> list[NDArray[np.int64]]:
+    """All examples once, longest first, so that memory is at its height in the first batch.
+
+    Where each token has `width` logits, no batch has more than `SCORED_LOGITS`, or it is one example.
+    """
+    batch_size = max(1, min(batch_size, SCORED_LOGITS // (width * int(lengths.max(initial=1)))))
     order = np.argsort(-lengths, kind="stable")
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
 
@@ -87,7 +92,11 @@ def collate(
     import torch
 
     if encoded.pixels is not None:
-        return {"pixel_values": torch.from_numpy(encoded.pixels[indices].astype(np.float32)).to(device)}
+        values = torch.from_numpy(encoded.pixels[indices]).to(device).float()
+        if encoded.colours is not None:
+            factor, added = torch.from_numpy(encoded.colours).to(device)[:, :, None, None]
+            values = values * factor + added
+        return {"pixel_values": values}
     lengths, tokens = lengths_of(encoded, indices), tokens_of(encoded, indices)
     shape = (len(indices), int(lengths.max()))
     mask = np.arange(shape[1])[None, :] < lengths[:, None]

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layersearch.errors import TrainingError
-from layersearch.kinds import KINDS, KindName, answers_of
+from layersearch.kinds import KINDS, KindName, answers_of, logits_a_unit
 from layersearch.models.families import FAMILIES
 from layersearch.tasks.task import Encoded, Task
 from layersearch.training.batches import Batch, batch_of, scoring_order, training_order
@@ -280,7 +280,7 @@ def predict(
     keep = KINDS[kind].told if teaching else KINDS[kind].kept
     answers = np.empty((0, 0), dtype=np.float32)
     with torch.inference_mode(), torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
-        for indices in scoring_order(encoded.lengths, SCORING_BATCH):
+        for indices in scoring_order(encoded.lengths, SCORING_BATCH, logits_a_unit(model.config, kind)):
             batch = batch_of(encoded, indices, kind, model.device, *pad_of(model))
             found = keep(answers_of(model(**batch.inputs), batch.inputs, kind), batch.labels).cpu().numpy()
             if not answers.size:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from layersearch.kinds import KINDS, KindName, answers_of
+from layersearch.kinds import KINDS, KindName, answers_of, logits_a_unit
 from layersearch.models.supernet import SuperNetwork
 from layersearch.pattern import Pattern
 from layersearch.tasks.task import Encoded
@@ -106,7 +106,7 @@ def predict_many(
     net = SuperNetwork(model)
     wanted = list(dict.fromkeys(patterns))
     answers: dict[Pattern, NDArray[np.float32]] = {}
-    order = scoring_order(encoded.lengths, SCORING_BATCH)
+    order = scoring_order(encoded.lengths, SCORING_BATCH, logits_a_unit(model.config, kind))
     with torch.inference_mode(), torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
         for done, indices in enumerate(order, 1):
             batch = batch_of(encoded, indices, kind, model.device, *pad_of(model))

@@ -86,11 +86,12 @@ def test_without_an_interval_nothing_is_tied() -> None:
 
 
 def test_the_kept_share_is_of_the_unchanged_models_score() -> None:
-    assert kept_share(row(1, 0.6), BASE) == pytest.approx(0.75)
-    assert kept_share(row(1, 0.6), None) is None
-    assert kept_share(row(1, None), BASE) is None
-    assert kept_share(row(1, 0.6), replace(BASE, score=0.0)) is None
-    assert kept_share(row(1, 0.6), replace(BASE, score=-0.1)) is None
+    assert kept_share(0.6, 0.8, "maximize") == pytest.approx(0.75)
+    assert kept_share(25.0, 20.0, "minimize") == pytest.approx(0.8)
+    for score, unchanged in ((0.6, None), (None, 0.8), (0.6, 0.0), (0.6, -0.1)):
+        assert kept_share(score, unchanged, "maximize") is None
+    assert kept_share(0.0, 0.8, "maximize") == 0
+    assert kept_share(0.0, 0.8, "minimize") is None
 
 
 def test_the_baseline_is_the_complete_trial_of_the_unchanged_pattern() -> None:

@@ -94,7 +94,7 @@ def test_where_nothing_fits_the_nearest_says_what_it_misses() -> None:
     answer = best(record_of(), wish("60%", "9pt", "7ms"))
     assert answer.misses == (
         "it has 70.0% of the parameters (700) (--max-params 60%)",
-        "it has a score 0.1000 below the unchanged model's (--max-drop 9pt)",
+        "it has a score 0.1000 worse than the unchanged model's (--max-drop 9pt)",
         "it has 7.5 ms (--max-latency 7ms)",
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -87,3 +88,10 @@ def test_collated_tensors_hold_the_tokens_in_order_and_padding_elsewhere(
 
 def test_a_tokenizer_without_types_gives_a_batch_without_types() -> None:
     assert set(collate(encoded([[1, 2], [3]]), np.array([0, 1]), CPU, pad=0)) == {"input_ids", "attention_mask"}
+
+
+def test_batches_of_wide_logits_are_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("layersearch.training.batches.SCORED_LOGITS", 100)
+    lengths = np.array([2, 5, 3, 1])
+    sizes = {width: [len(batch) for batch in scoring_order(lengths, 3, width)] for width in (1, 10, 1000)}
+    assert sizes == {1: [3, 1], 10: [2, 2], 1000: [1, 1, 1, 1]}
