@@ -26,7 +26,7 @@ RANKS = (
     {"strategies", "models.families", "tasks.task", "tasks.metrics", "training.recipe", "training.job"},
     {"search_space", "models.surgery", "tasks.text", "tasks.tables", "training.batches"},
     {"models.base", "models.checkpoint", "models.costs", "models.proof", "models.supernet"},
-    {"tasks.glue", "tasks.demo", "tasks.own"},
+    {"tasks.glue", "tasks.demo", "tasks.own", "tasks.squad", "tasks.conll"},
     {"models.card", "tasks"},
     {"models.export", "training.finetune"},
     {"training.supernet", "training.influence", "training.paused"},

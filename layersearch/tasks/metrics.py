@@ -8,6 +8,7 @@ script and run it (FACTS.md 3.4, D3).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -93,11 +94,19 @@ def interval(
         scores = _OF_CONFUSION[metric](_resampled_confusion(_confusion(predictions, labels), resamples, rng))
     else:
         x, y = _checked(predictions, labels)
-        times = max(min(resamples, _MOST_DRAWS // len(x)), min(resamples, 200))
-        chunk = max(1, _DRAWS_AT_ONCE // len(x))
-        sizes = [min(chunk, times - start) for start in range(0, times, chunk)]
-        scores = np.concatenate([_OF_COUNTS[metric](x, y, _resampled_counts(len(x), size, rng)) for size in sizes])
+        scores = _drawn(len(x), partial(_OF_COUNTS[metric], x, y), resamples, rng)
     low, high = np.quantile(scores, (0.025, 0.975))
+    return float(low), float(high)
+
+
+def interval_of_share(hits: Values, whole: Values, resamples: int = 1000, seed: int = 0) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of the sum of `hits` over that of `whole`, each [n] of the n examples.
+
+    Draws as often as `interval` does for the correlations. Raises TrainingError for a value that is not finite.
+    """
+    x, y = _checked(hits, whole)
+    score = partial(_share, x, y)
+    low, high = np.quantile(_drawn(len(x), score, resamples, np.random.default_rng(seed)), (0.025, 0.975))
     return float(low), float(high)
 
 
@@ -188,8 +197,11 @@ def _f1_macro(confusion: Floats) -> Floats:
 
 def _f1_micro(x: Floats, y: Floats, counts: Floats) -> Floats:
     """Of examples [n, labels] taken `counts` [resamples, n] times."""
-    hits, said = ((x * y).reshape(len(x), -1).sum(1), (x + y).reshape(len(x), -1).sum(1))
-    return _quotient(2 * (counts @ hits), counts @ said)
+    return _share(2 * (x * y).reshape(len(x), -1).sum(1), (x + y).reshape(len(x), -1).sum(1), counts)
+
+
+def _share(hits: Floats, whole: Floats, counts: Floats) -> Floats:
+    return _quotient(counts @ hits, counts @ whole)
 
 
 def _matthews(confusion: Floats) -> Floats:
@@ -233,6 +245,14 @@ def _resampled_confusion(confusion: Floats, resamples: int, rng: np.random.Gener
     total = int(confusion.sum())
     draws = rng.multinomial(total, confusion.ravel() / total, size=resamples)
     return draws.reshape(resamples, *confusion.shape).astype(np.float64)
+
+
+def _drawn(n: int, score: Callable[[Floats], Floats], resamples: int, rng: np.random.Generator) -> Floats:
+    """The scores of n examples drawn anew again and again, as `interval` says how often."""
+    times = max(min(resamples, _MOST_DRAWS // n), min(resamples, 200))
+    chunk = max(1, _DRAWS_AT_ONCE // n)
+    sizes = [min(chunk, times - start) for start in range(0, times, chunk)]
+    return np.concatenate([score(_resampled_counts(n, size, rng)) for size in sizes])
 
 
 def _resampled_counts(n: int, resamples: int, rng: np.random.Generator) -> Floats:
