@@ -10,6 +10,7 @@ import csv
 import json
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,19 +23,27 @@ from layersearch.options import (
     AsJson,
     Asked,
     Confirm,
+    Data,
     Device,
+    MaxLength,
+    MeasureOn,
+    Revision,
+    Seed,
     Storage,
     StudyName,
     Trials,
     WordsError,
-    refused,
-    spelled_out,
 )
-from layersearch.search.question import How, Lookup, Question, prepare, remarks, trials_of
+from layersearch.reading import reading
+from layersearch.search.preparing import prepare
+from layersearch.search.question import EXAMPLES, How, Lookup, Part, Question, What, remarks, trials_of
+from layersearch.spelled import refused, spelled_out
+from layersearch.training.recipe import Recipe
 
 PLAN_LINES = 40
 
 app = typer.Typer(add_completion=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+app.add_typer(reading)
 
 
 @app.callback(invoke_without_command=True)
@@ -98,6 +107,7 @@ def plan(
     Takes every word of `run`; those of speed, place and order (--study to --start-from) change no pattern here.
     """
     from layersearch.report.console import cost_lines, print_plan
+    from layersearch.search.measuring import knowing, stored_of
     from layersearch.search.plan import cost, lines
 
     _check_form(as_json=as_json, as_csv=as_csv)
@@ -107,7 +117,12 @@ def plan(
         question: Question = look_up(what)
         below = ["work: none; the table answers"]
     else:
-        question = prepared = prepare(what)
+        from layersearch.search.measured_costs import wanted, with_measured
+
+        prepared = prepare(what, weights=bool(wanted(what)))
+        question = prepared = with_measured(prepared, how, _say, stored=False)
+        known = knowing(prepared, stored_of(prepared, how.device, _say))
+        question = prepared = replace(prepared, space=known.space)
         asked_for = trials_of(prepared, how, trials)
         below = cost_lines(prepared, cost(prepared, asked_for, CONFIRM if confirm is None else confirm))
         for line in remarks(prepared):
@@ -120,6 +135,46 @@ def plan(
             _say(f"{len(listed)} of {size:,} patterns listed; --limit 0 lists all")
         return
     print_plan(question, listed, below)
+
+
+@app.command()
+def patterns(
+    model: Annotated[str, typer.Option(help="Base model, as in `run`.")],
+    task: Annotated[str, typer.Option(help="Task, as in `run`: its head is counted, its data are measured on.")],
+    data: Data = What.data,
+    revision: Revision = What.revision,
+    strategy: Annotated[list[str] | None, typer.Option(help="Name of a strategy; repeatable; default all.")] = None,
+    k: Annotated[int | None, typer.Option(help="How many layers; default every number that there is.")] = None,
+    threshold: Annotated[float | None, typer.Option(help="Cosine or influence in place of k.")] = None,
+    copies: Annotated[int, typer.Option(min=1, max=9, help="Copies of a duplicated layer.")] = 1,
+    measure_on: MeasureOn = What.measured_on,
+    split: Annotated[Part, typer.Option(help="Part of the data on which strategies are measured.")] = "train",
+    examples: Annotated[int, typer.Option(min=1, help="Examples of it.")] = EXAMPLES,
+    max_length: MaxLength = None,
+    seed: Seed = Recipe.seed,
+    device: Device = How.device,
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+) -> None:
+    """Train nothing: list what strategies spell, after measuring the model for those that need it."""
+    from layersearch.measured import BY_THRESHOLD, MEASURED, NAMES
+    from layersearch.report.patterns import print_patterns
+    from layersearch.search.measuring import measure
+    from layersearch.search.patterns import check_names, patterns_by_strategy
+
+    _check_form(as_json=as_json, as_csv=as_csv)
+    names = strategy or (NAMES if threshold is None else tuple(BY_THRESHOLD))
+    check_names(names, threshold)
+    what = What(model, task, data, recipe=Recipe().with_(max_length=max_length, seed=seed), revision=revision)
+    prepared = prepare(what)
+    measured = None
+    if any(name in MEASURED for name in names):
+        measured = measure(prepared, device, part=split, number=examples, on=measure_on)
+    found = patterns_by_strategy(prepared.counts, names, measured, k=k, threshold=threshold, copies=copies, seed=seed)
+    if as_json or as_csv:
+        _print_records([one.as_record() for one in found], as_json=as_json)
+        return
+    print_patterns(found, measured, prepared.num_layers)
 
 
 @app.command()
@@ -168,7 +223,7 @@ def export(
         f"{proof.parameters:,} parameters as counted, logits of {proof.inputs} examples equal within "
         f"{proof.max_difference:.1e} (allowed {proof.tolerance:.1e})"
     )
-    typer.echo(f'open it with AutoModelForSequenceClassification.from_pretrained("{to}")')
+    typer.echo(f'open it with {proof.head}.from_pretrained("{to}")')
 
 
 @app.command()

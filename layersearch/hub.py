@@ -25,22 +25,23 @@ if TYPE_CHECKING:
 _PATIENCE = 1.5
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _WANTED = ["*.json", "*.txt", "*.model", "*.safetensors"]
+_CONFIG = ["config.json"]
 _TOKENIZER = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", "*.model")
 
 
-def local_model(model: str, revision: str | None = None) -> tuple[Path, str]:
+def local_model(model: str, revision: str | None = None, *, weights: bool = True) -> tuple[Path, str]:
     """The folder of a base model (config.json, *.safetensors, tokenizer files) and the revision it is at.
 
     `model` is a folder, `package:NAME/FOLDER` inside an installed Python package, or a hub name (`name` or
     `owner/name`). The revision of a folder is `local-` and 12 hex digits of the sha256 over its config, weights and
     tokenizer; that of a hub model is its commit. A copy in the local cache is taken as it is; only without one is the
-    hub asked. Raises ModelError.
+    hub asked. Without `weights` a folder need hold config.json only, and no more is fetched. Raises ModelError.
     """
     if model.startswith("package:"):
-        return _given_folder(_package_folder(model), revision)
+        return _given_folder(_package_folder(model), revision, weights)
     if model.startswith(("/", ".", "~")) or os.path.exists(model):
-        return _given_folder(Path(os.path.expanduser(model)), revision)
-    folder = _cached_model(model, revision) or _fetched_model(model, revision)
+        return _given_folder(Path(os.path.expanduser(model)), revision, weights)
+    folder = _cached_model(model, revision, weights) or _fetched_model(model, revision, weights)
     return folder, folder.name
 
 
@@ -120,20 +121,22 @@ def _package_folder(model: str) -> Path:
     return Path(package.submodule_search_locations[0]) / inside
 
 
-def _given_folder(folder: Path, revision: str | None) -> tuple[Path, str]:
+def _given_folder(folder: Path, revision: str | None, weights: bool) -> tuple[Path, str]:
     if revision is not None:
         raise ModelError(f"model folder {folder} has no revisions, {revision!r} was asked for: leave out --revision")
     if not os.path.isdir(folder):
         raise ModelError(f"model folder {folder} does not exist: give an existing folder or a hub name")
-    if lacking := _lacking(folder):
+    if lacking := _lacking(folder, weights):
         raise ModelError(f"model folder {folder} {lacking}")
     return folder, f"local-{_content_hash(folder)}"
 
 
-def _lacking(folder: Path) -> str:
+def _lacking(folder: Path, weights: bool) -> str:
     """What a model folder misses, as the end of a sentence; empty where it is complete."""
     if not (folder / "config.json").is_file():
         return f"has no config.json{_listing(folder)}: save the model with save_pretrained"
+    if not weights:
+        return ""
     if not any(folder.glob("*.safetensors")):
         if any(folder.glob("*.bin")):
             return "holds its weights as .bin only: layersearch reads safetensors only, save it with save_pretrained"
@@ -160,7 +163,7 @@ def _content_hash(folder: Path) -> str:
     return digest.hexdigest()[:12]
 
 
-def _cached_model(model: str, revision: str | None) -> Path | None:
+def _cached_model(model: str, revision: str | None, weights: bool) -> Path | None:
     """The model's folder in the local cache, or None where it is not there or not whole."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
@@ -168,16 +171,17 @@ def _cached_model(model: str, revision: str | None) -> Path | None:
     try:
         if not _HUB_NAME.fullmatch(model):
             raise HFValidationError
-        folder = Path(snapshot_download(model, revision=revision, allow_patterns=_WANTED, local_files_only=True))
+        wanted = _WANTED if weights else _CONFIG
+        folder = Path(snapshot_download(model, revision=revision, allow_patterns=wanted, local_files_only=True))
     except LocalEntryNotFoundError:
         return None
     except HFValidationError:
         allowed = "give a folder, name, owner/name or package:NAME/FOLDER"
         raise ModelError(f"model {model!r} does not exist as a folder and is no hub name: {allowed}") from None
-    return None if _lacking(folder) else folder
+    return None if _lacking(folder, weights) else folder
 
 
-def _fetched_model(model: str, revision: str | None) -> Path:
+def _fetched_model(model: str, revision: str | None, weights: bool) -> Path:
     import httpx2
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
@@ -185,7 +189,8 @@ def _fetched_model(model: str, revision: str | None) -> Path:
     require_reachable(f"model {model}", "--model FOLDER", ModelError)
     hub = f"the hub at {constants.ENDPOINT}"
     try:
-        folder = Path(snapshot_download(model, revision=revision, allow_patterns=_WANTED))
+        wanted = _WANTED if weights else _CONFIG
+        folder = Path(snapshot_download(model, revision=revision, allow_patterns=wanted))
     except GatedRepoError:
         raise ModelError(f"model {model} is gated: accept its terms on {hub} and log in with `hf auth login`") from None
     except RepositoryNotFoundError:
@@ -194,6 +199,6 @@ def _fetched_model(model: str, revision: str | None) -> Path:
         raise ModelError(f"model {model} on {hub} has no revision {revision!r}: name a branch, tag or commit") from None
     except (OSError, httpx2.HTTPError) as problem:
         raise ModelError(f"model {model} cannot be fetched from {hub}: {_first_line(problem)}; try again") from problem
-    if lacking := _lacking(folder):
+    if lacking := _lacking(folder, weights):
         raise ModelError(f"model {model} on {hub} {lacking}")
     return folder

@@ -1,4 +1,4 @@
-"""The options that commands share, each listed once: what is asked, how it is done, and what was wrong with a word.
+"""The options that commands share, each listed once, and what they make: what is asked, and how it is done.
 
 Knows: their words, help and types, and which belong together; the defaults are those of What, Lookup, How and Recipe.
 Does not know: commands, or how anything is done.
@@ -7,20 +7,20 @@ Does not know: commands, or how anything is done.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
-from functools import wraps
-from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from layersearch.names import nearest
+from layersearch.completion import recipes, spaces, studies, tasks
+from layersearch.errors import LayersearchError
+from layersearch.search.objectives import COSTS, SCORE, parse_limit, parse_objectives
 from layersearch.search.question import How, Lookup, Method, What
 from layersearch.tasks.own import Columns
 from layersearch.training.recipe import PRESETS, Recipe, preset
 
 CONFIRM = 3
+OBJECTIVES = ",".join(What.objectives)
 
 Asked = What | Lookup  # the two kinds of questions
 
@@ -30,12 +30,16 @@ Model = Annotated[
 ]
 Task = Annotated[
     str | None,
-    typer.Option(help="cola, sst2, mrpc, stsb, qqp, mnli, mnli-mm, qnli, rte, wnli, demo, or own for your own table."),
+    typer.Option(
+        help="cola, sst2, mrpc, stsb, qqp, mnli, mnli-mm, qnli, rte, wnli, demo, squad, squad2, conll, or own "
+        "for your own table.",
+        autocompletion=tasks,
+    ),
 ]
 Data = Annotated[
     Path | None,
     typer.Option(
-        help="Folder with the task's TSV files in GLUE's layout, instead of the hub; for own a file in csv, tsv, jsonl "
+        help="Folder with the task's own files; GLUE's TSV layout instead of the hub; for own a file in csv, tsv, jsonl "
         "or parquet or a saved datasets folder."
     ),
 ]
@@ -48,11 +52,16 @@ Label = Annotated[
 Metric = Annotated[str | None, typer.Option(help="What the search is for, such as f1; default by the labels.")]
 Validation = Annotated[Path | None, typer.Option(help="Own table to confirm on; default 15 % of --data.")]
 Examples = Annotated[int | None, typer.Option(min=1, help="Rows of the own table to use at most, drawn at random.")]
-Space = Annotated[str, typer.Option(help="Search space: a shipped name (layers, halves, ...) or a TOML file.")]
+Space = Annotated[
+    str, typer.Option(help="Search space: a shipped name (layers, halves, ...) or a TOML file.", autocompletion=spaces)
+]
 Revision = Annotated[str | None, typer.Option(help="Revision of the base model on the hub.")]
-Sampler = Annotated[str, typer.Option(help="Optuna sampler by class name, such as TPESampler or RandomSampler.")]
+Sampler = Annotated[
+    str,
+    typer.Option(help="Optuna sampler by class name, such as TPESampler; greedy (layer after layer) or exhaustive."),
+]
 Holdout = Annotated[float, typer.Option(help="Share of the training data that scores the search.")]
-RecipeName = Annotated[str, typer.Option("--recipe", help=f"{', '.join(PRESETS)}.")]
+RecipeName = Annotated[str, typer.Option("--recipe", help=f"{', '.join(PRESETS)}.", autocompletion=recipes)]
 LearningRate = Annotated[float | None, typer.Option("--lr", help="Peak learning rate, instead of the recipe's.")]
 BatchSize = Annotated[int | None, typer.Option(help="Examples a step, instead of the recipe's.")]
 Epochs = Annotated[float | None, typer.Option(help="Passes over the training part, instead of the recipe's.")]
@@ -60,14 +69,43 @@ Warmup = Annotated[float | None, typer.Option(help="Share of the steps in which 
 WeightDecay = Annotated[float | None, typer.Option(help="Weight decay, instead of the recipe's.")]
 MaxLength = Annotated[int | None, typer.Option(help="Tokens an example, instead of the recipe's.")]
 Precision = Annotated[str | None, typer.Option(help="auto (bf16 where the hardware has it), bf16 or fp32.")]
+Freeze = Annotated[str | None, typer.Option(help="What is not trained: `embeddings`, and layers such as 0-2 or 4.")]
+DropEvery = Annotated[
+    float | None, typer.Option(help="Drop one layer after every so many epochs, in place of all before training.")
+]
+MeasureOn = Annotated[
+    Path | None, typer.Option(help="Folder of a fine-tuned model on which strategies are measured, not the base model.")
+]
 Seed = Annotated[int, typer.Option(help="Seed of the split, the sampler and the fine-tuning.")]
 
 MethodName = Annotated[
     Method,
     typer.Option(
         help="one-shot: the best ones of a super-network; distill: each from the fine-tuned unchanged model, taught by "
-        "it; fine-tune: each from the pre-trained model; halving: so too, and in steps, the best further than the rest."
+        "it; tune-drop-tune: so too, not taught; fine-tune: each from the pre-trained model; halving: so too, and in "
+        "steps, the best further than the rest."
     ),
+]
+
+Objectives = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME,NAME[,NAME]", help=f"What the front is of: metric, and one or two of {', '.join(COSTS)}."
+    ),
+]
+MaxParams = Annotated[
+    str | None,
+    typer.Option(metavar="LIMIT", help="Most parameters of a candidate: 60% of the unchanged model's, or 66M."),
+]
+MaxMacs = Annotated[
+    str | None, typer.Option(metavar="LIMIT", help="Most multiply-accumulates for --max-length tokens: 60% or 2.5G.")
+]
+MaxLatency = Annotated[
+    str | None, typer.Option(metavar="LIMIT", help="Longest time for one sequence of --max-length tokens: 60% or 8ms.")
+]
+MinScore = Annotated[
+    str | None,
+    typer.Option(metavar="LIMIT", help="Least score of a front member: 0.8, or 98% of the unchanged model's."),
 ]
 
 Replay = Annotated[
@@ -119,7 +157,8 @@ Confirm = Annotated[
     typer.Option(min=0, help=f"Fresh seeds that confirm each front member; default {CONFIRM}, 0 leaves it out."),
 ]
 StudyName = Annotated[
-    str | None, typer.Argument(metavar="[STUDY]", help="Name of the study; may be left out if alone.")
+    str | None,
+    typer.Argument(metavar="[STUDY]", help="Name of the study; may be left out if alone.", autocompletion=studies),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
@@ -149,6 +188,14 @@ def asked(
     holdout: Holdout = What.holdout,
     revision: Revision = What.revision,
     method: MethodName = What.method,
+    freeze: Freeze = None,
+    drop_every: DropEvery = None,
+    measure_on: MeasureOn = What.measured_on,
+    objectives: Objectives = OBJECTIVES,
+    max_params: MaxParams = None,
+    max_macs: MaxMacs = None,
+    max_latency: MaxLatency = None,
+    min_score: MinScore = None,
     replay: Replay = None,
     score: Score = Lookup.score,
     where: Where = None,
@@ -178,9 +225,18 @@ def asked(
         max_length=max_length,
         precision=precision,
         seed=seed,
+        freeze=freeze,
+        drop_every=drop_every,
     )
+    given = {"parameters": max_params, "macs": max_macs, "latency": max_latency, SCORE: min_score}
+    try:
+        wanted = parse_objectives(objectives)
+        limits = tuple(parse_limit(name, text) for name, text in given.items() if text is not None)
+    except LayersearchError as error:
+        raise WordsError(str(error)) from None
     columns = _columns(text, text_pair, label, metric, validation, examples)
-    return What(model, task, data, space, changed, sampler, holdout, revision, method, columns)
+    chosen = model, task, data, space, changed, sampler, holdout, revision, method
+    return What(*chosen, wanted, limits, measure_on, columns)
 
 
 def _columns(
@@ -243,87 +299,3 @@ def _seconds(text: str) -> float:
     if total == 0:
         raise WordsError(f"--time {text} is not possible; allowed: a time such as 90s, 30m, 2h or 1h30m")
     return float(total)
-
-
-OF_A_TABLE = {"score", "where", "minimize"}  # words that say something only beside --replay
-OF_TRAINING = {*signature(asked).parameters} - {"space", "sampler", "seed", "replay", *OF_A_TABLE}
-OF_TRAINING |= {"workers", "device", "ray_address", "stall_seconds", "confirm"}  # and those that do not
-
-
-def _check_together(options: Mapping[str, Parameter], given: Mapping[str, Any]) -> None:
-    """Raise WordsError for options that say nothing beside the others."""
-    changed = [name for name, option in options.items() if given[name] != option.default]
-    replayed = given.get("replay") is not None
-    idle = [_word(options[name]) for name in changed if name in (OF_TRAINING if replayed else OF_A_TABLE)]
-    if idle and replayed:
-        raise WordsError(f"--replay takes scores from a table and trains nothing; leave out {_listed(idle)}")
-    if idle:
-        needs = "needs" if len(idle) == 1 else "need"
-        raise WordsError(f"{_listed(idle)} {needs} a table of known scores; name it with --replay FILE")
-
-
-def _word(option: Parameter) -> str:
-    """The word of an option on the command line."""
-    named = option.annotation.__metadata__[0].param_decls
-    return str(named[0]) if named else f"--{option.name.replace('_', '-')}"
-
-
-def _listed(words: Iterable[str]) -> str:
-    *most, last = words
-    return f"{', '.join(most)} and {last}" if most else last
-
-
-_MAKERS: Mapping[Any, Callable[..., Any]] = {Asked: asked, How: placed}
-
-
-def spelled_out(command: Callable[..., None]) -> Callable[..., None]:
-    """The command as Typer shall see it: with the options that make a What or How in place of such a parameter."""
-
-    options = _options(command)
-
-    @wraps(command)
-    def with_options(**given: Any) -> None:
-        _check_together(options, given)
-        _filled(command, given)
-
-    spelled = [option.replace(kind=Parameter.KEYWORD_ONLY) for option in options.values()]
-    with_options.__signature__ = Signature(spelled)  # type: ignore[attr-defined]
-    return with_options
-
-
-def _options(function: Callable[..., Any]) -> dict[str, Parameter]:
-    found: dict[str, Parameter] = {}
-    for name, parameter in signature(function, eval_str=True).parameters.items():
-        maker = _MAKERS.get(parameter.annotation)
-        found |= _options(maker) if maker else {name: parameter}
-    return found
-
-
-def _filled(function: Callable[..., Any], given: Mapping[str, Any]) -> Any:
-    """The answer of `function` to the options it takes among those given."""
-    makers = {name: _MAKERS.get(p.annotation) for name, p in signature(function, eval_str=True).parameters.items()}
-    return function(**{name: _filled(maker, given) if maker else given[name] for name, maker in makers.items()})
-
-
-def refused(error: typer.TyperException) -> str:
-    """One line about words that Typer does not take: what was given, and what is allowed or where to look for it."""
-    from pydantic import ValidationError
-
-    about, cause = vars(error), error.__cause__
-    if isinstance(error, typer.BadParameter) and error.param is not None and isinstance(cause, ValidationError):
-        found = cause.errors()[0]
-        if found["type"] == "value_error":
-            return _one_line(f"{error.param.opts[0]}: {found['msg'].removeprefix('Value error, ')}")
-        allowed = found["msg"].removeprefix("Input should be ").partition(", unable to")[0]
-        return _one_line(f"{error.param.opts[0]} {found['input']} is not possible; allowed: {allowed}")
-    text = error.format_message().rstrip(".")
-    if "possibilities" in about:
-        option = about["option_name"]
-        text = f"unknown option {option!r}{nearest(option, about['possibilities'] or ())}"
-    context = about.get("ctx")
-    look = f"{'' if text.endswith('?') else '.'} See `{context.command_path} --help`" if context is not None else ""
-    return _one_line(text[0].lower() + text[1:] + look)
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

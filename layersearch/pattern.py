@@ -7,8 +7,9 @@ strategies or the search; nothing here imports more than the standard library.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -18,10 +19,12 @@ from layersearch.names import unknown
 Halves = Literal["both", "attention", "ffn"]
 
 LEGEND = "█ kept  ▀ attention half only  ▄ FFN half only  2 times repeated  · dropped"
-GRAMMAR = "write source layers like `0-4 7-11`, `4a` (attention half only) or `4f` (FFN half only)"
+GRAMMAR = (
+    "write source layers like `0-4 7-11`, `4a` (attention half only), `4f` (FFN half only) or `4 4t` (a tied copy)"
+)
 
 _LAST_LAYER = 9999
-_TOKEN = re.compile(r"(?P<first>\d{1,9})(?:-(?P<last>\d{1,9})|(?P<half>[af]))?", re.ASCII)
+_TOKEN = re.compile(r"(?P<first>\d{1,9})(?:-(?P<last>\d{1,9})|(?P<letter>[aft]))?", re.ASCII)
 _HALF_OF_LETTER: dict[str, Halves] = {"a": "attention", "f": "ffn"}
 _LETTER_OF_HALF: dict[Halves, str] = {"both": "", "attention": "a", "ffn": "f"}
 _GLYPH: dict[Halves, str] = {"both": "█", "attention": "▀", "ffn": "▄"}
@@ -30,31 +33,39 @@ _THIRDS: dict[Halves, int] = {"both": 3, "attention": 1, "ffn": 2}
 
 @dataclass(frozen=True, order=True)
 class Block:
-    """One entry of a pattern: a source layer (0-based) and which of its halves are kept. Raises PatternError."""
+    """One entry of a pattern: a source layer (0-based) and which of its halves are kept. Raises PatternError.
+
+    A `tied` one shares the weights of the nearest block below it that has weights of its own and the same whole layer.
+    """
 
     layer: int
     halves: Halves = "both"
+    tied: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.layer <= _LAST_LAYER:
             raise PatternError(f"layer {self.layer} is out of reach: a pattern names layers 0-{_LAST_LAYER}")
         if self.halves not in get_args(Halves):
             raise PatternError(unknown("halves", self.halves, get_args(Halves)))
+        if self.tied and self.halves != "both":
+            raise PatternError(f"layer {self.layer} is to be tied and halved: only a whole layer has tied copies")
 
     def __str__(self) -> str:
-        return f"{self.layer}{_LETTER_OF_HALF[self.halves]}"
+        return f"{self.layer}{'t' if self.tied else _LETTER_OF_HALF[self.halves]}"
 
 
 @dataclass(frozen=True)
 class PartCounts:
     """Parameters of a model by part: outside the layer stack, and of each source layer's halves.
 
-    `attention` and `ffn` hold one count a source layer, in order; a half's own LayerNorm belongs to the half.
+    `attention` and `ffn` hold one count a source layer, in order; a half's own LayerNorm belongs to the half. `depths`
+    are the layers of an encoder and a decoder, none for a model with one stack.
     """
 
     fixed: int
     attention: tuple[int, ...]
     ffn: tuple[int, ...]
+    depths: tuple[int, ...] = ()
 
     @property
     def num_layers(self) -> int:
@@ -67,7 +78,9 @@ class PartCounts:
         return self.fixed + sum(self.attention) + sum(self.ffn)
 
     def of(self, block: Block) -> int:
-        """Parameters of one block."""
+        """Parameters of one block; a tied one has none of its own."""
+        if block.tied:
+            return 0
         attention = self.attention[block.layer] if block.halves != "ffn" else 0
         ffn = self.ffn[block.layer] if block.halves != "attention" else 0
         return attention + ffn
@@ -79,7 +92,7 @@ class Pattern:
 
     An attention half directly followed by the FFN half of the same layer is that layer, and is stored as such, so
     `4a 4f` and `4` are one pattern (`4f 4a` is another one: its FFN comes first). Patterns sort by their blocks,
-    lowest layer first. Raises PatternError for no blocks at all.
+    lowest layer first. Raises PatternError for no blocks at all, and for a tied copy of nothing.
     """
 
     blocks: tuple[Block, ...]
@@ -88,6 +101,7 @@ class Pattern:
         if not self.blocks:
             raise PatternError(f"a pattern keeps at least one layer, this one drops everything; {GRAMMAR}")
         object.__setattr__(self, "blocks", _join_halves(self.blocks))
+        self.owners()
 
     @classmethod
     def parse(cls, text: str) -> Pattern:
@@ -114,6 +128,26 @@ class Pattern:
         return len(self.blocks)
 
     @property
+    def owned(self) -> tuple[Block, ...]:
+        """The blocks that have weights of their own."""
+        return tuple(block for block in self.blocks if not block.tied)
+
+    def owners(self) -> dict[int, int]:
+        """For the place of each tied block, the place of the block whose weights it shares. Raises PatternError."""
+        own: dict[int, int] = {}
+        found: dict[int, int] = {}
+        for place, block in enumerate(self.blocks):
+            if not block.tied:
+                own[block.layer] = place
+            elif block.layer not in own or self.blocks[own[block.layer]].halves != "both":
+                raise PatternError(
+                    f"`{block}` is a tied copy and needs a whole layer {block.layer} before it; {GRAMMAR}"
+                )
+            else:
+                found[place] = own[block.layer]
+        return found
+
+    @property
     def is_whole(self) -> bool:
         """Whether every block is a whole layer, so that plain transformers code can open the candidate."""
         return all(block.halves == "both" for block in self.blocks)
@@ -125,6 +159,30 @@ class Pattern:
             raise PatternError(
                 f"pattern `{self}` names layer {highest}, but the model has layers 0-{num_layers - 1} (counted from 0)"
             )
+
+    def fits(self, depths: Sequence[int]) -> bool:
+        """Whether every stack of a model keeps a layer, and each block is in its own stack's turn; see `split`."""
+        stacks = _stacks_of(self.blocks, depths)
+        return stacks == sorted(stacks) and set(stacks) == set(range(len(depths)))
+
+    def split(self, depths: Sequence[int]) -> tuple[tuple[Block, ...], ...]:
+        """The blocks of each stack of a model whose stacks have `depths` layers, numbered on from stack to stack.
+
+        Raises PatternError for a layer that the model does not have, and for a pattern that does not fit.
+        """
+        self.check(sum(depths))
+        if not self.fits(depths):
+            encoder = depths[0]
+            raise PatternError(
+                f"pattern `{self}` does not fit a model with an encoder (layers 0-{encoder - 1}) and a decoder (layers "
+                f"{encoder}-{sum(depths) - 1}): keep at least one layer of each, all of the encoder's before the "
+                "decoder's"
+            )
+        stacks = _stacks_of(self.blocks, depths)
+        return tuple(
+            tuple(block for block, own in zip(self.blocks, stacks, strict=True) if own == number)
+            for number in range(len(depths))
+        )
 
     def dropped(self, num_layers: int) -> tuple[int, ...]:
         """Source layers of which nothing is left, ascending."""
@@ -146,6 +204,12 @@ class Pattern:
         return "".join(glyphs.get(layer, "·") for layer in range(num_layers))
 
 
+def _stacks_of(blocks: tuple[Block, ...], depths: Sequence[int]) -> list[int]:
+    """The stack of each block."""
+    starts = [sum(depths[:number]) for number in range(len(depths))]
+    return [bisect_right(starts, block.layer) - 1 for block in blocks]
+
+
 def _join_halves(blocks: tuple[Block, ...]) -> tuple[Block, ...]:
     joined: list[Block] = []
     for block in blocks:
@@ -164,8 +228,8 @@ def _read(token: str, text: str) -> Iterator[Block]:
     if last < first:
         raise PatternError(f"the range {token} in the pattern {text!r} runs backwards; write {last}-{first}")
     Block(last)  # refuses a layer out of reach before a long range is spelled out
-    halves = _HALF_OF_LETTER[match["half"]] if match["half"] else "both"
-    return (Block(layer, halves) for layer in range(first, last + 1))
+    halves = _HALF_OF_LETTER.get(match["letter"] or "", "both")
+    return (Block(layer, halves, tied=match["letter"] == "t") for layer in range(first, last + 1))
 
 
 def _runs(blocks: tuple[Block, ...]) -> Iterator[list[Block]]:
@@ -174,13 +238,17 @@ def _runs(blocks: tuple[Block, ...]) -> Iterator[list[Block]]:
     repeated = False
     for block in blocks:
         before = run[-1] if run else None
-        if before and not repeated and {before.halves, block.halves} == {"both"} and block.layer == before.layer + 1:
+        if before and not repeated and _plain(before, block) and block.layer == before.layer + 1:
             run.append(block)
             continue
         if before:
             yield run
         run, repeated = [block], before == block
     yield run
+
+
+def _plain(*blocks: Block) -> bool:
+    return all(block.halves == "both" and not block.tied for block in blocks)
 
 
 def _write(run: list[Block]) -> str:

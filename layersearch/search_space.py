@@ -1,7 +1,8 @@
 """A search space: a TOML file that says which patterns may be proposed, and how a trial's parameters spell one.
 
 Knows: the two kinds of spaces (a free choice for each layer; a list of strategies), their size, order, start points and
-stable text. Does not know: Optuna (any object with `suggest_categorical` will do), models, scores or the study.
+stable text. Does not know: Optuna (any object with `suggest_categorical` will do), models, scores or the study, how
+strategies are measured (they are told by `knowing`).
 
 The unchanged model belongs to every space, whatever the limits say: it is the baseline of every figure.
 """
@@ -12,30 +13,27 @@ import json
 import random
 import tomllib
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cache
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Protocol, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
+from layersearch.choices import Choice, nth, read, sizes_of, spelled, ways
 from layersearch.errors import SpaceError
+from layersearch.measured import MEASURED, NAMES, patterns_of
 from layersearch.names import unknown
-from layersearch.pattern import Block, Halves, Pattern
-from layersearch.strategies import STRATEGIES, possible, spell
+from layersearch.pattern import Pattern
+from layersearch.strategies import Known
 
 _SHIPPED = Path(__file__).parent / "search_spaces"
 
-Choice = Literal["keep", "drop", "attention", "ffn", "duplicate"]
-
-_HALVES: dict[Choice, tuple[Halves, ...]] = {
-    "keep": ("both",),
-    "drop": (),
-    "attention": ("attention",),
-    "ffn": ("ffn",),
-    "duplicate": ("both", "both"),
+_BITS: dict[Choice, tuple[str, str]] = {  # attention and FFN, where halves are chosen one by one
+    "keep": ("keep", "keep"),
+    "drop": ("drop", "drop"),
+    "attention": ("keep", "drop"),
+    "ffn": ("drop", "keep"),
 }
-_CHOICE_OF_HALVES = {halves: choice for choice, halves in _HALVES.items()}
 
 
 class Suggests(Protocol):
@@ -48,8 +46,10 @@ class SearchSpace(BaseModel):
     """The patterns that a search may propose.
 
     Either `choices` is given: every layer independently takes one of them, and the number of blocks lies between
-    `min_layers` and `max_layers`; `start` names the strategies whose patterns are tried first. Or `strategies` is
-    given: their patterns for every possible k between `min_k` and `max_k`.
+    `min_layers` and `max_layers`; `start` names the strategies whose patterns are tried first; with `separate_halves`
+    a sampler sees two parameters a layer, one for each half. Or `strategies` is given: their patterns for every
+    possible k between `min_k` and `max_k`, or for the k that keep the shares `depths` of the layers (rounded down).
+    Duplicated layers get `copies` copies. Strategies that are measured on a model spell nothing until `knowing`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -62,9 +62,13 @@ class SearchSpace(BaseModel):
     strategies: tuple[str, ...] = ()
     min_k: int = Field(default=1, ge=1)
     max_k: int | None = Field(default=None, ge=1)
+    depths: tuple[float, ...] = ()
+    copies: int = Field(default=1, ge=1, le=9)
+    separate_halves: bool = False
+    _known: tuple[tuple[str, tuple[Pattern, ...]], ...] | None = PrivateAttr(default=None)  # set by `knowing`
     _only: dict[Pattern, None] | None = PrivateAttr(default=None)  # set by `within`, ordered
 
-    @field_validator("choices", "start", "strategies", mode="before")
+    @field_validator("choices", "start", "strategies", "depths", mode="before")
     @classmethod
     def _tuple(cls, value: object) -> object:
         """TOML knows lists only."""
@@ -78,11 +82,19 @@ class SearchSpace(BaseModel):
 
     @field_validator("start", "strategies")
     @classmethod
-    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+    def _are_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         for name in names:
-            if name not in STRATEGIES:
-                raise ValueError(unknown("strategy", name, STRATEGIES))
+            if name not in NAMES:
+                raise ValueError(unknown("strategy", name, NAMES))
         return tuple(dict.fromkeys(names))
+
+    @field_validator("depths")
+    @classmethod
+    def _are_shares(cls, depths: tuple[float, ...]) -> tuple[float, ...]:
+        for depth in depths:
+            if not 0 < depth < 1:
+                raise ValueError(f"{depth:g} is no share of the layers to keep: above 0 and below 1")
+        return tuple(sorted(depths))
 
     @model_validator(mode="after")
     def _is_one_kind(self) -> SearchSpace:
@@ -96,6 +108,12 @@ class SearchSpace(BaseModel):
             raise ValueError(f"`{key}` says nothing in a space of `{kind}`; remove it")
         if self.choices and ("keep" not in self.choices or len(self.choices) < 2):
             raise ValueError("`choices` must hold 'keep' (the unchanged model is measured first) and at least one more")
+        if self.depths and {"min_k", "max_k"} & self.model_fields_set:
+            raise ValueError("`depths` says which k there are: leave out `min_k` and `max_k`")
+        if self.separate_halves and set(self.choices) != set(_BITS):
+            raise ValueError(f"`separate_halves` needs exactly the choices {', '.join(_BITS)}")
+        if "copies" in self.model_fields_set and not any("duplicate" in name for name in self._names):
+            raise ValueError("`copies` says nothing in a space that duplicates no layer; remove it")
         for low, high in (("min_layers", "max_layers"), ("min_k", "max_k")):
             if getattr(self, high) is not None and getattr(self, low) > getattr(self, high):
                 raise ValueError(f"`{low}` is {getattr(self, low)} and `{high}` is {getattr(self, high)}: nothing fits")
@@ -103,12 +121,40 @@ class SearchSpace(BaseModel):
 
     def check(self, num_layers: int) -> None:
         """Raise SpaceError if a model of `num_layers` layers leaves nothing to search but the unchanged model."""
-        if self.size(num_layers) < 2:
+        if self.size(num_layers) < 2 and not self.unmeasured:
             key, value = ("min_k", self.min_k) if self.strategies else ("min_layers", self.min_layers)
             raise SpaceError(
                 f"the search space holds nothing but the unchanged model of {num_layers} layers: `{key}` is {value}; "
                 f"widen {self.model_dump_json(exclude={'about'}, exclude_defaults=True)}"
             )
+
+    def has_halves(self, num_layers: int) -> bool:
+        """Whether some pattern has half layers."""
+        listed = self._listed(num_layers)
+        if listed is None:
+            return not {"attention", "ffn"}.isdisjoint(self.choices)
+        return not all(pattern.is_whole for pattern in listed)
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        """All that the space names: choices and strategies."""
+        return (*self.choices, *self.start, *self.strategies)
+
+    @property
+    def unmeasured(self) -> tuple[str, ...]:
+        """The strategies that are measured on a model, as long as nobody has said what they spell."""
+        return tuple(name for name in self._names if name in MEASURED) if self._known is None else ()
+
+    @property
+    def known(self) -> Known:
+        """What measured strategies spell, as `knowing` was told."""
+        return dict(self._known or ())
+
+    def knowing(self, known: Known) -> SearchSpace:
+        """This space with what measured strategies spell; its text stays the same. `known` may hold more."""
+        space = self.model_copy()
+        space._known = tuple((name, tuple(known[name])) for name in known)
+        return space
 
     def within(self, patterns: Iterable[Pattern], num_layers: int) -> SearchSpace:
         """This space as far as `patterns` reach, which may leave out the unchanged model; its text stays the same."""
@@ -123,38 +169,47 @@ class SearchSpace(BaseModel):
         if self.strategies:
             texts = [str(pattern) for pattern in self.patterns(num_layers)]
             return Pattern.parse(trial.suggest_categorical("pattern", texts))
-        blocks = _blocks([trial.suggest_categorical(f"layer_{layer}", self.choices) for layer in range(num_layers)])
+        blocks = spelled([self._chosen(trial, layer) for layer in range(num_layers)], self.copies)
         return Pattern(blocks) if blocks and self._fits(Pattern(blocks), num_layers) else None
+
+    def _chosen(self, trial: Suggests, layer: int) -> Choice:
+        if not self.separate_halves:
+            choice: Choice = trial.suggest_categorical(f"layer_{layer}", self.choices)
+            return choice
+        bits = tuple(trial.suggest_categorical(f"layer_{layer}_{half}", ("keep", "drop")) for half in _HALF_NAMES)
+        return next(choice for choice, meant in _BITS.items() if meant == bits)
 
     def params_of(self, pattern: Pattern, num_layers: int) -> dict[str, str] | None:
         """The parameters that make `suggest` spell `pattern`, or None where it lies outside the space."""
         pattern.check(num_layers)
         if self.strategies:
             return {"pattern": str(pattern)} if pattern in (self._listed(num_layers) or ()) else None
-        halves: list[tuple[Halves, ...]] = [
-            tuple(block.halves for block in pattern.blocks if block.layer == layer) for layer in range(num_layers)
-        ]
-        chosen = [_CHOICE_OF_HALVES.get(kept) for kept in halves]
-        layers = [block.layer for block in pattern.blocks]
-        if layers != sorted(layers) or not set(chosen) <= set(self.choices) or not self._fits(pattern, num_layers):
+        chosen = read(pattern, num_layers, self.copies)
+        if chosen is None or not set(chosen) <= set(self.choices) or not self._fits(pattern, num_layers):
             return None
-        return {f"layer_{layer}": str(choice) for layer, choice in enumerate(chosen)}
+        if not self.separate_halves:
+            return {f"layer_{layer}": choice for layer, choice in enumerate(chosen)}
+        return {
+            f"layer_{layer}_{half}": bit
+            for layer, choice in enumerate(chosen)
+            for half, bit in zip(_HALF_NAMES, _BITS[choice], strict=True)
+        }
 
     def start_points(self, num_layers: int) -> tuple[Pattern, ...]:
         """The unchanged model, then the strategies' patterns that lie inside, small k of every strategy first."""
         if self.strategies:
             return tuple(self.patterns(num_layers))
-        found = _spelled(self.start, num_layers, range(1, num_layers + 1))
+        found = self._spelled(self.start, num_layers, tuple(range(1, num_layers + 1)))
         return tuple(pattern for pattern in found if self.params_of(pattern, num_layers) is not None)
 
     def idle(self, num_layers: int) -> tuple[str, ...]:
         """The strategies that the space names and that give none of its patterns for so many layers."""
 
         def works(name: str) -> bool:
-            spelled = _spelled((name,), num_layers, self._ks(num_layers))[1:]
-            return any(self.params_of(pattern, num_layers) is not None for pattern in spelled)
+            found = self._spelled((name,), num_layers, self._ks(num_layers))[1:]
+            return any(self.params_of(pattern, num_layers) is not None for pattern in found)
 
-        return tuple(name for name in self.start or self.strategies if not works(name))
+        return tuple(name for name in self.start or self.strategies if name not in self.unmeasured and not works(name))
 
     def size(self, num_layers: int) -> int:
         """How many distinct patterns there are, the unchanged model included; counted, not enumerated."""
@@ -162,7 +217,7 @@ class SearchSpace(BaseModel):
         if listed is not None:
             return len(listed)
         low, high = self._limits(num_layers)
-        return _ways(self.choices, num_layers, low, high) + (not low <= num_layers <= high)
+        return ways(self._sizes, num_layers, low, high) + (not low <= num_layers <= high)
 
     def patterns(self, num_layers: int) -> Iterator[Pattern]:
         """All patterns, lazily and always in the same order, the unchanged model first."""
@@ -173,17 +228,17 @@ class SearchSpace(BaseModel):
         low, high = self._limits(num_layers)
         if not low <= num_layers <= high:
             yield Pattern.full(num_layers)
-        for index in range(_ways(self.choices, num_layers, low, high)):
-            yield Pattern(_blocks(_choices_at(self.choices, num_layers, low, high, index)))
+        for index in range(ways(self._sizes, num_layers, low, high)):
+            yield self._nth(num_layers, index)
 
     def neighbours(self, pattern: Pattern, num_layers: int) -> Iterator[Pattern]:
         """The patterns of the space that differ from `pattern` in what one layer becomes."""
         if self.strategies:
             return
-        chosen = list((self.params_of(pattern, num_layers) or {}).values())
+        chosen = read(pattern, num_layers, self.copies) or []
         for layer, before in enumerate(chosen):
             for choice in self.choices:
-                blocks = _blocks([*chosen[:layer], choice, *chosen[layer + 1 :]])  # type: ignore[list-item]
+                blocks = spelled([*chosen[:layer], choice, *chosen[layer + 1 :]], self.copies)
                 if choice != before and blocks and self._fits(Pattern(blocks), num_layers):
                     yield Pattern(blocks)
 
@@ -194,9 +249,9 @@ class SearchSpace(BaseModel):
             return rng.choice(listed)
         low, high = self._limits(num_layers)
         index = rng.randrange(self.size(num_layers))
-        if index == _ways(self.choices, num_layers, low, high):
+        if index == ways(self._sizes, num_layers, low, high):
             return Pattern.full(num_layers)
-        return Pattern(_blocks(_choices_at(self.choices, num_layers, low, high, index)))
+        return self._nth(num_layers, index)
 
     def canonical(self) -> str:
         """Stable text of what decides the patterns and their start; equal for files that differ in name or wording."""
@@ -206,8 +261,20 @@ class SearchSpace(BaseModel):
         """The patterns that are given one by one, the unchanged model first; None where choices are free."""
         if not self.strategies:
             return None if self._only is None else tuple(self._only)
-        spelled = _spelled(self.strategies, num_layers, self._ks(num_layers))
-        return tuple(pattern for pattern in spelled if self._only is None or pattern in self._only)
+        found = self._spelled(self.strategies, num_layers, self._ks(num_layers))
+        return found if self._only is None else tuple(pattern for pattern in found if pattern in self._only)
+
+    def _spelled(self, names: tuple[str, ...], num_layers: int, ks: tuple[int, ...]) -> tuple[Pattern, ...]:
+        return patterns_of(names, num_layers, ks, self._known or (), self.copies)
+
+    @property
+    def _sizes(self) -> tuple[int, ...]:
+        return sizes_of(self.choices, self.copies)
+
+    def _nth(self, num_layers: int, index: int) -> Pattern:
+        low, high = self._limits(num_layers)
+        places = nth(self._sizes, num_layers, low, high, index)
+        return Pattern(spelled([self.choices[place] for place in places], self.copies))
 
     def _fits(self, pattern: Pattern, num_layers: int) -> bool:
         if self._only is not None:
@@ -216,14 +283,18 @@ class SearchSpace(BaseModel):
         return low <= pattern.depth <= high or pattern == Pattern.full(num_layers)
 
     def _limits(self, num_layers: int) -> tuple[int, int]:
-        return self.min_layers, 2 * num_layers if self.max_layers is None else self.max_layers
+        most = (1 + self.copies) * num_layers
+        return self.min_layers, most if self.max_layers is None else self.max_layers
 
-    def _ks(self, num_layers: int) -> range:
-        return range(self.min_k, (num_layers if self.max_k is None else self.max_k) + 1)
+    def _ks(self, num_layers: int) -> tuple[int, ...]:
+        if self.depths:
+            return tuple(sorted({num_layers - int(num_layers * depth) for depth in self.depths}))
+        return tuple(range(self.min_k, (num_layers if self.max_k is None else self.max_k) + 1))
 
 
-_OF_CHOICES = {"min_layers", "max_layers", "start"}
-_OF_STRATEGIES = {"min_k", "max_k"}
+_OF_CHOICES = {"min_layers", "max_layers", "start", "separate_halves"}
+_OF_STRATEGIES = {"min_k", "max_k", "depths"}
+_HALF_NAMES = ("attention", "ffn")
 
 
 def load(name_or_path: str) -> SearchSpace:
@@ -263,43 +334,3 @@ def _explain(error: ErrorDetails) -> str:
     if error["type"] == "value_error":
         return f"{f'`{key}`: ' if key else ''}{error['msg'].removeprefix('Value error, ')}"
     return f"`{key}`: {error['msg'].replace('valid tuple', 'list').removeprefix('Input ')}, got {given}"
-
-
-@cache
-def _spelled(names: tuple[str, ...], num_layers: int, ks: range) -> tuple[Pattern, ...]:
-    """The unchanged model and the strategies' patterns by rising k, each once."""
-    exists = {name: possible(name, num_layers) for name in names}
-    found = [Pattern.full(num_layers)]
-    found += [spell(name, num_layers, k) for k in ks for name in names if k in exists[name]]
-    return tuple(dict.fromkeys(found))
-
-
-def _blocks(chosen: Sequence[Choice]) -> tuple[Block, ...]:
-    return tuple(Block(layer, halves) for layer, choice in enumerate(chosen) for halves in _HALVES[choice])
-
-
-@cache
-def _ways(choices: tuple[Choice, ...], num_layers: int, low: int, high: int) -> int:
-    """In how many ways `num_layers` layers can take one choice each with `low` to `high` blocks together."""
-    if high < 0 or low > 2 * num_layers:
-        return 0
-    if num_layers == 0:
-        return int(low <= 0)
-    low = max(low, 0)
-    used = [len(_HALVES[choice]) for choice in choices]
-    return sum(_ways(choices, num_layers - 1, low - blocks, high - blocks) for blocks in used)
-
-
-def _choices_at(choices: tuple[Choice, ...], num_layers: int, low: int, high: int, index: int) -> list[Choice]:
-    """The `index`-th of the `_ways` in lexicographic order of `choices`, without walking through those before it."""
-    chosen: list[Choice] = []
-    for left in range(num_layers - 1, -1, -1):
-        for choice in choices:
-            blocks = len(_HALVES[choice])
-            ways = _ways(choices, left, low - blocks, high - blocks)
-            if index < ways:
-                break
-            index -= ways
-        chosen.append(choice)
-        low, high = low - blocks, high - blocks
-    return chosen

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification, GPT2Config, GPT2ForSequenceClassification
+from transformers import AutoModelForSequenceClassification, MBartConfig, MBartForSequenceClassification
 
 from layersearch import __version__
 from layersearch.pattern import Pattern
@@ -78,7 +78,7 @@ def test_a_run_tells_each_trial_and_ends_with_the_front_and_the_next_commands(ti
     assert out.splitlines()[0].split()[:5] == ["trial", "layers", "pattern", "parameters", "share"]
     assert re.search(rf"^0 +████ +0-3 +11,714 +100\.0% +{NUMBER} +{NUMBER}-{NUMBER} +100\.0% +\d+ ", out, re.MULTILINE)
     commands = [line.split()[:2] for line in out.partition("next:")[2].splitlines() if line]
-    assert commands == [["layersearch", "export"], ["layersearch", "front"], ["layersearch", "dashboard"]]
+    assert commands == [["layersearch", "export"], ["layersearch", "report"], ["layersearch", "dashboard"]]
 
 
 def test_the_same_command_again_trains_nothing(tiny_run: TinyRun, own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,13 +148,15 @@ def test_an_exported_trial_opens_with_plain_from_pretrained(tiny_run: TinyRun, t
 def test_a_plan_lists_patterns_counts_and_costs_and_makes_nothing(tiny_run: TinyRun, tmp_path: Path) -> None:
     said = call("plan", *tiny_run.what, "--trials", "10", "--space", "halves", "--limit", "12")
     assert said.code == 0, said.err
-    assert re.search(r"^████ +0-3 +11,714 +100\.0% +plain folder +yes *$", said.out, re.MULTILINE)
+    assert re.search(r"^████ +0-3 +11,714 +100\.0% +[\d,]+ +[\d.,]+ +plain folder +yes *$", said.out, re.MULTILINE)
     assert "not yet" in said.out
     assert re.search(r"12 of [\d,]+ patterns listed", said.out)
     assert re.search(r"work: 10 trials cost about \d+ fine-tunings", said.out)
     lines = json.loads(call("plan", *tiny_run.what, "--limit", "0", "--json").out)
     assert len(lines) == 15
-    assert lines[0] == {"pattern": "0-3", "parameters": 11714, "share": 1.0, "export": "plain folder", "is_start": True}
+    first = {"pattern": "0-3", "parameters": 11714, "share": 1.0, "export": "plain folder", "is_start": True}
+    assert lines[0].items() >= first.items()
+    assert lines[0]["macs"] > lines[-1]["macs"] > 0
     assert list(tmp_path.iterdir()) == []
 
 
@@ -195,7 +197,7 @@ def test_a_search_over_a_table_resumes_and_reads_like_any_other() -> None:
     assert again.err.splitlines()[-1] == "the search ended: no pattern is left to try after 6 finished trials"
     assert [line.split()[2] for line in again.out.splitlines()[1:5]] == ["0-3", "0-2", "0-1", "0"]
     assert [line.split()[:2] for line in again.out.partition("next:")[2].splitlines() if line] == [
-        ["layersearch", "front"],
+        ["layersearch", "report"],
         ["layersearch", "dashboard"],
     ]
     drawn = call("front", "--png", "front.png", "--all", "--csv")
@@ -350,7 +352,7 @@ def test_a_hub_that_cannot_be_reached_is_said_within_two_seconds(
     ("option", "value", "words"),
     [
         ("task", "mprc", "unknown task 'mprc' (did you mean 'mrpc'?); allowed: cola, sst2"),
-        ("space", "layer", "unknown search space 'layer' (did you mean 'layers'?); allowed: everything, halves"),
+        ("space", "layer", "unknown search space 'layer' (did you mean 'layers'?); allowed: dupl"),
         ("sampler", "NSGASampler", "unknown sampler 'NSGASampler' (did you mean 'NSGAIISampler'?); allowed: "),
         ("recipe", "defualt", "unknown recipe 'defualt' (did you mean 'default'?); allowed: default, glue-readme"),
         ("lr", "7", "--lr 7.0 is not possible; allowed: above 0 and at most 1"),
@@ -447,11 +449,11 @@ def test_an_unknown_trial_and_an_unknown_study(tiny_run: TinyRun) -> None:
 
 
 def test_a_family_without_a_row(tiny_run: TinyRun, tiny_model: Path) -> None:
-    config = GPT2Config(vocab_size=25, n_embd=8, n_layer=2, n_head=2, n_positions=16, bos_token_id=1, eos_token_id=1)
-    GPT2ForSequenceClassification(config).save_pretrained("gpt2")
-    shutil.copy(tiny_model / "tokenizer.json", "gpt2")
-    line = refused(asked(tiny_run, "s.db", model="gpt2"))
-    assert "the model family 'gpt2' has no row in the families table; known: bert, roberta, electra, distilbert" in line
+    config = MBartConfig(vocab_size=25, d_model=16, encoder_layers=2, decoder_layers=2, max_position_embeddings=99)
+    MBartForSequenceClassification(config).save_pretrained("mbart")
+    shutil.copy(tiny_model / "tokenizer.json", "mbart")
+    line = refused(asked(tiny_run, "s.db", model="mbart"))
+    assert "the model family 'mbart' has no row in the families table, and 2 lists of its modules have num_hid" in line
 
 
 def test_no_free_disk(tiny_run: TinyRun, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -470,3 +472,35 @@ def test_a_process_of_its_own_ends_with_one_line_and_exit_1() -> None:
     assert done.stdout == ""
     assert done.stderr.startswith("error: model nobody/no-such-model is not on this machine and offline mode is on")
     assert done.stderr.count("\n") == 1
+
+
+def test_a_plan_needs_no_more_of_a_model_than_its_configuration(
+    tiny_model: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_bytes((tiny_model / "config.json").read_bytes())
+    words = ("--model", tmp_path, "--task", "sst2", "--data", tiny_data)
+    said = call("plan", *words, "--limit", "0", "--csv", "--max-macs", "70%")
+    assert said.code == 0, said.err
+    rows = list(csv.DictReader(said.out.splitlines()))
+    assert len(rows) == 15
+    assert int(rows[0]["macs"]) > int(rows[-1]["macs"]) > 0
+    assert {row["within_limits"] for row in rows} == {"True", "False"}
+    refused = call("run", *words)
+    assert refused.code == 1
+    assert "has no *.safetensors" in refused.err
+
+
+def test_limits_that_cannot_be_kept_and_words_that_are_none_are_told_before_anything_is_trained(
+    tiny_model: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    words = ("run", "--model", tiny_model, "--task", "sst2", "--data", tiny_data, "--storage", tmp_path / "s.db")
+    said = call(*words, "--max-params", "1%")
+    assert said.code == 1
+    assert re.search(r"^error: no pattern of the space keeps --max-params 1%: the nearest is `\d` with", said.err)
+    assert call(*words, "--objectives", "metric,mac").err == (
+        "error: unknown objective 'mac' (did you mean 'macs'?); allowed: metric, parameters, non-embedding, macs, "
+        "memory, latency, latency-32, energy\n"
+    )
+    halving = call(*words, "--objectives", "metric,macs", "--method", "halving")
+    assert "error: --method halving ranks by score and parameters alone" in halving.err
+    assert not (tmp_path / "s.db").exists()

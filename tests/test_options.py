@@ -13,8 +13,9 @@ import pytest
 
 from layersearch import cli
 from layersearch.errors import LayersearchError
-from layersearch.options import OF_A_TABLE, OF_TRAINING, Asked, Seed, asked, placed, spelled_out
+from layersearch.options import Asked, Seed, asked, placed
 from layersearch.search.question import How, Lookup, What
+from layersearch.spelled import OF_A_TABLE, OF_TRAINING, spelled_out
 from layersearch.tasks import TASKS
 from layersearch.training.recipe import PRESETS, Recipe, preset
 from tests.conftest import Said, call
@@ -114,7 +115,7 @@ def test_a_time_is_hours_minutes_and_seconds(text: str, seconds: float) -> None:
         ),
         (
             "run --model m --task t --method one-short",
-            "--method: 'one-short' is not one of 'one-shot', 'distill', 'fine-tune', 'halving'.",
+            "--method: 'one-short' is not one of 'one-shot', 'distill', 'tune-drop-tune', 'fine-tune', 'halving'.",
         ),
         ("run --replay t.csv --where =rte", "--where =rte is not possible; allowed: COLUMN=VALUE, such as task=rte"),
         *(

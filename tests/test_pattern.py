@@ -36,6 +36,9 @@ counts = st.builds(PartCounts, st.integers(0, 10**9), sizes, sizes)
         ("4f 4a", "4f 4a"),
         ("4a 4a 4f", "4a 4"),
         ("007", "7"),
+        ("0-5 5t 6-11", "0-5 5t 6-11"),
+        ("5 5t 5t 5 5t 6 7", "5 5t 5t 5 5t 6-7"),
+        ("4a 4f 4t 5", "4 4t 5"),
     ],
 )
 def test_every_spelling_prints_the_canonical_text(spelling: str, canonical: str) -> None:
@@ -126,6 +129,10 @@ def test_patterns_sort_by_number_not_by_text() -> None:
         ("7-5", "the range 7-5 in the pattern '7-5' runs backwards; write 5-7"),
         ("0-99999999", "layer 99999999 is out of reach: a pattern names layers 0-9999"),
         ("9" * 5000, "cannot read"),
+        ("0 5t", "`5t` is a tied copy and needs a whole layer 5 before it; write source layers like"),
+        ("5a 5t", "`5t` is a tied copy and needs a whole layer 5 before it"),
+        ("5t 5", "`5t` is a tied copy and needs a whole layer 5 before it"),
+        ("4-5t", "cannot read '4-5t'"),
     ],
 )
 def test_unreadable_text_is_one_clear_line(text: str, message: str) -> None:
@@ -147,6 +154,25 @@ def test_counting_checks_the_layers_too() -> None:
         Pattern.parse("0-2").parameters(PartCounts(1, (2, 2), (3, 3)))
 
 
+def test_tied_copies_are_counted_once_and_know_their_owner() -> None:
+    pattern = Pattern.parse("0-1 1t 1 1t 2")
+    assert pattern != Pattern.parse("0-1 1 1 1 2")
+    assert pattern.owners() == {2: 1, 4: 3}
+    assert [str(block) for block in pattern.owned] == ["0", "1", "1", "2"]
+    assert pattern.parameters(PartCounts(1, (10, 20, 30), (1, 2, 3))) == 1 + 11 + 2 * 22 + 33
+    assert (pattern.depth, pattern.is_whole, pattern.diagram(3)) == (6, True, "█4█")
+    with pytest.raises(PatternError, match="layer 3 is to be tied and halved: only a whole layer has tied copies"):
+        Block(3, "ffn", tied=True)
+
+
 def test_halves_are_one_of_three_words() -> None:
     with pytest.raises(PatternError, match="unknown halves 'left'; allowed: both, attention, ffn"):
         Block(1, "left")  # type: ignore[arg-type]
+
+
+def test_a_pattern_is_split_where_the_decoder_begins() -> None:
+    encoder, decoder = Pattern.parse("0 1a 1 3-4 4").split((3, 2))
+    assert [str(block) for block in encoder] == ["0", "1a", "1"]
+    assert [str(block) for block in decoder] == ["3", "4", "4"]
+    assert Pattern.parse("2 0").split((3,)) == (Pattern.parse("2 0").blocks,)
+    assert [Pattern.parse(text).fits((3, 2)) for text in ("0 4", "0-2", "3", "3 0", "0 3 1 4")] == [True, *[False] * 4]

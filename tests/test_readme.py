@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from layersearch import search_space
+from layersearch.measured import NAMES
+from layersearch.models.families import FAMILIES
 from layersearch.report.table import front_table
 from layersearch.search.question import What
 from layersearch.search.trials import Confirmed, Row
-from layersearch.strategies import STRATEGIES
 from layersearch.tasks import TASKS
 from layersearch.tasks.glue import GLUE
 from layersearch.training.recipe import PRESETS
@@ -46,7 +47,8 @@ def test_the_library_example_runs(tmp_path: Path) -> None:
 
 def test_every_command_and_option_of_the_readme_exists() -> None:
     commands = set(re.findall(r"^layersearch (\w+)", README, re.MULTILINE))
-    assert commands == {"run", "plan", "front", "export", "dashboard"}
+    reading = {"front", "show", "best", "compare", "report", "export", "dashboard"}
+    assert commands == {"run", "plan", "patterns"} | reading
     known = help_of() + "".join(help_of(command) for command in commands)
     for option in set(re.findall(r"`(--[a-z-]+)", README)):
         assert option in known, option
@@ -56,7 +58,7 @@ def test_every_strategy_space_recipe_and_task_is_in_the_readme() -> None:
     tasks = re.search(r"GLUE's nine \(`([a-z0-9 -]+)`\)", README)
     assert tasks is not None
     assert set(tasks[1].split()) == set(GLUE)
-    for name in (*TASKS, *STRATEGIES, *search_space.shipped(), *PRESETS):
+    for name in (*TASKS, *NAMES, *search_space.shipped(), *PRESETS):
         assert name in GLUE or f"`{name}`" in README, name
 
 
@@ -91,6 +93,11 @@ def test_every_column_of_the_front_is_in_the_readme() -> None:
     section = README.split("## The front")[1].split("## ")[0]
     for title in {str(column.header) for column in columns} - {"score", "front"}:
         assert f"`{title}`" in section, title
+
+
+def test_every_family_is_in_the_readme() -> None:
+    section = README.split("## Models and tasks")[1].split("## ")[0]
+    assert [family for family in FAMILIES if f"`{family}`" not in section] == []
 
 
 def test_the_make_targets_of_the_readme_exist() -> None:

@@ -19,7 +19,7 @@ from layersearch.search_space import SearchSpace, load, shipped
 settings.register_profile("same-every-time", derandomize=True, deadline=None)
 settings.load_profile("same-every-time")
 
-CHOICES = ("keep", "drop", "attention", "ffn", "duplicate")
+CHOICES = ("keep", "drop", "attention", "ffn", "duplicate", "duplicate-tied")
 
 
 class Answers:
@@ -33,9 +33,10 @@ class Answers:
         return self.answers[name]
 
 
-def free_space(others: frozenset[str], low: int, more: int | None) -> SearchSpace:
+def free_space(others: frozenset[str], low: int, more: int | None, copies: int) -> SearchSpace:
     return SearchSpace(
         choices=("keep", *others),  # type: ignore[arg-type]
+        copies=copies,
         min_layers=low,
         max_layers=None if more is None else low + more,
         start=("top", "duplicate", "ffn-only"),
@@ -47,6 +48,7 @@ free_spaces = st.builds(
     st.frozensets(st.sampled_from(CHOICES[1:]), min_size=1),
     st.integers(1, 6),
     st.none() | st.integers(0, 6),
+    st.integers(1, 2),
 )
 
 
@@ -102,20 +104,66 @@ def test_shipped_spaces_load_and_preview(name: str, num_layers: int) -> None:
 
 
 def test_shipped_sizes() -> None:
-    assert shipped() == ("everything", "halves", "layers", "sajjad", "strategies")
+    assert shipped() == (
+        *("duplication", "duplication-tied", "dynabert", "everything", "halves", "klein-half-layer", "klein-layer"),
+        *("layers", "measured", "sajjad", "strategies", "undivided-attention"),
+    )
     assert load("layers").size(6) == 2**6 - 1
     assert load("layers").size(24) == 2**24 - 1
     assert load("halves").size(12) == 4**12 - 1
     assert load("everything").size(12) == 5**12 - 1
     # Sajjad's five for 6 layers: 5 + 5 + 3 + 3 + 2, the unchanged model, less `0-4` (top and alternate-even).
     assert load("sajjad").size(6) == 18
+    assert load("undivided-attention").size(12) == load("duplication").size(12) == 2**12
+    assert load("klein-half-layer").size(12) == load("halves").size(12)
+
+
+def test_shipped_spaces_are_those_of_the_papers() -> None:
+    assert [str(pattern) for pattern in load("dynabert").patterns(12)] == ["0-11", "0-2 4-6 8-10", "0 2 4 6 8 10"]
+    assert {str(p) for p in load("undivided-attention").patterns(2)} == {"0-1", "0 1a", "0a 1", "0a 1a"}
+    assert {str(p) for p in load("duplication").patterns(2)} == {"0-1", "0-1 1", "0 0 1", "0 0 1 1"}
+    assert {str(p) for p in load("duplication-tied").patterns(2)} == {"0-1", "0-1 1t", "0 0t 1", "0 0t 1 1t"}
+    assert load("klein-layer").start_points(12) == load("klein-half-layer").start_points(12) == (Pattern.full(12),)
+    bits = load("klein-half-layer").params_of(Pattern.parse("0a 2f"), 3) or {}
+    assert list(bits) == [f"layer_{layer}_{half}" for layer in range(3) for half in ("attention", "ffn")]
+    assert list(bits.values()) == ["keep", "drop", "drop", "drop", "drop", "keep"]
+
+
+def test_layers_are_repeated_as_often_as_the_space_says() -> None:
+    named = SearchSpace(strategies=("duplicate", "duplicate-tied", "top"), max_k=1, copies=3)
+    assert [str(pattern) for pattern in named.patterns(2)] == ["0-1", "0-1 1 1 1", "0-1 1t 1t 1t", "0"]
+    free = SearchSpace(choices=("keep", "duplicate"), copies=2, start=("duplicate",))
+    assert {str(pattern) for pattern in free.patterns(2)} == {"0-1", "0-1 1 1", "0 0 0 1", "0 0 0 1 1 1"}
+    assert [str(pattern) for pattern in free.start_points(2)] == ["0-1", "0-1 1 1", "0 0 0 1 1 1"]
+
+
+def test_measured_strategies_spell_what_the_space_is_told() -> None:
+    told = {"contribution": [Pattern.parse("0 2-3"), Pattern.parse("0 3")], "angular": [Pattern.parse("1-3")]}
+    space = SearchSpace(strategies=("contribution", "top"), max_k=2)
+    assert space.unmeasured == ("contribution",)
+    assert [str(pattern) for pattern in space.patterns(4)] == ["0-3", "0-2", "0-1"]
+    known = space.knowing(told)
+    assert known.unmeasured == ()
+    assert [str(pattern) for pattern in known.patterns(4)] == ["0-3", "0 2-3", "0-2", "0 3", "0-1"]
+    assert known.canonical() == space.canonical()
+    free = SearchSpace(choices=("keep", "drop"), start=("angular", "ffn-only-influence"))
+    assert free.idle(4) == ()
+    assert [str(pattern) for pattern in free.knowing(told).start_points(4)] == ["0-3", "1-3"]
+    assert free.knowing(told).idle(4) == ("ffn-only-influence",)
+
+
+def test_a_space_of_measured_strategies_is_empty_only_when_they_are_known_to_be() -> None:
+    space = SearchSpace(strategies=("angular",), min_k=5)
+    space.check(4)
+    with pytest.raises(SpaceError, match="nothing but the unchanged model of 4 layers: `min_k` is 5"):
+        space.knowing({"angular": [Pattern.parse("1-3")]}).check(4)
 
 
 def test_start_points_take_a_small_k_of_every_strategy_first() -> None:
     texts = [str(pattern) for pattern in load("layers").start_points(6)]
     assert texts[:8] == ["0-5", "0-4", "0-3 5", "1-5", "0-3", "0-1 3 5", "0-2 4", "0-1 4-5"]
     assert [str(p) for p in load("strategies").start_points(6)][:7] == [
-        "0-5", "0-4", "1-5", "0-3 5", "0-4 5a", "0-4 5f", "0-5 5",
+        "0-5", "0-4", "1-5", "0-3 5", "0-2 4-5", "0-4 5a", "0a 1-5",
     ]  # fmt: skip
 
 
@@ -188,6 +236,16 @@ def test_the_stable_text_ignores_wording_and_order(tmp_path: Path) -> None:
         ("choices = ['keep', 'drop']\nmax_k = 1", "`max_k` says nothing in a space of `choices`; remove it"),
         ("choices = ['keep', 'drop']\nstart = ['tp']", "`start`: unknown strategy 'tp'"),
         ("choices = ['keep', 'drop']\nmin_layers = 0", "`min_layers`: should be greater than or equal to 1, got 0"),
+        ("strategies = ['contribtion']", "`strategies`: unknown strategy 'contribtion' (did you mean 'contribution'?)"),
+        ("strategies = ['top']\ndepths = [0.5, 1.5]", "`depths`: 1.5 is no share of the layers to keep: above 0 and"),
+        ("strategies = ['top']\ndepths = [0.5]\nmax_k = 2", "`depths` says which k there are: leave out `min_k` and"),
+        ("choices = ['keep', 'drop']\ndepths = [0.5]", "`depths` says nothing in a space of `choices`; remove it"),
+        ("choices = ['keep', 'drop']\ncopies = 2", "`copies` says nothing in a space that duplicates no layer; remove"),
+        ("choices = ['keep', 'duplicate']\ncopies = 0", "`copies`: should be greater than or equal to 1, got 0"),
+        (
+            "choices = ['keep', 'ffn']\nseparate_halves = true",
+            "`separate_halves` needs exactly the choices keep, drop, ",
+        ),
         ("choices = ['keep', 'drop']\nmin_layers = 'a'", "`min_layers`: should be a valid integer, got a"),
         ("choices = ['keep', 'drop']\nmin_layers = 4\nmax_layers = 3", "`min_layers` is 4 and `max_layers` is 3: "),
     ],
@@ -206,9 +264,9 @@ def test_a_file_that_is_no_toml_or_not_there(tmp_path: Path) -> None:
     file.write_text("choices = [")
     with pytest.raises(SpaceError, match=r"mine\.toml cannot be read as TOML: "):
         load(str(file))
-    with pytest.raises(SpaceError, match=r"no search space file .*other\.toml; shipped spaces: everything, halves"):
+    with pytest.raises(SpaceError, match=r"no search space file .*other\.toml; shipped spaces: duplication, dupl"):
         load(str(tmp_path / "other.toml"))
-    with pytest.raises(SpaceError, match=r"unknown search space 'layrs' \(did you mean 'layers'\?\); allowed: every"):
+    with pytest.raises(SpaceError, match=r"unknown search space 'layrs' \(did you mean 'layers'\?\); allowed: dupl"):
         load("layrs")
 
 

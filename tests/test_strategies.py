@@ -3,10 +3,11 @@
 import pytest
 
 from layersearch.errors import PatternError
+from layersearch.measured import MEASURED
 from layersearch.pattern import Pattern
-from layersearch.strategies import STRATEGIES, named_patterns, possible, spell
+from layersearch.strategies import STRATEGIES, duplicate, named_patterns, possible, random_layers, spell
 
-DROPPING = ("top", "bottom", "alternate-even", "alternate-odd", "symmetric")
+DROPPING = ("top", "bottom", "alternate-even", "alternate-odd", "symmetric", "every-other", "random")
 
 # Which layers go, counted from 1: Sajjad et al., arXiv 2004.03844 v1, sections 2 and 4 and figure 3.
 PAPER = {
@@ -38,6 +39,9 @@ PAPER = {
     ("symmetric", 12, 4): {5, 6, 7, 8},
     ("symmetric", 12, 6): {4, 5, 6, 7, 8, 9},
     ("symmetric", 6, 2): {3, 4},
+    # Which layers stay (counted from 0) in DynaBERT's code: 0, 2, 4, 6, 8, 10 and 0, 1, 2, 4, 5, 6, 8, 9, 10.
+    ("every-other", 12, 6): {2, 4, 6, 8, 10, 12},
+    ("every-other", 12, 3): {4, 8, 12},
     # The same rules for 24 layers, by hand.
     ("top", 24, 3): {22, 23, 24},
     ("bottom", 24, 3): {1, 2, 3},
@@ -82,7 +86,7 @@ def test_the_possible_ks_of_the_paper() -> None:
     assert possible("alternate-even", 12) == possible("alternate-odd", 12) == tuple(range(1, 7))
     assert possible("symmetric", 12) == (2, 4, 6, 8, 10)
     assert possible("symmetric", 5) == (1, 3)
-    assert [possible(name, 1) for name in DROPPING] == [()] * 5
+    assert [possible(name, 1) for name in DROPPING] == [()] * 7
 
 
 def test_an_odd_depth_counts_from_the_top_too() -> None:
@@ -96,6 +100,24 @@ def test_halves_and_copies_come_from_the_top() -> None:
     assert str(spell("attention-only", 6, 2)) == "0-3 4f 5f"
     assert str(spell("duplicate", 6, 2)) == "0-4 4 5 5"
     assert str(spell("ffn-only", 3, 3)) == "0a 1a 2a"
+
+
+def test_other_places_for_halves_and_copies() -> None:
+    assert str(spell("ffn-only-bottom", 6, 2)) == "0a 1a 2-5"
+    assert str(spell("ffn-only-alternate", 6, 2)) == "0-2 3a 4 5a"
+    assert str(spell("attention-only-bottom", 6, 1)) == "0f 1-5"
+    assert str(spell("attention-only-alternate", 5, 3)) == "0f 1 2f 3 4f"
+    assert str(spell("duplicate-bottom", 6, 1)) == "0 0 1-5"
+    assert str(spell("duplicate-middle", 6, 2)) == "0-2 2 3 3 4-5"
+    assert str(spell("duplicate-tied", 6, 2)) == "0-4 4t 5 5t"
+    assert str(duplicate(6, 1, "middle", copies=2, tied=True)) == "0-2 2t 2t 3-5"
+
+
+def test_random_layers_follow_the_seed() -> None:
+    drawn = {str(random_layers(12, 6, seed)) for seed in range(20)}
+    assert len(drawn) > 15
+    assert random_layers(12, 6, 3) == random_layers(12, 6, 3)
+    assert spell("random", 12, 6) == random_layers(12, 6, 0)
 
 
 @pytest.mark.parametrize(
@@ -126,11 +148,17 @@ def test_an_unknown_name_has_no_possible_ks() -> None:
 
 
 def test_every_strategy_names_its_source() -> None:
-    assert all("arXiv" in (rule.__doc__ or "") or "counterpart" in (rule.__doc__ or "") for rule in STRATEGIES.values())
+    for rule in (*STRATEGIES.values(), *MEASURED.values()):
+        source = getattr(rule, "func", rule).__doc__ or ""
+        assert "arXiv" in source or "counterpart" in source, rule
 
 
 def test_named_patterns_name_every_strategy_that_spells_a_pattern() -> None:
     named = named_patterns(6)
     assert named["0-3"] == "top 2"
-    assert named["0-4"] == "top 1, alternate-even 1"
+    assert named["0-4"] == "top 1, alternate-even 1, every-other 1"
     assert "0-5" not in named
+    assert not any("random" in names for names in named.values())
+    told = {"angular": [Pattern.parse("0-4"), Pattern.parse("0 3-5")]}
+    assert named_patterns(6, told)["0-4"] == "top 1, alternate-even 1, every-other 1, angular 1"
+    assert named_patterns(6, told)["0 3-5"] == "angular 2"

@@ -26,8 +26,8 @@ from transformers.utils import logging as transformers_logging
 
 from layersearch.errors import ModelError
 from layersearch.kinds import KINDS, KindName
-from layersearch.models.families import family_of
-from layersearch.models.surgery import auto_class, layers_of, skeleton
+from layersearch.models.surgery import auto_class, family_in, layers_of, skeleton
+from layersearch.models.weights import set_weights, weights_of
 
 _BROKEN = (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError)
 
@@ -56,12 +56,12 @@ class BaseModel:
 
     @property
     def num_layers(self) -> int:
-        """Layers in the stack."""
+        """Layers, of all stacks together."""
         return len(layers_of(self.model))
 
     def arrays(self) -> SharedWeights:
         """The model in pieces, as views of its own memory; `from_arrays` puts them together again."""
-        tensors = {name: tensor.numpy() for name, tensor in self.model.state_dict().items()}
+        tensors = {name: tensor.numpy() for name, tensor in weights_of(self.model).items()}
         return SharedWeights(copy.deepcopy(self.model.config), self.fresh, tensors, self.kind)
 
 
@@ -77,7 +77,6 @@ def load_config(folder: Path, *, num_labels: int, kind: KindName) -> PreTrainedC
             config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True, **head)
     except _BROKEN as error:
         raise ModelError(f"the model in {folder} cannot be opened: {_first_line(error)}") from error
-    family_of(config)
     _require_head(config, kind)
     return cast(PreTrainedConfig, config)
 
@@ -93,30 +92,38 @@ def _require_head(config: PreTrainedConfig, kind: KindName) -> None:
 
 
 def load_reader(folder: Path, kind: KindName) -> Any:
-    """What makes the inputs of the model in `folder`: its tokenizer, or its image processor. Raises ModelError."""
+    """What makes the inputs of the model in `folder`: its tokenizer, or its image processor; no code from the folder.
+
+    Raises ModelError with transformers' own first line.
+    """
     try:
         with quiet():
             reader = getattr(transformers, KINDS[kind].reader)
             return reader.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, ImportError) as error:
-        what = {"AutoTokenizer": "tokenizer", "AutoImageProcessor": "image processor"}[KINDS[kind].reader]
-        raise ModelError(f"the {what} in {folder} cannot be opened: {_first_line(error)}") from error
+    except (*_BROKEN, ImportError) as error:
+        what, file = {
+            "AutoTokenizer": ("tokenizer", "tokenizer.json"),
+            "AutoImageProcessor": ("image processor", "preprocessor_config.json"),
+        }[KINDS[kind].reader]
+        raise ModelError(
+            f"the {what} in {folder} cannot be opened: {_first_line(error)}; give a folder with a {file}"
+        ) from error
 
 
 def load_base(folder: Path, *, num_labels: int, kind: KindName) -> BaseModel:
     """Open the model in `folder` with a head of `num_labels` outputs; safetensors only, no code from the folder.
 
     The head starts from seed 0 and the random state of the process is left alone. Raises ModelError if the folder holds
-    no such model, the family is not in the table, or weights of the embeddings or layers are missing or left over.
+    no such model, its layers cannot be told, or weights of the embeddings or layers are missing or left over.
     """
     config = load_config(folder, num_labels=num_labels, kind=kind)
+    _require_weights(folder)
     try:
         with quiet(), torch.random.fork_rng(devices=[]):
             model, info = auto_class(kind).from_pretrained(
                 folder,
                 config=config,
                 dtype=torch.float32,
-                attn_implementation="sdpa",
                 use_safetensors=True,
                 trust_remote_code=False,
                 local_files_only=True,
@@ -139,8 +146,7 @@ def from_arrays(shared: SharedWeights) -> BaseModel:
         # Read-only memory is what Ray's object store hands out, and nothing here or in surgery writes to a base model.
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         tensors = {name: torch.from_numpy(array) for name, array in shared.arrays.items()}
-    model.load_state_dict(tensors, strict=True, assign=True)
-    model.tie_weights()
+    set_weights(model, tensors)
     return BaseModel(model, shared.fresh, shared.kind)
 
 
@@ -171,11 +177,11 @@ def start_output_at(model: PreTrainedModel, base: BaseModel, value: float) -> No
 def _fresh(folder: Path, model: PreTrainedModel, info: Mapping[str, Any]) -> tuple[str, ...]:
     """The parameters to draw anew, in the model's order; refuses a folder whose own layers or embeddings do not fit."""
     missing, misshapen = set(info["missing_keys"]), {name for name, *_ in info["mismatched_keys"]}
-    stack = f"{family_of(model.config).stack}."
+    stacks = [f".{row.path}." for row in family_in(model).stacks]
     problems = {
         "lack": {name for name in missing if _is_of_the_body(name, model)},
         "have another shape for": {name for name in misshapen if _is_of_the_body(name, model)},
-        "are too many with": {name for name in info["unexpected_keys"] if stack in name},
+        "are too many with": {n for n in info["unexpected_keys"] if any(path in f".{n}" for path in stacks)},
     }
     for what, names in problems.items():
         if names:
@@ -207,6 +213,9 @@ def _is_of_the_body(name: str, model: PreTrainedModel) -> bool:
 def _require_folder(folder: Path) -> None:
     if not (folder / "config.json").is_file():
         raise ModelError(f"{folder} is no model folder: it has no config.json; give a folder made by save_pretrained")
+
+
+def _require_weights(folder: Path) -> None:
     if not any(folder.glob("*.safetensors")):
         raise ModelError(f"{folder} has no weights as safetensors, the only format opened here; convert them first")
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from layersearch.kinds import KINDS, Kind
 from layersearch.models.checkpoint import Manifest
+from layersearch.models.families import FAMILIES
 from layersearch.pattern import LEGEND, Pattern
 
 
@@ -65,6 +66,10 @@ def write_card(card: ModelCard, manifest: Manifest) -> str:
     revision = f" (revision `{card.revision}`)" if card.revision else ""
     whole = manifest.pattern == Pattern.full(manifest.source_layers)
     made = "all its layers, fine-tuned" if whole else "some of its layers dropped or repeated, the rest fine-tuned"
+    family = FAMILIES.get(manifest.config["model_type"])
+    if family is not None and family.shared:
+        depth, layers = manifest.pattern.depth, manifest.source_layers
+        made = f"its one layer applied {depth} times, {layers} in the unchanged model, and fine-tuned"
     return f"""{_header(card, KINDS[manifest.kind])}
 # {card.base_model} with the layers `{manifest.pattern}`
 
@@ -75,9 +80,9 @@ Made by layersearch from `{card.base_model}`{revision} for the task {card.task}:
 |---|---|
 | pattern | `{manifest.pattern}` |
 | layers | `{manifest.pattern.diagram(manifest.source_layers)}` ({LEGEND}; lowest layer left) |
-| source layers, counted from 0 | {_sources(manifest.pattern)} |
+| source layers, counted from 0 | {_sources(manifest.pattern)}{_of_stacks(manifest)} |
 | dropped of 0-{manifest.source_layers - 1} | {_numbers(manifest.pattern.dropped(manifest.source_layers))} |
-| parameters | {manifest.parameters:,} of {card.baseline_parameters:,} ({share:.1%}) |
+| parameters | {manifest.parameters:,} of {card.baseline_parameters:,} ({share:.1%}){_tied(manifest.pattern)} |
 | outputs | {_outputs(card, KINDS[manifest.kind])} |
 
 ## Scores
@@ -100,6 +105,10 @@ Exported with {_pairs(card.versions)}.
 """
 
 
+def _tied(pattern: Pattern) -> str:
+    return ", tied copies counted once; in this folder each has its own, with equal values" if pattern.owners() else ""
+
+
 def _header(card: ModelCard, kind: Kind) -> str:
     """The metadata of the hub; a folder of the user's is no hub name, so it is left out."""
     from huggingface_hub import ModelCardData
@@ -117,6 +126,15 @@ def _header(card: ModelCard, kind: Kind) -> str:
 
 def _sources(pattern: Pattern) -> str:
     return ", ".join(f"{block.layer}" for block in pattern.blocks)
+
+
+def _of_stacks(manifest: Manifest) -> str:
+    """Where the decoder of a model with two stacks begins; the candidate's own configuration has its depths."""
+    family = FAMILIES.get(manifest.config.get("model_type", ""))
+    if family is None or family.decoder is None:
+        return ""
+    first = manifest.config[family.depth_key]
+    return f" (the encoder has {first} of them, the decoder {manifest.pattern.depth - first})"
 
 
 def _numbers(layers: tuple[int, ...]) -> str:

@@ -25,7 +25,9 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from layersearch.errors import LayersearchError, ModelError, PatternError
 from layersearch.kinds import KindName
-from layersearch.models.surgery import auto_class, drop_halves, skeleton
+from layersearch.models.surgery import auto_class, drop_halves, layers_of, skeleton
+from layersearch.models.tying import tie_copies
+from layersearch.models.weights import set_weights, weights_of
 from layersearch.pattern import Pattern
 
 FORMAT = 1
@@ -66,11 +68,10 @@ def save(
 ) -> Manifest:
     """Write the candidate to `folder`, replacing what is there; a crash leaves a whole checkpoint or none.
 
-    `extras` holds JSON values; of tied weights one is written. Raises LayersearchError if the disk has no room.
+    Tied weights are written once. `extras` holds JSON values. Raises LayersearchError if the disk has no room.
     """
     pattern.check(source_layers)
-    tied = _tied(model)
-    tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items() if name not in tied}
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in weights_of(model).items()}
     with new_folder(folder, needed=sum(tensor.nbytes for tensor in tensors.values())) as part:
         save_file(tensors, part / WEIGHTS)
         manifest = Manifest(
@@ -101,10 +102,11 @@ def read(folder: Path) -> Manifest:
         raise ModelError(f"{folder / MANIFEST} is damaged ({error}); train the pattern again") from error
 
 
-def load(folder: Path) -> tuple[PreTrainedModel, Manifest]:
+def load(folder: Path, model_class: Any = None) -> tuple[PreTrainedModel, Manifest]:
     """Rebuild the candidate from its configuration and pattern, without the base model; fp32, evaluation mode, CPU.
 
-    Raises ModelError that says what is wrong for a checkpoint that is damaged, half written, or of another head.
+    Its class is that of its kind of head, or `model_class`, which has `from_config`. Raises ModelError that says what
+    is wrong for a checkpoint that is damaged, half written, or of another head.
     """
     manifest = read(folder)
     weights = folder / WEIGHTS
@@ -115,23 +117,14 @@ def load(folder: Path) -> tuple[PreTrainedModel, Manifest]:
             "train the pattern again"
         )
     try:
-        model = skeleton(auto_class(manifest.kind), AutoConfig.for_model(**manifest.config))
+        model = skeleton(model_class or auto_class(manifest.kind), AutoConfig.for_model(**manifest.config))
         drop_halves(model, manifest.pattern)
-        tensors = load_file(weights)
-        tensors |= {name: tensors[first] for name, first in _tied(model).items() if first in tensors}
-        model.load_state_dict(tensors, strict=True, assign=True)
-        model.tie_weights()
-    except (RuntimeError, KeyError, ValueError, TypeError, SafetensorError, StrictDataclassError) as error:
+        tie_copies(layers_of(model), manifest.pattern)
+        set_weights(model, load_file(weights))
+    except (RuntimeError, ValueError, TypeError, SafetensorError, StrictDataclassError) as error:
         what = " ".join(str(error).split())
         raise ModelError(f"weights and manifest in {folder} do not belong together: {what}") from error
     return model, manifest
-
-
-def _tied(model: PreTrainedModel) -> dict[str, str]:
-    """The names of parameters that are another one too, such as the output of a language model, each with the other."""
-    first = {id(parameter): name for name, parameter in model.named_parameters()}
-    every = model.named_parameters(remove_duplicate=False)
-    return {name: first[id(parameter)] for name, parameter in every if first[id(parameter)] != name}
 
 
 def is_complete(folder: Path) -> bool:

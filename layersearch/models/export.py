@@ -19,13 +19,16 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from layersearch.errors import ExportError, ModelError
+from layersearch.errors import ExportError
 from layersearch.kinds import KINDS, KindName
 from layersearch.models import checkpoint
 from layersearch.models.base import load_reader, quiet
 from layersearch.models.card import ModelCard, write_card
 from layersearch.models.checkpoint import Manifest
+from layersearch.models.families import is_plain
 from layersearch.models.proof import answers, encode, ids_of
+from layersearch.models.surgery import layers_of
+from layersearch.models.tying import untie
 from layersearch.pattern import Pattern
 
 TOLERANCE = 1e-5
@@ -54,10 +57,11 @@ class Proof:
     """That a fresh process opened `folder` and found no missing, unexpected or mismatched key, and equal numbers.
 
     `inputs` examples were run; their logits differ by `max_difference` at most, where `tolerance` is allowed. `seconds`
-    is how long the process took.
+    is how long the process took, `head` the class of transformers that opened the folder.
     """
 
     folder: Path
+    head: str
     inputs: int
     parameters: int
     max_difference: float
@@ -65,13 +69,19 @@ class Proof:
     seconds: float
 
 
-def check_exportable(pattern: Pattern) -> None:
-    """Raise ExportError for a pattern that plain transformers code cannot open."""
+def check_exportable(pattern: Pattern, model_type: str) -> None:
+    """Raise ExportError for a pattern whose candidate plain transformers code cannot open."""
     if not pattern.is_whole:
         raise ExportError(
             f"the pattern `{pattern}` has halved layers, and a folder for those is not available yet: plain "
             "transformers code has no such layer; choose a trial whose pattern has whole layers only, or search the "
             "space `layers`, which has no others"
+        )
+    if not is_plain(pattern, model_type):
+        raise ExportError(
+            f"the pattern `{pattern}` does not begin with layer 0, or has it again, and plain transformers code builds "
+            f"the first layer of a {model_type} model, and no other, without a norm before its attention; choose a "
+            "trial whose pattern has layer 0 once and first"
         )
 
 
@@ -86,14 +96,16 @@ def export(
     """Write the checkpoint in the folder `source` as a Hugging Face folder `to`, proven in a fresh process.
 
     `texts` are at least one real example, each of one text or a pair; a few dozen are plenty. The tokenizer is the base
-    model's. `to` gets its name only after the proof; on any error nothing is left behind. Raises ExportError (halves, a
-    folder that is not empty, a failed check with its numbers), ModelError (a damaged checkpoint), LayersearchError (no
-    room on the disk).
+    model's. Tied copies leave as layers of their own with equal values, so the folder has more parameters than the
+    candidate. `to` gets its name only after the proof; on any error nothing is left behind. Raises ExportError (halves,
+    a folder that is not empty, a failed check with its numbers), ModelError (a damaged checkpoint), LayersearchError
+    (no room on the disk).
     """
-    pattern = checkpoint.read(source).pattern
-    check_exportable(pattern)
+    found = checkpoint.read(source)
+    check_exportable(found.pattern, found.config["model_type"])
     require_free(to)
     model, manifest = checkpoint.load(source)
+    untie(layers_of(model), manifest.pattern)  # plain transformers code ties no layers
     name_labels(model, card.labels)
     tokenizer = _reader(tokenizer_folder, manifest.kind)
     try:
@@ -153,6 +165,7 @@ def prove(folder: Path, case: Case) -> Proof:
         )
     return Proof(
         folder=folder,
+        head=case.head,
         inputs=len(case.texts),
         parameters=case.parameters,
         max_difference=answer["max_difference"],
@@ -180,10 +193,7 @@ def _examine(folder: Path, case: Case) -> dict[str, Any]:
 
 
 def _reader(folder: Path, kind: KindName) -> Any:
-    try:
-        reader = load_reader(folder, kind)
-    except ModelError as error:
-        raise ExportError(f"{error}; give another folder") from error
+    reader = load_reader(folder, kind)
     if not hasattr(reader, "init_kwargs"):  # of images
         return reader
     for how_opened in ("is_local", "local_files_only"):  # transformers would write both into the folder

@@ -8,7 +8,7 @@ family has it (weight sharing as in Klein et al., arXiv 2405.02267; PAPERS.md 5.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,8 +17,9 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from layersearch.models.families import family_of
-from layersearch.models.surgery import Dropped, dropped_parts, layers_of
+from layersearch.models.families import Lead
+from layersearch.models.places import configs_of, settings_of
+from layersearch.models.surgery import Dropped, dropped_parts, layers_of, split, stacks_of
 from layersearch.pattern import Block, Pattern
 
 Inputs = Mapping[str, torch.Tensor]
@@ -28,20 +29,21 @@ class SuperNetwork:
     """`model` and its layers; `running(pattern)` lets the model run as the pattern, sharing all weights.
 
     A layer that a pattern repeats is the same layer twice here; a candidate that `surgery.build` makes of `model` has
-    copies of its own.
+    copies of its own. A decoder keeps no cache meanwhile: its layers have other places than the cache knows.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
-        self._family = family_of(model.config)
-        self._layers = tuple(layers_of(model))
-        self._views: dict[Block, nn.Module] = {}
+        self._stacks = stacks_of(model)
+        self._layers = layers_of(model)
+        self._stack_of = [number for number, (layers, _) in enumerate(self._stacks) for _ in layers]
+        self._views: dict[tuple[Block, bool], nn.Module] = {}
 
     @contextmanager
     def running(self, pattern: Pattern) -> Iterator[PreTrainedModel]:
         """The model as `pattern`, until the context ends."""
-        pattern.check(len(self._layers))
-        with self._stacked([self._view(block) for block in pattern.blocks]) as model:
+        parts = split(pattern, self.model, self._stacks)
+        with self._stacked([self._viewed(blocks) for blocks in parts], parts) as model:
             yield model
 
     def outputs(self, patterns: Iterable[Pattern], inputs: Inputs) -> Iterator[tuple[Pattern, Any]]:
@@ -50,82 +52,96 @@ class SuperNetwork:
         Patterns with the same first blocks share their computation: all subsets of n layers cost one block each
         instead of half of n. Call it in evaluation mode and without gradients.
         """
-        first = self._first_call(inputs)
-        yield from self._below(_trie(patterns), first, inputs)
+        yield from self._below(_trie(patterns), (), inputs)
 
-    def _below(self, node: _Node, call: _Call, inputs: Inputs) -> Iterator[tuple[Pattern, Any]]:
+    def _below(
+        self, node: _Node, before: tuple[tuple[Block, _Once], ...], inputs: Inputs
+    ) -> Iterator[tuple[Pattern, Any]]:
+        """What follows the blocks `before`, which have run.
+
+        The whole model runs with stacks of three at most: the last two that have run, and the next block. So what
+        layers hand on beside their hidden states goes its usual way, whatever it is, and so does what a model does
+        after its first layer alone, such as the convolution of DeBERTa-v2.
+        """
         for block, child in node.children.items():
-            answer = self._view(block)(call.hidden, *call.args, **call.kwargs)
-            hidden = answer[0] if isinstance(answer, tuple) else answer
+            own = self._stack_of[block.layer]
+            first = not any(self._stack_of[other.layer] == own and other.halves != "ffn" for other, _ in before)
+            path = (*before, (block, _Once(self._view(block, leads=first))))
+            stacks = [self._of_stack(path, number) for number in range(len(self._stacks))]
+            parts = [[block for block, _ in stack] for stack in stacks]
+            with self._stacked([[layer for _, layer in stack] for stack in stacks], parts) as model:
+                output = model(**inputs)
             if child.pattern is not None:
-                with self._stacked([_Answers(answer)]) as model:
-                    yield child.pattern, model(**inputs)
-            yield from self._below(child, _Call(hidden, call.args, call.kwargs), inputs)
+                yield child.pattern, output
+            yield from self._below(child, path, inputs)
 
-    def _first_call(self, inputs: Inputs) -> _Call:
-        """What the model hands to its first layer; masks and the like are the same for every layer of an encoder."""
-        listener = _Listens()
-        with self._stacked([listener]) as model:
-            try:
-                model(**inputs)
-            except _Heard as heard:
-                return heard.call
-        raise AssertionError("the model ran without calling its first layer")
+    def _of_stack(self, path: Sequence[tuple[Block, _Once]], number: int) -> Sequence[tuple[Block, _Once]]:
+        return [step for step in path if self._stack_of[step[0].layer] == number][-3:]
 
-    def _view(self, block: Block) -> nn.Module:
-        """The layer of `block` with stand-ins where a half is dropped: new shells around the same parameters."""
-        if block not in self._views:
-            layer = self._layers[block.layer]
-            for path, answer in dropped_parts(block, self._family):
-                layer = _with_part(layer, path.split("."), Dropped(answer))
-            self._views[block] = layer
-        return self._views[block]
+    def _viewed(self, blocks: Sequence[Block]) -> list[nn.Module]:
+        leading = next((place for place, block in enumerate(blocks) if block.halves != "ffn"), None)
+        return [self._view(block, leads=place == leading) for place, block in enumerate(blocks)]
+
+    def _view(self, block: Block, *, leads: bool) -> nn.Module:
+        """The layer of `block` with stand-ins where a half is dropped: new shells around the same parameters.
+
+        Where a stack's first layer `leads`, it holds what that layer holds for all.
+        """
+        if (block, leads) not in self._views:
+            layer, (stack, row) = self._layers[block.layer], self._stacks[self._stack_of[block.layer]]
+            if row.lead is not None:
+                layer = _led(layer, row.lead, stack[0] if leads else None)
+            for path, answer in dropped_parts(block, row):
+                layer = _with_part(layer, path.split("."), Dropped(answer, layer.get_submodule(path)))
+            self._views[block, leads] = layer
+        return self._views[block, leads]
 
     @contextmanager
-    def _stacked(self, layers: list[nn.Module]) -> Iterator[PreTrainedModel]:
-        """The model with other layers in its stack, which get its mode, and with their number in its configuration."""
-        body, key = self.model.base_model, self._family.depth_key
-        whole, depth = body.get_submodule(self._family.stack), getattr(self.model.config, key)
-        body.set_submodule(self._family.stack, nn.ModuleList(layers).train(self.model.training))
-        setattr(self.model.config, key, len(layers))
+    def _stacked(
+        self, stacks: Sequence[Sequence[nn.Module]], parts: Sequence[Sequence[Block]]
+    ) -> Iterator[PreTrainedModel]:
+        """The model with other layers in its stacks, which get its mode, and with their blocks in its configuration."""
+        body, configs = self.model.base_model, configs_of(self.model)
+        written = settings_of(self.model, self._stacks, parts)
+        written += [
+            (id(self.model.config), row.shared, len(blocks))
+            for (_, row), blocks in zip(self._stacks, parts, strict=True)
+            if row.shared is not None  # every block gets a place of its own here
+        ]
+        written += [(key, "use_cache", False) for key, config in configs.items() if hasattr(config, "use_cache")]
+        before = [(key, name, getattr(configs[key], name)) for key, name, _ in written]
+        for key, name, value in written:
+            setattr(configs[key], name, value)
+        whole = [body.get_submodule(row.path) for _, row in self._stacks]
+        for (_, row), new in zip(self._stacks, stacks, strict=True):
+            body.set_submodule(row.path, nn.ModuleList(new).train(self.model.training))
         try:
             yield self.model
         finally:
-            body.set_submodule(self._family.stack, whole)
-            setattr(self.model.config, key, depth)
+            for (_, row), layers in zip(self._stacks, whole, strict=True):
+                body.set_submodule(row.path, layers)
+            for key, name, value in reversed(before):
+                setattr(configs[key], name, value)
 
 
-@dataclass(frozen=True)
-class _Call:
-    """A call of a layer: the hidden states and all else that it is handed."""
+class _Once(nn.Module):
+    """A layer that runs once and then repeats its answer; what a model reads of its layers, it has too."""
 
-    hidden: torch.Tensor
-    args: tuple[Any, ...]
-    kwargs: Mapping[str, Any]
-
-
-class _Heard(Exception):  # noqa: N818 - not an error: it carries the call out of the model
-    def __init__(self, call: _Call) -> None:
+    def __init__(self, layer: nn.Module) -> None:
         super().__init__()
-        self.call = call
+        self.layer = layer
+        self._answer: Any = None
 
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        if self._answer is None:
+            self._answer = self.layer(*args, **kwargs)
+        return self._answer
 
-class _Listens(nn.Module):
-    """Ends the model's run with what its first layer would be called with."""
-
-    def forward(self, hidden: torch.Tensor, *args: Any, **kwargs: Any) -> None:
-        raise _Heard(_Call(hidden, args, kwargs))
-
-
-class _Answers(nn.Module):
-    """Stands for layers that have run already."""
-
-    def __init__(self, answer: Any) -> None:
-        super().__init__()
-        self._answer: Callable[[], Any] = lambda: answer
-
-    def forward(self, *_: Any, **__: Any) -> Any:
-        return self._answer()
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("layer"), name)
 
 
 @dataclass
@@ -159,8 +175,24 @@ def _trie(patterns: Iterable[Pattern]) -> _Node:
 
 def _with_part(module: nn.Module, path: list[str], part: nn.Module) -> nn.Module:
     """A shallow copy of `module` with another sub-module at `path`; all parameters are the same objects."""
-    shell = copy.copy(module)
-    shell._modules = dict(module._modules)
+    shell = _shell(module)
     name, *rest = path
     shell._modules[name] = _with_part(module.get_submodule(name), rest, part) if rest else part
+    return shell
+
+
+def _led(layer: nn.Module, lead: Lead, first: nn.Module | None) -> nn.Module:
+    """A shell of the layer with what `first` holds for its stack, or without it."""
+    part = _shell(layer.get_submodule(lead.part))
+    part._modules.pop(lead.name, None)
+    if first is not None:
+        part.add_module(lead.name, first.get_submodule(f"{lead.part}.{lead.name}"))
+    setattr(part, lead.flag, first is not None)
+    return _with_part(layer, lead.part.split("."), part)
+
+
+def _shell(module: nn.Module) -> nn.Module:
+    """A shallow copy of `module` whose sub-modules can be exchanged."""
+    shell = copy.copy(module)
+    shell._modules = dict(module._modules)
     return shell

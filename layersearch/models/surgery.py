@@ -7,37 +7,69 @@ numbers right, all by the row of the families table. Does not know: training, ta
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
 import transformers
+from huggingface_hub.errors import StrictDataclassError
 from torch import nn
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
-from layersearch.errors import ModelError
+from layersearch.errors import ModelError, PatternError
 from layersearch.kinds import KINDS, KindName
-from layersearch.models.families import Family, Half, StandIn, family_of
+from layersearch.models.families import FAMILIES, Family, Half, Stack, StandIn, has_halves, no_halves
+from layersearch.models.places import (
+    Stacks,
+    configs_of,
+    looks_of,
+    move_first_norm,
+    owner_of,
+    renumber,
+    settings_of,
+)
+from layersearch.models.tying import tie_copies
 from layersearch.pattern import Block, Pattern
 
-_ANSWERS: dict[StandIn, Callable[[torch.Tensor], Any]] = {
-    "input": lambda hidden: hidden,
-    "input, None": lambda hidden: (hidden, None),
-    "zeros": torch.zeros_like,
-    "zeros, None": lambda hidden: (torch.zeros_like(hidden), None),
+_ANSWERS: dict[StandIn, Callable[[torch.Tensor, Any, torch.Tensor | None], Any]] = {
+    "input": lambda hidden, *_: hidden,
+    "input, None": lambda hidden, *_: (hidden, None),
+    "two inputs": lambda hidden, second, _: (hidden, second),
+    "zeros": lambda hidden, *_: torch.zeros_like(hidden),
+    "zeros, None": lambda hidden, *_: (torch.zeros_like(hidden), None),
+    "zeros, bias, None": lambda hidden, _, bias: (torch.zeros_like(hidden), bias, None),
 }
 
 
 class Dropped(nn.Module):
-    """Stands in for a sub-module of a dropped half, without parameters; returns what `StandIn` says."""
+    """Stands in for `part`, a sub-module of a dropped half, without parameters; returns what `StandIn` says.
 
-    def __init__(self, answer: StandIn) -> None:
+    A decoder asks its cache how many tokens it has seen, and any layer may be the one that is asked: so a dropped
+    attention half still counts them there, by one number a token.
+    """
+
+    def __init__(self, answer: StandIn, part: nn.Module) -> None:
         super().__init__()
         self.answer = answer
+        if hasattr(part, "layer_idx"):
+            self.layer_idx = part.layer_idx
+        self.train(part.training)
 
-    def forward(self, hidden_states: torch.Tensor, *_: object, **__: object) -> Any:
-        return _ANSWERS[self.answer](hidden_states)
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        second: Any = None,
+        *_: object,
+        position_bias: torch.Tensor | None = None,
+        past_key_values: Any = None,
+        key_value_states: torch.Tensor | None = None,
+        **__: object,
+    ) -> Any:
+        if past_key_values is not None and key_value_states is None:
+            seen = hidden_states.new_zeros(hidden_states.shape[0], 1, hidden_states.shape[1], 1)
+            getattr(past_key_values, "self_attention_cache", past_key_values).update(seen, seen, self.layer_idx)
+        return _ANSWERS[self.answer](hidden_states, second, position_bias)
 
     def extra_repr(self) -> str:
         return self.answer
@@ -47,52 +79,148 @@ def build(base: PreTrainedModel, pattern: Pattern) -> PreTrainedModel:
     """The candidate of `pattern`: a new model of the base model's class, with its own weights, on the same device.
 
     Only what is kept is copied; no tensor of the base model is written to or shared, so it may live on read-only
-    memory. The candidate's configuration holds its number of blocks. A dropped half is the identity on its input: with
-    layer norms after the residual, as in BERT, its layer norm goes with it. Raises PatternError, ModelError.
+    memory. Tied copies share their weights. The candidate's configuration holds its number of blocks. A dropped half is
+    the identity on its input: its layer norm goes with it, whether it stands before or after. A layer that is applied
+    again and again is applied as often as the pattern has blocks. Raises PatternError, ModelError.
     """
-    family = family_of(base.config)
-    layers = layers_of(base)
-    pattern.check(len(layers))
-    config = copy.deepcopy(base.config)
-    setattr(config, family.depth_key, pattern.depth)
-    empty = nn.ModuleList().train(layers.training)
-    candidate = copy.deepcopy(base, {id(base.config): config, id(layers): empty})
-    empty.extend(_copy_block(layers[block.layer], block, family, {id(base.config): config}) for block in pattern.blocks)
-    for index, layer in enumerate(empty):
-        _renumber(layer, "layer_idx", index)  # attention modules know their place, for the cache
-    _renumber(candidate, family.depth_key, pattern.depth)
+    stacks, source = stacks_of(base), layers_of(base)
+    parts = split(pattern, base, stacks)
+    configs = _new_configs(base, stacks, parts)
+    empty = {id(layers): nn.ModuleList().train(layers.training) for layers, _ in stacks}
+    candidate = copy.deepcopy(base, configs | empty)
+    for (layers, row), blocks in zip(stacks, parts, strict=True):
+        if row.shared is not None:
+            continue
+        own = empty[id(layers)]
+        own.extend(_copy_block(source[block.layer], block, row, configs) for block in blocks)
+        for index, layer in enumerate(own):
+            renumber(layer, "layer_idx", index)  # attention modules know their place, for the cache
+        renumber(owner_of(candidate, row), row.depth_key, len(own))
+        _give_lead(own, row, copy.deepcopy(_lead_of(layers[0], row)))
+    tie_copies([layer for layers in empty.values() for layer in layers], pattern)
+    if base.config.model_type not in FAMILIES:
+        _require_plain(candidate, pattern)
     return candidate
 
 
-def layers_of(model: PreTrainedModel) -> nn.ModuleList:
-    """The model's list of layers, each made of two halves. Raises ModelError where the table does not describe it."""
-    family = family_of(model.config)
-    layers = model.base_model.get_submodule(family.stack)
-    depth = getattr(model.config, family.depth_key)
-    if not isinstance(layers, nn.ModuleList) or len(layers) != depth or depth == 0:
-        raise ModelError(
-            f"{type(model).__name__} does not keep {family.depth_key} = {depth} layers in `{family.stack}`, as the row "
-            f"{family.model_type!r} of the families table says; check the model's config.json"
+def split(pattern: Pattern, model: PreTrainedModel, stacks: Stacks) -> tuple[tuple[Block, ...], ...]:
+    """The blocks of each stack. Raises PatternError for those that the model cannot have."""
+    model_type = model.config.model_type
+    if not pattern.is_whole and not has_halves(model_type):
+        raise PatternError(f"pattern `{pattern}` has half layers; {no_halves(model_type)}")
+    if pattern.owners() and any(row.shared for _, row in stacks):
+        raise PatternError(
+            f"pattern `{pattern}` has tied copies, and all layers of {model_type} share one set of weights; write "
+            "repeated layers plainly, as in `0 0`"
         )
-    for layer in layers:
-        _check_halves(layer, family)
-    return layers
+    return pattern.split([len(layers) for layers, _ in stacks])
 
 
-def half_of(parameter: str, family: Family) -> str | None:
-    """Which half, `attention` or `ffn`, a parameter named relative to its layer belongs to; None for neither."""
-    for half, parts in (("attention", family.attention), ("ffn", family.ffn)):
+def stacks_of(model: PreTrainedModel) -> Stacks:
+    """The model's lists of layers: those of its family's that a model of its class has.
+
+    A layer that is applied again and again is listed as often. Raises ModelError where the table does not describe
+    them, or where it has no row and the model not exactly one list that must be it.
+    """
+    family = family_in(model)
+    for key in family.refused:
+        if getattr(model.config, key):
+            raise ModelError(
+                f"config.json says {key} = true, so a {family.model_type} layer is another one in another place; "
+                "choose a model without it"
+            )
+    paths = {name for name, _ in model.base_model.named_modules()}
+    rows = [row for row in family.stacks if row.path in paths] or family.stacks[:1]
+    found = []
+    for row in rows:
+        layers = model.base_model.get_submodule(row.path) if row.path in paths else None
+        key = row.shared or row.depth_key
+        depth = getattr(model.config, key)
+        if not isinstance(layers, nn.ModuleList) or len(layers) != depth or depth == 0:
+            raise ModelError(
+                f"{type(model).__name__} does not keep {key} = {depth} layers in `{row.path}`, as the row "
+                f"{family.model_type!r} of the families table says; check the model's config.json"
+            )
+        for layer in layers if row.attention else ():
+            _check_halves(layer, row, family.model_type)
+        found.append((_applied(model, layers, row), row))
+    return tuple(found)
+
+
+def _applied(model: PreTrainedModel, layers: nn.ModuleList, row: Stack) -> nn.ModuleList:
+    """The layers as they run: a shared one many times."""
+    if row.shared is None:
+        return layers
+    if len(layers) > 1:
+        raise ModelError(
+            f"config.json says {row.shared} = {len(layers)}; only {model.config.model_type} models whose layers are "
+            "all one can be taken apart: choose one with 1"
+        )
+    return nn.ModuleList([layers[0]] * getattr(model.config, row.depth_key))
+
+
+def family_in(model: PreTrainedModel) -> Family:
+    """The row of the model's family, or one that is found: the only list of as many modules as the model has layers.
+
+    Raises ModelError where there is neither.
+    """
+    model_type = model.config.model_type
+    if model_type in FAMILIES:
+        return FAMILIES[model_type]
+    depth = getattr(model.config, "num_hidden_layers", None)
+    paths = [
+        path
+        for path, module in model.base_model.named_modules()
+        if isinstance(module, nn.ModuleList) and len(module) == depth
+    ]
+    if len(paths) == 1:
+        return Family(model_type, paths[0], model.config.attribute_map.get("num_hidden_layers", "num_hidden_layers"))
+    raise ModelError(
+        f"the model family {model_type!r} has no row in the families table, and {len(paths)} lists of its modules have "
+        f"num_hidden_layers = {depth} entries where one must{': ' * bool(paths)}{', '.join(paths)}; choose a model of "
+        f"the families {', '.join(FAMILIES)}, or add a row to layersearch/models/families.py"
+    )
+
+
+def layers_of(model: PreTrainedModel) -> tuple[nn.Module, ...]:
+    """The model's layers as a pattern numbers them, those of an encoder before those of a decoder."""
+    return tuple(layer for layers, _ in stacks_of(model) for layer in layers)
+
+
+def rows_of(model: PreTrainedModel) -> tuple[Stack, ...]:
+    """The row of the stack that each of `layers_of` is in."""
+    return tuple(row for layers, row in stacks_of(model) for _ in layers)
+
+
+def half_of(parameter: str, row: Stack) -> str | None:
+    """Which half, `attention` or `ffn`, a parameter named relative to its layer belongs to; None for neither.
+
+    In a layer without halves everything belongs to `ffn`.
+    """
+    if not row.attention:
+        return "ffn"
+    if row.lead is not None and parameter.startswith(f"{row.lead.part}.{row.lead.name}."):
+        return None
+    for half, parts in (("attention", row.attention), ("ffn", row.ffn)):
         if any(parameter.startswith(f"{path}.") for path, _ in parts):
             return half
     return None
 
 
 def drop_halves(candidate: PreTrainedModel, pattern: Pattern) -> None:
-    """Put stand-ins into a model with one whole layer a block, in place, where `pattern` drops a half."""
-    family = family_of(candidate.config)
-    for layer, block in zip(layers_of(candidate), pattern.blocks, strict=True):
-        for path, answer in dropped_parts(block, family):
-            layer.set_submodule(path, Dropped(answer).train(layer.training))
+    """Make a model with one whole layer a block what `build` makes of `pattern`, in place, its weights apart.
+
+    Where the pattern drops a half, stand-ins go; what only the first or only later layers have goes where it was.
+    """
+    stacks = stacks_of(candidate)
+    leads = [_lead_of(layers[0], row) for layers, row in stacks]
+    for layers, row in stacks:
+        move_first_norm(layers, row, pattern.blocks)
+    for layer, row, block in zip(layers_of(candidate), rows_of(candidate), pattern.blocks, strict=True):
+        for path, answer in dropped_parts(block, row):
+            layer.set_submodule(path, Dropped(answer, layer.get_submodule(path)))
+    for (layers, row), lead in zip(stacks, leads, strict=True):
+        _give_lead(layers, row, lead)
 
 
 def auto_class(kind: KindName) -> Any:
@@ -104,10 +232,15 @@ def skeleton(model_class: Any, config: PreTrainedConfig) -> PreTrainedModel:
     """A model in evaluation mode whose parameters take no memory (meta device) and whose buffers are right.
 
     `model_class` has `from_config`: an `AutoModel...` class. Only parameters go to the meta device, because buffers
-    that are not saved, such as position numbers, have no other source than the constructor. Attention is SDPA, fp32.
+    that are not saved, such as position numbers, have no other source than the constructor. Attention is SDPA where the
+    family has it; fp32. Raises ModelError where transformers has no such class for the family.
     """
+    if type(config) not in model_class._model_mapping:
+        raise ModelError(
+            f"transformers has no {model_class.__name__} for the model family {config.model_type!r}; choose another"
+        )
     with _parameters_on_meta():
-        model = model_class.from_config(copy.deepcopy(config), attn_implementation="sdpa", dtype=torch.float32)
+        model = model_class.from_config(copy.deepcopy(config), dtype=torch.float32)
     return cast(PreTrainedModel, model.eval())
 
 
@@ -126,32 +259,71 @@ def _parameters_on_meta() -> Iterator[None]:
         handle.remove()
 
 
-def dropped_parts(block: Block, family: Family) -> Half:
+def dropped_parts(block: Block, row: Stack) -> Half:
     """The sub-modules of a layer that go with the half that `block` drops, each with its stand-in."""
     if block.halves == "both":
         return ()
-    return family.ffn if block.halves == "attention" else family.attention
+    return row.ffn if block.halves == "attention" else row.attention
 
 
-def _copy_block(layer: nn.Module, block: Block, family: Family, memo: dict[int, Any]) -> nn.Module:
+def _new_configs(base: PreTrainedModel, stacks: Stacks, parts: Sequence[Sequence[Block]]) -> dict[int, Any]:
+    """Copies of the configurations for the candidate, by the id of the old ones, as copy.deepcopy wants them."""
+    new = {key: copy.deepcopy(config) for key, config in configs_of(base).items()}
+    for key, name, value in settings_of(base, stacks, parts):
+        setattr(new[key], name, value)
+    return new
+
+
+def _copy_block(layer: nn.Module, block: Block, row: Stack, memo: dict[int, Any]) -> nn.Module:
     """A deep copy of the kept parts: what is in `memo` (by id, as copy.deepcopy does it) is replaced, not copied."""
-    replaced = {
-        id(layer.get_submodule(path)): Dropped(answer).train(layer.training)
-        for path, answer in dropped_parts(block, family)
-    }
-    return copy.deepcopy(layer, memo | replaced)
+    parts = ((layer.get_submodule(path), answer) for path, answer in dropped_parts(block, row))
+    return copy.deepcopy(layer, memo | {id(part): Dropped(answer, part) for part, answer in parts})
 
 
-def _renumber(root: nn.Module, key: str, number: int) -> None:
-    for module in root.modules():
-        if vars(module).get(key) is not None:
-            setattr(module, key, number)
+def _lead_of(layer: nn.Module, row: Stack) -> nn.Module | None:
+    """What a whole first layer holds for its stack."""
+    return None if row.lead is None else layer.get_submodule(f"{row.lead.part}.{row.lead.name}")
 
 
-def _check_halves(layer: nn.Module, family: Family) -> None:
+def _give_lead(layers: nn.ModuleList, row: Stack, lead: nn.Module | None) -> None:
+    """Let the first layer with an attention half hold `lead`, in place; the first of all where none has one."""
+    if row.lead is None:
+        return
+    parts = [layer.get_submodule(row.lead.part) for layer in layers]
+    leading = next((part for part in parts if not isinstance(part, Dropped)), parts[0])
+    for part in parts:
+        part._modules.pop(row.lead.name, None)
+        setattr(part, row.lead.flag, part is leading)
+    leading.add_module(row.lead.name, lead)
+
+
+def _require_plain(candidate: PreTrainedModel, pattern: Pattern) -> None:
+    """Refuse a candidate that is not what transformers builds from its configuration; of a family without a row."""
+    try:
+        with _parameters_on_meta():
+            plain = layers_of(type(candidate)(AutoConfig.for_model(**candidate.config.to_dict())))
+    except (IndexError, KeyError, ValueError, StrictDataclassError) as error:
+        raise _no_place(candidate, pattern, "a list in its config.json") from error
+    for layer, expected in zip(layers_of(candidate), plain, strict=True):
+        here, there = (dict(one.named_modules()) for one in (layer, expected))
+        for path in here | there:
+            if looks_of(here.get(path)) != looks_of(there.get(path)):
+                raise _no_place(candidate, pattern, f"`{path}` of a layer")
+
+
+def _no_place(model: PreTrainedModel, pattern: Pattern, what: str) -> ModelError:
+    return ModelError(
+        f"the model family {model.config.model_type!r} has no row in the families table, and its layers differ by "
+        f"place ({what}), so pattern `{pattern}` cannot be built: choose another pattern, or a model of the families "
+        f"{', '.join(FAMILIES)}"
+    )
+
+
+def _check_halves(layer: nn.Module, row: Stack, model_type: str) -> None:
     for name, _ in layer.named_parameters():
-        if half_of(name, family) is None:
+        lead = row.lead is not None and name.startswith(f"{row.lead.part}.{row.lead.name}.")
+        if half_of(name, row) is None and not lead:
             raise ModelError(
-                f"layers of this {family.model_type} model hold `{name}`, which is in neither half of the families "
-                "table; decoders with cross-attention are not supported: choose an encoder"
+                f"layers of this {model_type} model hold `{name}`, which is in neither half of the families table; "
+                "decoders with cross-attention are not supported: choose an encoder"
             )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
@@ -16,8 +17,11 @@ from rich.table import Table
 from rich.text import Text
 
 from layersearch.pattern import LEGEND, Pattern
-from layersearch.report.table import WIDE, front_table
-from layersearch.search.trials import BEATEN, LOW_RANKED, Row, baseline_of
+from layersearch.report.commands import export_command, place_of
+from layersearch.report.notes import cost_cells, notes_on_costs, notes_on_skipped
+from layersearch.report.table import WIDE, coloured, front_table, print_table
+from layersearch.search.objectives import COSTS
+from layersearch.search.trials import Row, baseline_of
 
 if TYPE_CHECKING:
     from layersearch.search.plan import Cost, Line
@@ -191,7 +195,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _output() -> Console:
+def output() -> Console:
     """Standard output; into a file or a pipe no line is cut."""
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=WIDE)
@@ -199,7 +203,7 @@ def _output() -> Console:
 
 def print_front(record: Record, *, everything: bool = False) -> None:
     """The front of a study on standard output, or every complete trial, with what the columns mean."""
-    console = _output()
+    console = output()
     rows = record.shown(everything=everything)
     if not rows:
         console.print(f"study {record.name} has no finished trial yet", soft_wrap=True)
@@ -213,6 +217,7 @@ def print_front(record: Record, *, everything: bool = False) -> None:
         record.purpose.metric,
         console.width,
         [row.number for row in record.front] if everything else (),
+        {row.number: cost_cells(record, row) for row in rows},
     )
     console.print(table)
     console.print("; ".join(_notes(record, everything=everything)), style="dim", soft_wrap=True)
@@ -227,7 +232,7 @@ def _notes(record: Record, *, everything: bool) -> list[str]:
     baseline = record.baseline
     if everything:
         notes.append("*: on the front")
-    elif baseline is not None and baseline not in record.front:
+    elif baseline is not None and baseline.allowed and baseline not in record.front:
         notes.append(
             f"trial {baseline.number} is the unchanged model and not on the front: "
             "a trial that is no larger scores at least as well"
@@ -254,20 +259,7 @@ def _notes(record: Record, *, everything: bool) -> list[str]:
             f"the super-network's scores rank the {found.number} candidates tuned from it with a correlation of "
             f"{found.rho:.2f} ({found.low:.2f} to {found.high:.2f}), to which their different sizes alone contribute"
         )
-    return [*notes, *_notes_on_skipped(record)]
-
-
-def _notes_on_skipped(record: Record) -> list[str]:
-    """What was known before training, and what it spared."""
-    notes = []
-    if beaten := record.skipped(BEATEN):
-        were = "proposal was" if beaten == 1 else "proposals were"
-        notes.append(f"{beaten} {were} not trained: at best no better than a trial with no more parameters")
-    if (cheap := record.cheap) is not None:
-        skipped = record.skipped(LOW_RANKED)
-        used = f"{skipped} skipped for it" if cheap.filters or skipped else "not used to filter"
-        notes.append(f"cheap scores: {cheap} over {cheap.trials} trials: {used}")
-    return notes
+    return [*notes, *notes_on_skipped(record), *notes_on_costs(record)]
 
 
 def _within(value: float, interval: tuple[float, float]) -> bool:
@@ -276,36 +268,36 @@ def _within(value: float, interval: tuple[float, float]) -> bool:
 
 def print_next_commands(record: Record, storage: str, default_storage: str) -> None:
     """What to type next, ready to be copied."""
-    console = _output()
-    where = "" if storage == default_storage else f" --storage {storage}"
-    replayed = "replay" in record.facts  # it has scores and no model
-    smaller = [row for row in record.front if Pattern.parse(row.pattern).is_whole and not replayed]
+    console, where = output(), place_of(storage, default_storage)
+    exports = [command for row in record.front if (command := export_command(record, row, where))]
     console.print("next:", style="bold")
-    if smaller:
-        row = smaller[len(smaller) // 2]
-        console.print(
-            f"  layersearch export {record.name} --trial {row.number} --to {record.name}-{row.number}{where}",
-            soft_wrap=True,
-        )
-    console.print(f"  layersearch front {record.name} --png front.png{where}", soft_wrap=True)
-    console.print(f"  layersearch dashboard{where}", soft_wrap=True)
+    for command in (
+        *exports[len(exports) // 2 :][:1],
+        f"layersearch report {quote(record.name)}{where}",
+        f"layersearch dashboard{where}",
+    ):
+        console.print(f"  {command}", soft_wrap=True, markup=False)
 
 
 def print_plan(question: Question, listed: Sequence[Line], below: Sequence[str]) -> None:
     """The patterns of a space, and the lines that stand `below` them."""
-    console = _output()
+    console = output()
     layers = question.num_layers
     size = question.space.size(layers)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title, side in (("layers", "left"), ("pattern", "left"), ("parameters", "right"), ("share", "right")):
         table.add_column(title, justify=side, no_wrap=True)  # type: ignore[arg-type]
-    table.add_column("export")
-    table.add_column("tried first")
+    costs = [name for name in (question.costs.parts if question.costs else ()) if name != "parameters"]
+    for name in costs:
+        table.add_column(COSTS[name].title, justify="right", no_wrap=True)
+    for title in ("export", "tried first", *(["limits"] if question.costs and question.costs.limits else [])):
+        table.add_column(title)
     for line in listed:
-        diagram = line.pattern.diagram(layers)
-        cells = (diagram, str(line.pattern), f"{line.parameters:,}", f"{line.share:.1%}", line.export)
-        table.add_row(*cells, "yes" if line.is_start else "")
-    console.print(table)
+        diagram = coloured(line.pattern.diagram(layers))
+        cells = (diagram, str(line.pattern), f"{line.parameters:,}", f"{line.share:.1%}")
+        more = (COSTS[name].shown(line.costs[name]) for name in costs)
+        table.add_row(*cells, *more, line.export, "yes" if line.is_start else "", *([] if line.within else ["over"]))
+    print_table(console, table)
     console.print(f"{LEGEND}; {len(listed)} of {size:,} patterns listed", style="dim", soft_wrap=True)
     for text in below:
         console.print(text, soft_wrap=True)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from layersearch.errors import StudyError
+from layersearch.search.objectives import COSTS
 from layersearch.search.storage import open_storage, parse_url
 
 if TYPE_CHECKING:
@@ -93,7 +94,10 @@ def _note_lines(attrs: dict[str, str], values: list[float], names: list[str]) ->
     """Markdown; `attrs` are as the dashboard sends them, every value as text."""
     lines = [f"pattern **{attrs['pattern']}**"]
     for name, value in zip(names, values, strict=False):
-        lines.append(f"{name} **{f'{value:,.0f}' if name == 'parameters' else f'{value:.4f}'}**")
+        cost = COSTS.get(name)
+        lines.append(
+            f"{name if cost is None else cost.title} **{f'{value:.4f}' if cost is None else cost.shown(value)}**"
+        )
     if len(lines) > 1 and "interval" in attrs:
         low, high = json.loads(attrs["interval"])
         lines[1] += f" (95 % interval {low:.4f} to {high:.4f})"

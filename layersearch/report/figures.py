@@ -5,19 +5,27 @@ Knows: matplotlib and the record of a study. Does not know: SQL, terminals, mode
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from layersearch.errors import LayersearchError
+from layersearch.pattern import Pattern
+from layersearch.report.course import Step, course_of
+from layersearch.report.layers import PARAMETERS, share_of, shares_kept
+from layersearch.search.objectives import COSTS
 from layersearch.search.record import Record
-from layersearch.search.trials import Confirmed, Row
+from layersearch.search.trials import Confirmed, Row, kept_share
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
     from matplotlib.text import Annotation
 
 FORMATS = (".png", ".pdf", ".svg")
 _FRONT = "#1f5fa8"
+_LIGHT = "#8fb4dd"
 _CONFIRMED = "#c2571a"
 _UNCHANGED = "0.35"
 LETTER = 0.009  # width of a letter of a name, as a share of the axes
@@ -26,29 +34,90 @@ LETTER = 0.009  # width of a letter of a name, as a share of the axes
 def draw_front(record: Record, file: Path) -> None:
     """Every complete trial and the front: score over the share of parameters, intervals, baseline, confirmation.
 
+    A search with other costs gets one such picture for each of them, side by side.
+
     Makes the folders above `file`. Raises LayersearchError if `file` has none of `FORMATS` or cannot be written.
     """
-    if file.suffix.lower() not in FORMATS:
-        allowed = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
-        raise LayersearchError(f"no figure can be drawn as {str(file)!r}: end its name in {allowed}")
+    _require_format(file)
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(8, 5), dpi=150, layout="constrained")
-    _draw_baseline(axes, record)
-    _draw_trials(axes, record)
-    _draw_confirmation(axes, record)
-    axes.set_xlabel("parameters, % of the unchanged model")
-    axes.set_ylabel(record.purpose.metric)
-    axes.set_title(record.name)
-    axes.grid(alpha=0.25)
-    axes.legend(loc="best", fontsize=8)
-    _make_room_on_the_left(axes, record)
-    names = [_name(axes, row, record) for row in record.front]
+    costs = record.purpose.costs
+    figure, drawn = pyplot.subplots(
+        1, len(costs), figsize=(8 * len(costs), 5), dpi=150, layout="constrained", squeeze=False
+    )
+    names = [_draw_against(axes, Shown(record, place)) for place, axes in enumerate(drawn[0])]
     figure.draw_without_rendering()
-    _hide_overlapping(names)
+    for of_one in names:
+        _hide_overlapping(of_one)
+    _save(figure, file)
+
+
+def draw_both(records: Sequence[tuple[str, Record]], file: Path) -> None:
+    """The fronts of two studies over each other, each under a name: search scores with their intervals.
+
+    Raises LayersearchError like `draw_front`.
+    """
+    _require_format(file)
+    figure, axes = _new()
+    for (name, record), color, mark in zip(records, (_FRONT, _CONFIRMED), "os", strict=True):
+        front = record.front[::-1]
+        axes.step(*_points(front, Shown(record)), where="post", color=color, linewidth=1, alpha=0.6)
+        points, whiskers = _points(front, Shown(record)), _whiskers(front)
+        axes.errorbar(*points, yerr=whiskers, fmt=mark, color=color, elinewidth=0.8, capsize=3, alpha=0.85, label=name)
+        if record.baseline is not None and record.baseline.score is not None:
+            axes.axhline(record.baseline.score, color=color, linestyle="--", linewidth=1, alpha=0.6)
+    axes.set_xlabel(PARAMETERS)
+    axes.set_ylabel(records[0][1].purpose.metric)
+    axes.set_title("fronts as their searches scored them; dashed: the unchanged models")
+    for words in axes.legend(loc="lower right", fontsize=8).get_texts():
+        words.set_parse_math(False)
+    _save(figure, file)
+
+
+def draw_all(record: Record, folder: Path) -> list[Path]:
+    """The pictures of the report as PNGs in `folder`: front, layers, score kept, course; the files that were drawn.
+
+    What has nothing to show is left out. Raises LayersearchError where one cannot be written.
+    """
+    draw_front(record, folder / "front.png")
+    drawn = [folder / "front.png"]
+    steps = course_of(record)
+    if record.front:
+        _draw_layers(record, folder / "layers.png")
+        drawn.append(folder / "layers.png")
+    if any(kept_share(row, record.baseline) is not None for row in record.front):
+        _draw_kept(record, folder / "kept.png")
+        drawn.append(folder / "kept.png")
+    if any(step.work is not None for step in steps):
+        _draw_course(record, steps, folder / "course.png")
+        drawn.append(folder / "course.png")
+    return drawn
+
+
+def _require_format(file: Path) -> None:
+    if file.suffix.lower() not in FORMATS:
+        allowed = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+        raise LayersearchError(f"no figure can be drawn as {str(file)!r}: end its name in {allowed}")
+
+
+def _new(width: float = 8, height: float = 5) -> tuple[Figure, Axes]:
+    """An empty figure of so many inches."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(width, height), dpi=150, layout="constrained")
+    axes.grid(alpha=0.25)
+    return figure, axes
+
+
+def _save(figure: Figure, file: Path) -> None:
+    from matplotlib import pyplot
+
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(file)
@@ -60,16 +129,105 @@ def draw_front(record: Record, file: Path) -> None:
         pyplot.close(figure)
 
 
-def _draw_baseline(axes: Axes, record: Record) -> None:
+def _draw_layers(record: Record, file: Path) -> None:
+    """How much of the front keeps each half of each layer, as bars."""
+    layers = int(record.facts["num_layers"])
+    shares = shares_kept([Pattern.parse(row.pattern) for row in record.front], layers)
+    figure, axes = _new(height=3.2)
+    for half, (name, color) in enumerate((("attention half", _FRONT), ("FFN half", _LIGHT))):
+        places = [layer + (half - 0.5) * 0.4 for layer in range(layers)]
+        axes.bar(places, [100 * share[half] for share in shares], width=0.38, color=color, label=name, zorder=2)
+    axes.set_xticks(range(layers))
+    axes.set_xlabel("layer of the base model, lowest first")
+    axes.set_ylabel(f"kept by, % of the front ({len(record.front)})")
+    axes.set_title(record.name, parse_math=False)
+    axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    _save(figure, file)
+
+
+def _draw_kept(record: Record, file: Path) -> None:
+    """The score kept over the share of parameters: in the search, and confirmed where both are."""
+    rows = record.shown()
+    kept = [(share_of(row, record), 100 * share) for row in rows if (share := kept_share(row, record.baseline))]
+    unchanged = record.confirmed.get(record.unchanged)
+    again = [
+        (share_of(row, record), 100 * record.confirmed[row.pattern].mean / unchanged.mean)
+        for row in rows
+        if unchanged is not None and unchanged.mean > 0 and row.pattern in record.confirmed
+    ]
+    figure, axes = _new(height=3.6)
+    axes.axhline(100, color=_UNCHANGED, linestyle="--", linewidth=1)
+    axes.plot(*zip(*sorted(kept), strict=True), "o-", color=_FRONT, label="on the search split", zorder=3)
+    if again:
+        points = zip(*sorted(again), strict=True)
+        axes.plot(*points, "D-", color=_CONFIRMED, markerfacecolor="none", label="confirmed", zorder=3)
+    axes.set_xlabel(PARAMETERS)
+    axes.set_ylabel("score kept, %")
+    axes.set_title(record.name, parse_math=False)
+    axes.legend(fontsize=8)
+    _save(figure, file)
+
+
+def _draw_course(record: Record, steps: list[Step], file: Path) -> None:
+    """Hypervolume over the work that was spent."""
+    points = [(step.work, step.volume) for step in steps if step.work is not None]
+    figure, axes = _new(height=3.6)
+    axes.step(*zip(*points, strict=True), where="post", color=_FRONT)
+    axes.set_xlim(left=0)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("work, fine-tunings of the unchanged model")
+    axes.set_ylabel("hypervolume")
+    axes.set_title(record.name, parse_math=False)
+    _save(figure, file)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A record, drawn against the cost at one place of its objectives."""
+
+    record: Record
+    place: int = 0
+
+    @property
+    def cost(self) -> str:
+        """The cost's name."""
+        return self.record.purpose.costs[self.place]
+
+    def share(self, row: Row) -> float:
+        """In percent of the unchanged model, or in the cost's own unit where that is not done."""
+        baseline, value = self.record.baseline, row.sizes[self.place]
+        if self.cost == "parameters":
+            return value / self.record.parameters * 100
+        return value / COSTS[self.cost].scale if baseline is None else value / baseline.sizes[self.place] * 100
+
+
+def _draw_against(axes: Axes, shown: Shown) -> list[Annotation]:
+    """Score over one cost; the names that it writes."""
+    record = shown.record
+    _draw_baseline(axes, shown)
+    _draw_trials(axes, shown)
+    _draw_confirmation(axes, shown)
+    known = shown.cost == "parameters" or record.baseline is not None
+    title = "parameters" if shown.cost == "parameters" else COSTS[shown.cost].title.rpartition(" ")[0] or shown.cost
+    axes.set_xlabel(f"{title}, % of the unchanged model" if known else COSTS[shown.cost].title)
+    axes.set_ylabel(record.purpose.metric)
+    axes.set_title(record.name, parse_math=False)
+    axes.grid(alpha=0.25)
+    axes.legend(loc="best", fontsize=8)
+    _make_room_on_the_left(axes, record)
+    return [_name(axes, row, shown) for row in record.front]
+
+
+def _draw_baseline(axes: Axes, shown: Shown) -> None:
     """A line and its interval; a point of its own only where the front has none for it."""
-    baseline = record.baseline
+    record, baseline = shown.record, shown.record.baseline
     if baseline is None or baseline.score is None:
         return
     axes.axhline(baseline.score, color=_UNCHANGED, linestyle="--", linewidth=1)
     if baseline.interval is not None:
         axes.axhspan(*baseline.interval, color=_UNCHANGED, alpha=0.1, linewidth=0)
     axes.plot(
-        *_points([baseline], record),
+        *_points([baseline], shown),
         color=_UNCHANGED,
         linestyle="--",
         linewidth=1,
@@ -79,15 +237,17 @@ def _draw_baseline(axes: Axes, record: Record) -> None:
     )
 
 
-def _draw_trials(axes: Axes, record: Record) -> None:
-    """The front as stairs: at a given size, the best of what is no larger."""
-    front = record.front[::-1]
+def _draw_trials(axes: Axes, shown: Shown) -> None:
+    """The front as stairs: at a given size, the best of what is no larger; with two costs it is none in either."""
+    record = shown.record
+    front = sorted(record.front, key=shown.share)
     named = record.shown()
     others = [row for row in record.rows if row.done and row not in named]
-    axes.scatter(*_points(others, record), s=18, color="0.65", label=f"other trials ({len(others)})", zorder=2)
-    axes.step(*_points(front, record), where="post", color=_FRONT, linewidth=1, alpha=0.6, zorder=2)
+    axes.scatter(*_points(others, shown), s=18, color="0.65", label=f"other trials ({len(others)})", zorder=2)
+    if len(record.purpose.costs) == 1:
+        axes.step(*_points(front, shown), where="post", color=_FRONT, linewidth=1, alpha=0.6, zorder=2)
     axes.errorbar(
-        *_points(front, record),
+        *_points(front, shown),
         yerr=_whiskers(front),
         fmt="o",
         color=_FRONT,
@@ -98,8 +258,9 @@ def _draw_trials(axes: Axes, record: Record) -> None:
     )
 
 
-def _draw_confirmation(axes: Axes, record: Record) -> None:
-    sizes = {row.pattern: _share(row, record) for row in record.rows if row.done}
+def _draw_confirmation(axes: Axes, shown: Shown) -> None:
+    record = shown.record
+    sizes = {row.pattern: shown.share(row) for row in record.rows if row.done}
     found = [confirmed for pattern, confirmed in record.confirmed.items() if pattern in sizes]
     if found:
         axes.errorbar(
@@ -121,13 +282,8 @@ def _over_seeds(found: list[Confirmed]) -> str:
     return "one fresh seed" if most == 1 else f"mean ± sd over {most} fresh seeds"
 
 
-def _share(row: Row, record: Record) -> float:
-    """In percent."""
-    return (row.parameters or 0) / record.parameters * 100
-
-
-def _points(rows: list[Row], record: Record) -> tuple[list[float], list[float]]:
-    return [_share(row, record) for row in rows], [row.score or 0.0 for row in rows]
+def _points(rows: list[Row], shown: Shown) -> tuple[list[float], list[float]]:
+    return [shown.share(row) for row in rows], [row.score or 0.0 for row in rows]
 
 
 def _whiskers(rows: list[Row]) -> list[list[float]]:
@@ -137,11 +293,11 @@ def _whiskers(rows: list[Row]) -> list[list[float]]:
     return [lows, highs]
 
 
-def _name(axes: Axes, row: Row, record: Record) -> Annotation:
+def _name(axes: Axes, row: Row, shown: Shown) -> Annotation:
     """The pattern, above and left of its whisker: no trial can lie there, or this one would not be on the front."""
     return axes.annotate(
         row.pattern,
-        (_share(row, record), (row.score or 0.0) + _whiskers([row])[1][0]),
+        (shown.share(row), (row.score or 0.0) + _whiskers([row])[1][0]),
         textcoords="offset points",
         xytext=(-5, 3),
         horizontalalignment="right",

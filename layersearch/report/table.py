@@ -5,14 +5,17 @@ Knows: rich's tables, the rows of a study. Does not know: where rows come from, 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
+from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from layersearch.pattern import Pattern
 from layersearch.search.trials import Confirmed, Row, kept_share, tied
 
 WIDE = 200  # letters a line where no terminal cuts it
+LAID_OUT = 500  # rows that rich lays out
 DISPENSABLE = ("training s", "layers", "95 % interval", "share")  # columns a narrow terminal does without, in order
 
 
@@ -25,13 +28,16 @@ def front_table(
     metric: str = "score",
     width: int = WIDE,
     marked: Collection[int] = (),
+    more: Mapping[int, Mapping[str, str]] | None = None,
 ) -> Table:
     """The front, largest first, with its scores relative to `baseline` and its confirmation where there is one.
 
-    `marked` are the numbers of the front where `front` holds other trials too. On a terminal of fewer letters than
-    `width` needs, the columns of `DISPENSABLE` go first.
+    `marked` are the numbers of the front where `front` holds other trials too, `more` further cells by number. On a
+    terminal of fewer letters than `width` needs, the columns of `DISPENSABLE` go first.
     """
-    rows = [_cells(row, baseline, num_layers, unchanged_parameters, confirmed, metric) for row in front]
+    rows = [cells_of(row, baseline, num_layers, unchanged_parameters, confirmed, metric) for row in front]
+    if more:
+        rows = [_with_more(cells, more.get(row.number, {})) for row, cells in zip(front, rows, strict=True)]
     if marked:
         rows = [{**cells, "front": "*" if row.number in marked else ""} for row, cells in zip(front, rows, strict=True)]
     titles = _fitting(rows, width)
@@ -40,8 +46,15 @@ def front_table(
         text = title in ("trial", "layers", "pattern")
         table.add_column(title, justify="left" if text else "right", no_wrap=title != "pattern")
     for row in rows:
-        table.add_row(*(row[title] for title in titles))
+        table.add_row(*(coloured(row[title]) if title == "layers" else row[title] for title in titles))
     return table
+
+
+def _with_more(cells: dict[str, str], more: Mapping[str, str]) -> dict[str, str]:
+    """Further cells, behind the share of parameters."""
+    titles = list(cells)
+    after = titles.index("share") + 1
+    return {title: {**cells, **more}[title] for title in [*titles[:after], *more, *titles[after:]]}
 
 
 def _fitting(rows: list[dict[str, str]], width: int) -> list[str]:
@@ -54,7 +67,7 @@ def _fitting(rows: list[dict[str, str]], width: int) -> list[str]:
     return titles
 
 
-def _cells(
+def cells_of(
     row: Row,
     baseline: Row | None,
     num_layers: int,
@@ -62,6 +75,7 @@ def _cells(
     confirmed: dict[str, Confirmed],
     metric: str,
 ) -> dict[str, str]:
+    """One trial's cells by the titles of their columns."""
     kept = kept_share(row, baseline)
     mark = " =" if baseline is not None and row.number != baseline.number and tied(row, baseline) else ""
     cells = {
@@ -75,11 +89,36 @@ def _cells(
         "kept": "" if kept is None else f"{kept:.1%}",
         "training s": "" if row.train_seconds is None else f"{row.train_seconds:.0f}",
     }
-    return {**cells, "confirmed": _confirmed_cell(confirmed.get(row.pattern))} if confirmed else cells
+    return {**cells, "confirmed": confirmed_cell(confirmed.get(row.pattern))} if confirmed else cells
 
 
-def _confirmed_cell(found: Confirmed | None) -> str:
+_COLOURS = {"▀": "yellow", "▄": "yellow", "·": "dim"}
+
+
+def coloured(diagram: str) -> Text:
+    """A pattern's diagram: halves, repeated and dropped layers in colours of their own, where a terminal takes them."""
+    text = Text(diagram)
+    for place, glyph in enumerate(diagram):
+        text.stylize(_COLOURS.get(glyph, "green" if glyph == "█" else "cyan"), place, place + 1)
+    return text
+
+
+def confirmed_cell(found: Confirmed | None) -> str:
+    """Mean, standard deviation and number of fresh seeds; nothing for what was not confirmed."""
     if found is None:
         return ""
     spread = "" if found.spread is None else f" ± {found.spread:.4f}"
     return f"{found.mean:.4f}{spread} ({len(found.seeds)})"
+
+
+def print_table(console: Console, table: Table) -> None:
+    """Print `table`, whose cells are text; a long one without rich, which takes half a millisecond a row to lay out."""
+    if table.row_count <= LAID_OUT:
+        console.print(table)
+        return
+    columns = [[str(column.header), *map(str, column.cells)] for column in table.columns]
+    widths = [max(map(len, cells)) for cells in columns]
+    right = [column.justify == "right" for column in table.columns]
+    for row in zip(*columns, strict=True):
+        cells = zip(row, widths, right, strict=True)
+        console.file.write("  ".join(cell.rjust(w) if r else cell.ljust(w) for cell, w, r in cells).rstrip() + "\n")

@@ -234,7 +234,9 @@ class Driver:
     def _look_for_standstill(self) -> None:
         if self.until_plateau and not self._over:
             layers = int(self.study.facts["num_layers"])
-            self._over = str(plateau(self.study.rows(), self.study.purpose.direction, layers) or "")
+            purpose = self.study.purpose
+            own = purpose.costs != ("parameters",)
+            self._over = str(plateau(self.study.rows(), purpose.direction, layers, own_costs=own) or "")
 
     def _take_untold(self, outcome: Outcome) -> None:
         """Take what is no trial: a super-network, or an unchanged model that was made again."""
@@ -312,10 +314,9 @@ class Driver:
     def _keeps(self) -> bool:
         return self.study.purpose.scored_on == "search"
 
-    def _points(self) -> tuple[tuple[float, int], ...]:
+    def _points(self) -> tuple[tuple[float, ...], ...]:
         sign = 1.0 if self.study.purpose.direction == "maximize" else -1.0
-        front = self.study.front()
-        return tuple((sign * r.score, r.parameters) for r in front if r.score is not None and r.parameters is not None)
+        return tuple((sign * row.score, *row.sizes) for row in self.study.front() if row.score is not None)
 
 
 def front_to_confirm(front: list[Row], unchanged: str) -> list[str]:

@@ -6,7 +6,8 @@ Knows: the purpose that is stored with every study of ours. Does not know: askin
 from __future__ import annotations
 
 import warnings
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import optuna
 from optuna.storages import BaseStorage
@@ -18,15 +19,19 @@ from layersearch.search.storage import PatientStorage
 from layersearch.search.trials import Row, rows_of
 
 
+def facts_of(storage: PatientStorage, name: str) -> Mapping[str, Any]:
+    """What is noted with the study called `name`; nothing if there is none."""
+    return next((s.user_attrs for s in storage.get_all_studies() if s.study_name == name), {})
+
+
 def holder_of(storage: PatientStorage, name: str) -> str:
     """Who last drove the study called `name`, for the message to a second driver."""
-    attrs = next((s.user_attrs for s in storage.get_all_studies() if s.study_name == name), {})
-    return str(attrs.get("driver", "unknown"))
+    return str(facts_of(storage, name).get("driver", "unknown"))
 
 
 def create_or_load(storage: BaseStorage, name: str, purpose: Purpose) -> optuna.Study:
     """The study called `name`, made if new; raises StudyError naming every key in which the stored purpose differs."""
-    directions: list[Literal["maximize", "minimize"]] = [purpose.direction, "minimize"]
+    directions: list[Literal["maximize", "minimize"]] = [purpose.direction, *["minimize"] * len(purpose.costs)]  # type: ignore[list-item]
     names = [found.study_name for found in storage.get_all_studies()]
     if name not in names:
         study = optuna.create_study(storage=storage, study_name=name, directions=directions, load_if_exists=True)
@@ -39,7 +44,7 @@ def create_or_load(storage: BaseStorage, name: str, purpose: Purpose) -> optuna.
         study.set_user_attr("purpose", purpose.as_dict())
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            study.set_metric_names([purpose.metric, "parameters"])
+            study.set_metric_names([purpose.metric, *purpose.costs])
     else:
         check_purpose(name, stored, purpose.as_dict())
     return study
@@ -48,7 +53,7 @@ def create_or_load(storage: BaseStorage, name: str, purpose: Purpose) -> optuna.
 def known_elsewhere(storage: PatientStorage, name: str, purpose: Purpose) -> dict[tuple[str, int], tuple[str, Row]]:
     """Complete trials of other studies in the database whose evaluations are worth the same: (pattern, seed) -> row."""
     found: dict[tuple[str, int], tuple[str, Row]] = {}
-    if purpose.values.get("method") in ("one-shot", "distill"):  # a candidate is worth what it starts from
+    if purpose.values.get("method") in ("one-shot", "distill", "tune-drop-tune"):  # worth what they start from
         return found
     for other in storage.get_all_studies():
         stored = other.user_attrs.get("purpose")

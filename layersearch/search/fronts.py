@@ -1,6 +1,6 @@
-"""Two objectives, one good when large and one when small: fronts behind fronts, and parts that span them.
+"""Objectives, the first good when large and the others when small: fronts behind fronts, and parts that span them.
 
-Knows: pairs of numbers. Does not know: trials, patterns, what the numbers mean.
+Knows: points, two numbers or more each. Does not know: trials, patterns, what the numbers mean.
 """
 
 from __future__ import annotations
@@ -8,14 +8,19 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 
+Point = Sequence[float]  # good when large, good when small, ...
 
-def fronts(points: Sequence[tuple[float, float]]) -> list[list[int]]:
-    """Places of `points` (good when large, good when small) by non-dominated front, the best front first.
+
+def fronts(points: Sequence[Point]) -> list[list[int]]:
+    """Places of `points` by non-dominated front, the best front first.
 
     Within a front the largest size comes first. Of equal points only the first is on a front, the next on the one
     behind it. Takes n log n steps: with two objectives a point belongs to the first front whose best so far it beats
-    (Jensen, IEEE Transactions on Evolutionary Computation 7(5), 2003).
+    (Jensen, IEEE Transactions on Evolutionary Computation 7(5), 2003); with more of them n² at most, one front after
+    another.
     """
+    if points and len(points[0]) > 2:
+        return _peeled(points)
     found: list[list[int]] = []
     best: list[float] = []  # of each front so far, negated; it rises from front to front
     for place in sorted(range(len(points)), key=lambda place: (points[place][1], -points[place][0], place)):
@@ -26,6 +31,26 @@ def fronts(points: Sequence[tuple[float, float]]) -> list[list[int]]:
         found[front].append(place)
         best[front] = -points[place][0]
     return [front[::-1] for front in found]
+
+
+def _peeled(points: Sequence[Point]) -> list[list[int]]:
+    """`fronts` of any number of objectives. What comes later in this order cannot beat what came before."""
+    order = sorted(range(len(points)), key=lambda place: (*points[place][1:], -points[place][0], place))
+    found: list[list[int]] = []
+    for place in order:
+        behind = (
+            n for n, front in enumerate(found) if not any(_covers(points[other], points[place]) for other in front)
+        )
+        front = next(behind, len(found))
+        if front == len(found):
+            found.append([])
+        found[front].append(place)
+    return [front[::-1] for front in found]
+
+
+def _covers(one: Point, other: Point) -> bool:
+    """Whether `one` is at least as good as `other` in everything."""
+    return one[0] >= other[0] and all(mine <= its for mine, its in zip(one[1:], other[1:], strict=True))
 
 
 def spread(front: Sequence[int]) -> list[int]:
@@ -40,6 +65,6 @@ def spread(front: Sequence[int]) -> list[int]:
     return [front[place] for place in places]
 
 
-def ranked(points: Sequence[tuple[float, float]]) -> list[int]:
+def ranked(points: Sequence[Point]) -> list[int]:
     """Places of `points`, the best first: by front, and within each as `spread` has them."""
     return [place for front in fronts(points) for place in spread(front)]

@@ -14,10 +14,11 @@ from itertools import zip_longest
 from pathlib import Path
 
 from layersearch.errors import TrainingError
-from layersearch.pattern import PartCounts, Pattern, thirds
+from layersearch.pattern import Pattern, thirds
 from layersearch.search.agreement import Agreement, agreement_of, from_network
 from layersearch.search.distill import TRIES, Distill
 from layersearch.search.fronts import fronts, ranked, spread
+from layersearch.search.objectives import Costs, reachable
 from layersearch.search.quality import noise_of
 from layersearch.search.study import Study
 from layersearch.search.trials import Direction, Row
@@ -33,11 +34,20 @@ FEWEST_TUNED = 5  # so that it can be told whether its scores agree with theirs
 AGREEING = 0.5  # rank correlation of shared scores and those of the fine-tuned candidates, below which they do not
 
 
-def patterns_to_share(space: SearchSpace, num_layers: int, seed: int) -> tuple[Pattern, ...]:
+def patterns_to_share(
+    space: SearchSpace, num_layers: int, seed: int, costs: Costs | None = None
+) -> tuple[Pattern, ...]:
     """What a super-network is trained for and scores first: all of a small space, else its start points and a draw.
 
-    The draw holds as many patterns of each size as there are.
+    The draw holds as many patterns of each size as there are. Patterns over a limit of `costs` are left out.
     """
+    if costs is not None and costs.limits:
+        small = [pattern for pattern in reachable(space, num_layers, costs) if costs.allows(pattern)]
+        if space.size(num_layers) <= MOST_SHARED:
+            return tuple(small)
+        drawn = [pattern for pattern in patterns_to_share(space, num_layers, seed) if costs.allows(pattern)]
+        more = random.Random(seed).sample(small, min(len(small), MOST_SHARED - len(drawn)))
+        return tuple(dict.fromkeys([*drawn, *more]))
     if space.size(num_layers) <= MOST_SHARED:
         return tuple(space.patterns(num_layers))
     found = dict.fromkeys(space.start_points(num_layers))
@@ -66,7 +76,7 @@ class OneShot:
     """
 
     space: SearchSpace
-    counts: PartCounts
+    costs: Costs
     direction: Direction
     alone: Distill
     known: dict[str, float]
@@ -142,7 +152,7 @@ class OneShot:
 
     def candidates(self) -> int:
         """How many candidates are fine-tuned unless the user says it: the front's, and enough to tell the agreement."""
-        return min(max(len(self.front()), FEWEST_TUNED), MOST_TUNED, len(self.known) - 1)
+        return min(max(len(self.front()), FEWEST_TUNED), MOST_TUNED, len(self._points()[0]))
 
     def agreement(self, rows: Sequence[Row]) -> Agreement | None:
         """How well shared scores rank the candidates that were fine-tuned from the network, if that can be told."""
@@ -169,10 +179,11 @@ class OneShot:
         texts, points = self._points()
         return [texts[place] for place in ranked(points)]
 
-    def _points(self) -> tuple[list[str], list[tuple[float, float]]]:
+    def _points(self) -> tuple[list[str], list[tuple[float, ...]]]:
         sign = 1.0 if self.direction == "maximize" else -1.0
-        texts = [text for text in self.known if text != self.unchanged]
-        return texts, [(sign * self.known[text], Pattern.parse(text).parameters(self.counts)) for text in texts]
+        patterns = {text: Pattern.parse(text) for text in self.known if text != self.unchanged}
+        texts = [text for text, pattern in patterns.items() if self.costs.allows(pattern)]
+        return texts, [(sign * self.known[text], *self.costs.values(patterns[text])) for text in texts]
 
     def _to_score(self, study: Study, seed: int) -> tuple[Pattern, ...]:
         """What the network of `seed` is to score now, and to be trained for unless it is there."""
@@ -188,18 +199,20 @@ class OneShot:
         self._tried |= set(map(str, late))
         if late:
             return late
-        return self._near_the_front() if len(self._first) < self.space.size(self.counts.num_layers) else ()
+        return self._near_the_front() if len(self._first) < self.space.size(self.costs.num_layers) else ()
 
     @cached_property
     def _first(self) -> tuple[Pattern, ...]:
-        shared = patterns_to_share(self.space, self.counts.num_layers, self.seed)
-        return tuple(dict.fromkeys([*self.starts, *shared]))
+        layers = self.costs.num_layers
+        within = [p for p in self.starts if self.costs.allows(p)] if self.costs.limits else list(self.starts)
+        return tuple(dict.fromkeys([*within, *patterns_to_share(self.space, layers, self.seed, self.costs)]))
 
     def _near_the_front(self) -> tuple[Pattern, ...]:
         """Patterns that differ in one layer from a member of the front and were not scored yet, drawn at random."""
-        layers = self.counts.num_layers
+        layers = self.costs.num_layers
         near = (other for text in self.front() for other in self.space.neighbours(Pattern.parse(text), layers))
-        new = list(dict.fromkeys(pattern for pattern in near if str(pattern) not in {*self.known, *self._tried}))
+        seen = {*self.known, *self._tried}
+        new = [p for p in dict.fromkeys(near) if str(p) not in seen and self.costs.allows(p)]
         room = min(AT_ONCE, MOST_SHARED - len(self.known), len(new))
         drawn = tuple(random.Random(len(self.known)).sample(new, max(0, room)))
         self._tried |= set(map(str, drawn))

@@ -6,12 +6,13 @@ Knows: the question, counts of parameters, sizes of splits. Does not know: studi
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from statistics import fmean
 from typing import Literal
 
+from layersearch.models.families import is_plain
 from layersearch.pattern import Pattern
 from layersearch.search.one_shot import FEWEST_TUNED, MOST_SHARED, MOST_TUNED
 from layersearch.search.question import TRIALS, Prepared, Question
@@ -24,17 +25,24 @@ ExportForm = Literal["plain folder", "not yet", "no weights"]
 
 @dataclass(frozen=True)
 class Line:
-    """One pattern of the space: its parameters, their share of the unchanged model's, and how it could be exported."""
+    """One pattern of the space: its parameters, their share of the unchanged model's, and how it could be exported.
+
+    `costs` are the others by name, in counted units; `within` says whether it keeps the limits.
+    """
 
     pattern: Pattern
     parameters: int
     share: float
     export: ExportForm
     is_start: bool
+    costs: Mapping[str, int] = field(default_factory=dict)
+    within: bool = True
 
     def as_record(self) -> dict[str, str | int | float | bool]:
         """Plain values for CSV and JSON."""
-        return {**vars(self), "pattern": str(self.pattern)}
+        first = (("pattern", str(self.pattern)), ("parameters", self.parameters), ("share", self.share))
+        last = {"export": self.export, "is_start": self.is_start, "within_limits": self.within}
+        return {**dict(first), **self.costs, **last}
 
 
 @dataclass(frozen=True)
@@ -59,11 +67,16 @@ def lines(question: Question, limit: int | None = None) -> Iterator[Line]:
     """The patterns of the space, the start points first, at most `limit` of them."""
     start = dict.fromkeys(question.space.start_points(question.num_layers))
     later = (p for p in question.space.patterns(question.num_layers) if p not in start)
+    costs = question.costs
     unchanged, replayed = int(question.facts["parameters"]), "replay" in question.facts
+    model_type = question.facts.get("model_type", "")
     for pattern in islice(chain(start, later), limit):
         parameters = question.parameters_of(pattern)
-        export: ExportForm = "no weights" if replayed else "plain folder" if pattern.is_whole else "not yet"
-        yield Line(pattern, parameters, parameters / unchanged, export, pattern in start)
+        plain: ExportForm = "plain folder" if is_plain(pattern, model_type) else "not yet"
+        export: ExportForm = "no weights" if replayed else plain
+        others = {name: costs.of(name, pattern) for name in costs.parts if name != "parameters"} if costs else {}
+        within = costs is None or costs.allows(pattern)
+        yield Line(pattern, parameters, parameters / unchanged, export, pattern in start, others, within)
 
 
 def _later(prepared: Prepared, start: tuple[Pattern, ...]) -> list[Pattern]:
@@ -77,8 +90,10 @@ def _later(prepared: Prepared, start: tuple[Pattern, ...]) -> list[Pattern]:
 
 
 def _work(prepared: Prepared, pattern: Pattern) -> float:
-    """The layers' parameters of a candidate as a share of the unchanged model's."""
+    """The layers' parameters of a candidate as a share of the unchanged model's; of one shared layer, how often."""
     counts = prepared.counts
+    if counts.total == counts.fixed:
+        return pattern.depth / counts.num_layers
     return (pattern.parameters(counts) - counts.fixed) / (counts.total - counts.fixed)
 
 

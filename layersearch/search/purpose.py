@@ -24,13 +24,18 @@ class Purpose:
     """What a study is for: everything that changes a result. Two studies are alike exactly if their purposes are.
 
     `values` are flat, named and plain (they are stored and compared one by one); `metric` and `direction` are the
-    first objective, parameters the second; `scored_on` is the split that scores.
+    first objective, `costs` the others; `scored_on` is the split that scores.
     """
 
     values: Mapping[str, Any]
     metric: str
     direction: Direction
     scored_on: Split = "search"
+
+    @property
+    def costs(self) -> tuple[str, ...]:
+        """The objectives behind the metric, all to be minimised; a study that does not say means parameters."""
+        return tuple(str(self.values.get("objectives", "parameters")).split(","))
 
     def as_dict(self) -> dict[str, Any]:
         """The stored form."""
@@ -51,7 +56,9 @@ class Purpose:
     @property
     def evaluation(self) -> str:
         """What must agree for an evaluation to be worth the same in another study: all but how patterns are found."""
-        left_out = {"space", "sampler", "model"}  # the revision identifies the weights, not the name they go by
+        left_out = {"space", "sampler", "measured_on"}
+        left_out |= {"model"}  # the revision identifies the weights, not the name they go by
+        left_out |= {"objectives", "limits", "hardware"}  # costs are the study's own, and scores are not theirs
         kept = {k: v for k, v in self.as_dict().items() if k not in left_out and not k.startswith("halving.")}
         if kept.get("method") == "halving":  # what is complete there was fine-tuned in full
             kept["method"] = "fine-tune"

@@ -1,7 +1,7 @@
 """How good a set of candidates is: hypervolume over error and size, its course, its regret, and when it stands still.
 
-Knows: points (error, share of layer parameters kept), both better when smaller. Does not know: where scores come from,
-what was spent on them, samplers, studies.
+Knows: points (error, share of layer parameters kept or of other costs), all better when smaller. Does not know: where
+scores come from, what was spent on them, samplers, studies.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
+from math import prod
 from statistics import median
 
 from layersearch.pattern import Pattern, thirds
-from layersearch.search.trials import Direction, Row
+from layersearch.search.trials import Direction, Row, baseline_of
 
-Point = tuple[float, float]
+Point = tuple[float, ...]
 
 WINDOW = 16  # trials without growth after which a search stands still
 _HALF_WIDTH = 1.96  # standard errors on either side in a 95 % interval
@@ -24,7 +25,7 @@ _HALF_WIDTH = 1.96  # standard errors on either side in a 95 % interval
 
 def layer_share(pattern: Pattern, num_layers: int) -> float:
     """The share of the unchanged model's layer parameters that `pattern` keeps; above 1 if it repeats layers."""
-    return thirds(pattern.blocks) / (3 * num_layers)
+    return thirds(pattern.owned) / (3 * num_layers)
 
 
 def error_of(score: float, direction: Direction) -> float:
@@ -32,10 +33,11 @@ def error_of(score: float, direction: Direction) -> float:
     return 1.0 - score if direction == "maximize" else score
 
 
-def point_of(row: Row, direction: Direction, num_layers: int) -> Point:
-    """(error, share) of a complete row."""
+def point_of(row: Row, direction: Direction, num_layers: int, costs: Sequence[float] = ()) -> Point:
+    """(error, share) of a complete row; with the unchanged model's `costs`, the shares of these in place of layers'."""
     assert row.score is not None
-    return error_of(row.score, direction), _share_of(row.pattern, num_layers)
+    shares = [its / whole for its, whole in zip(row.costs, costs, strict=True)] if costs else []
+    return error_of(row.score, direction), *(shares or [_share_of(row.pattern, num_layers)])
 
 
 @cache
@@ -43,14 +45,33 @@ def _share_of(text: str, num_layers: int) -> float:
     return layer_share(Pattern.parse(text), num_layers)
 
 
+def reference_of(*studies: tuple[Iterable[Row], Direction, int]) -> Point:
+    """Where hypervolume is counted from: the worst score of any trial, and the unchanged model's layers in full.
+
+    A study is its rows, the direction of its score and its layers. Of studies without a complete trial it is (0, 1).
+    """
+    points = [
+        point_of(row, direction, layers) for rows, direction, layers in studies for row in rows if row.score is not None
+    ]
+    return max((error for error, _ in points), default=0.0), 1.0
+
+
 def hypervolume(points: Iterable[Point], reference: Point) -> float:
-    """The area between `points` and `reference` that at least one point beats in both coordinates.
+    """The area (volume) between `points` and `reference` that at least one point beats in all coordinates.
 
     `reference` is the error of a constant answer and the share 1 (Klein et al. 2024, arXiv 2405.02267, compare searches
-    of sub-networks so). Points that do not beat it in both add nothing.
+    of sub-networks so). Points that do not beat it in all add nothing. Three coordinates are cut into slices along the
+    last.
     """
+    if len(reference) > 2:
+        inside = sorted((point for point in points if point[-1] < reference[-1]), key=lambda point: point[-1])
+        ends = [*(point[-1] for point in inside), reference[-1]][1:]
+        slices = ((end - point[-1], inside[: n + 1]) for n, (point, end) in enumerate(zip(inside, ends, strict=True)))
+        return sum(
+            depth * hypervolume([point[:-1] for point in below], reference[:-1]) for depth, below in slices if depth
+        )
     area, lowest = 0.0, reference[0]
-    for share, error in sorted((share, error) for error, share in points):
+    for share, error in sorted((point[1], point[0]) for point in points):
         if share >= reference[1]:
             break
         if error < lowest:
@@ -107,16 +128,25 @@ def stands_still(points: Sequence[Point], noise: float, window: int = WINDOW) ->
     """
     if len(points) <= window:
         return None
-    reference = (max(error for error, _ in points), max(1.0, *(share for _, share in points)))
+    worst, *sizes = zip(*points, strict=True)
+    reference = (max(worst), *(max(1.0, *shares) for shares in sizes))
     grown = hypervolume(points, reference) - hypervolume(points[:-window], reference)
-    span = reference[1] - min(share for _, share in points)
+    span = prod(most - min(shares) for most, shares in zip(reference[1:], sizes, strict=True))
     return Standstill(grown, noise * span, window) if grown <= noise * span else None
 
 
-def plateau(rows: Iterable[Row], direction: Direction, num_layers: int, window: int = WINDOW) -> Standstill | None:
+def plateau(
+    rows: Iterable[Row], direction: Direction, num_layers: int, window: int = WINDOW, *, own_costs: bool = False
+) -> Standstill | None:
     """The standstill of a study's front, given its rows, or None (`--until-plateau`).
 
-    The last trials are those that ended last; one that was stopped at a rung has no score and does not count.
+    The last trials are those that ended last; one that was stopped at a rung has no score and does not count, nor does
+    one over a limit. With `own_costs` shares are those of the study's objectives, else of the layers' parameters.
     """
     done = sorted((row for row in rows if row.done), key=lambda row: (row.ended or datetime.min, row.number))
-    return stands_still([point_of(row, direction, num_layers) for row in done], noise_of(done), window)
+    unchanged = baseline_of(done, str(Pattern.full(num_layers)))
+    costs = unchanged.costs if own_costs and unchanged is not None else ()
+    if own_costs and not costs:
+        return None
+    kept = [row for row in done if row.allowed]
+    return stands_still([point_of(row, direction, num_layers, costs) for row in kept], noise_of(kept), window)

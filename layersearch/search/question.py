@@ -1,6 +1,6 @@
-"""What is asked and how it is to be done, as frozen values, and the parts that the question names.
+"""What is asked and how it is to be done, as frozen values, and a question whose parts are looked up.
 
-Knows: names of models, tasks, spaces, recipes, tables, and how to look them up. Does not know: studies, workers,
+Knows: names of models, tasks, spaces, recipes, tables. Does not know: how they are looked up, studies, workers,
 training, what a table says.
 """
 
@@ -9,17 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from layersearch.errors import LayersearchError
-from layersearch.models.families import family_of
+from layersearch.models.families import FAMILIES
 from layersearch.names import unknown
 from layersearch.pattern import PartCounts, Pattern
-from layersearch.training.recipe import Halving, OneShotRecipe, Recipe
+from layersearch.search.objectives import DEFAULT, Costs, Limit
+from layersearch.training.recipe import Halving, Recipe
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig
-
     from layersearch.search.purpose import Purpose
     from layersearch.search.trials import Direction
     from layersearch.search_space import SearchSpace
@@ -30,14 +29,21 @@ HOLDOUT = 0.15
 TRIALS = 40  # fine-tuned candidates, unless the user says how many
 UNTIL_PLATEAU = 1000  # and where a standstill ends the search, in a space that is larger
 
-Method = Literal["one-shot", "distill", "fine-tune", "halving"]
-"""Where a candidate starts: from a super-network, from the fine-tuned unchanged model (taught by it), or from the
-pre-trained one; with halving from there too, and trained as far as it is among the best."""
+EXAMPLES = 256  # on which a model is measured
+Part = Literal["train", "search", "validation"]
+
+Method = Literal["one-shot", "distill", "tune-drop-tune", "fine-tune", "halving"]
+"""Where a candidate starts: from a super-network, from the fine-tuned unchanged model (taught by it, or not), or from
+the pre-trained one; with halving from there too, and trained as far as it is among the best."""
 
 
 @dataclass(frozen=True)
 class What:
-    """Everything that decides a result; stored in the study as its purpose."""
+    """Everything that decides a result; stored in the study as its purpose.
+
+    `objectives` are the metric and one or two costs by name, `limits` what a candidate must keep to. Strategies that
+    are measured on a model are measured on the pre-trained one, or on a fine-tuned one in the folder `measured_on`.
+    """
 
     model: str
     task: str
@@ -48,6 +54,9 @@ class What:
     holdout: float = HOLDOUT
     revision: str | None = None
     method: Method = "one-shot"
+    objectives: tuple[str, ...] = DEFAULT
+    limits: tuple[Limit, ...] = ()
+    measured_on: Path | None = None
     columns: Columns | None = None
 
     @property
@@ -134,6 +143,16 @@ class Question(Protocol):
         """What reports and exports need and the purpose does not hold, `num_layers` and `parameters` among them."""
         ...
 
+    @property
+    def halving(self) -> Halving | None:
+        """How halving goes about it, where it is asked for."""
+        ...
+
+    @property
+    def costs(self) -> Costs | None:
+        """What patterns cost, by name; None where parameters are all that is known."""
+        ...
+
     def parameters_of(self, pattern: Pattern) -> int:
         """Parameters of the candidate that `pattern` of the space yields."""
         ...
@@ -141,15 +160,25 @@ class Question(Protocol):
 
 @dataclass(frozen=True)
 class Prepared:
-    """The question with its parts looked up: nothing is loaded yet but the texts and the model's configuration."""
+    """The question with its parts looked up: nothing is loaded yet but the texts and the model's configuration.
+
+    `measured` are costs that `search/measured_costs.py` measured, as the study keeps them.
+    """
 
     what: What
     task: Task
     splits: Splits
     space: SearchSpace
-    counts: PartCounts
+    costs: Costs
     folder: Path
     purpose: Purpose
+    model_type: str
+    measured: Mapping[str, Any] | None = None
+
+    @property
+    def counts(self) -> PartCounts:
+        """Parameters by part."""
+        return self.costs.parts["parameters"]
 
     @property
     def num_layers(self) -> int:
@@ -167,14 +196,21 @@ class Prepared:
         return self.what.recipe.seed
 
     @property
+    def halving(self) -> Halving | None:
+        """How halving goes about it, where it is asked for."""
+        return Halving() if self.what.method == "halving" else None
+
+    @property
     def facts(self) -> dict[str, Any]:
         """Where the parts lie now and what they count."""
         return {
             "model_folder": str(self.folder.absolute()),
+            "model_type": self.model_type,
             "data_folder": None if self.what.data is None else str(self.what.data.absolute()),
             "num_layers": self.num_layers,
             "parameters": self.counts.total,
             "space_name": self.what.space,
+            **({"measured": self.measured} if self.measured else {}),
             **self._columns,
         }
 
@@ -189,73 +225,6 @@ class Prepared:
     def parameters_of(self, pattern: Pattern) -> int:
         """Parameters of the candidate, counted and not built."""
         return pattern.parameters(self.counts)
-
-
-def prepare(what: What, space: SearchSpace | None = None) -> Prepared:
-    """Look everything up that `what` names, cheapest first; raises the error that belongs to what is wrong.
-
-    `space` stands in for the one that `what` names, for those who have it already.
-    """
-    if what.method not in get_args(Method):
-        raise LayersearchError(unknown("method", what.method, get_args(Method)))
-    if not 0 < what.holdout < 1:
-        raise LayersearchError(f"--holdout {what.holdout} is not a share between 0 and 1; 0.15 is usual")
-    from layersearch import hub
-    from layersearch.search_space import load as load_space
-    from layersearch.tasks import load_task
-
-    space = space or load_space(what.space)
-    task = load_task(what.task, what.data, what.columns)
-    folder, revision = hub.local_model(what.model, what.revision)
-    # what is wrong so far is said before the seconds that the libraries behind these take
-    from layersearch.models.base import load_config
-    from layersearch.models.costs import count_parts
-    from layersearch.search.purpose import Purpose
-    from layersearch.search.samplers import check_sampler
-
-    check_sampler(what.sampler)
-    config = load_config(folder, num_labels=task.num_labels, kind=task.kind)
-    _check_length(what.recipe.max_length, config)
-    counts = count_parts(config, task.kind)
-    space.check(counts.num_layers)
-    splits = task.splits(what.holdout, what.recipe.seed)
-    values: dict[str, Any] = {
-        "model": Path(what.model).name if Path(what.model).exists() else what.model,
-        "revision": revision,
-        "task": task.name,
-        "data": splits.fingerprint,
-        **_of_the_columns(what.columns),
-        "holdout": what.holdout,
-        "space": space.canonical(),
-        "method": what.method,
-        **_of_the_method(what),
-        **{f"recipe.{name}": value for name, value in what.recipe.as_dict().items()},
-    }
-    purpose = Purpose(values, task.metric, task.direction)
-    return Prepared(what, task, splits, space, counts, folder, purpose)
-
-
-def _of_the_columns(columns: Columns | None) -> dict[str, Any]:
-    """What a task over the user's own table is made of; where its tables lie is no part of it."""
-    if columns is None:
-        return {}
-    values = {**vars(columns), "label": ", ".join(columns.label)}
-    return {f"own.{name}": value for name, value in values.items() if name != "validation"}
-
-
-def _of_the_method(what: What) -> dict[str, Any]:
-    """What decides which candidates there are, how they are taught and who goes on."""
-    if what.method == "halving":
-        return {"sampler": what.sampler, **{f"halving.{name}": value for name, value in vars(Halving()).items()}}
-    settings = vars(OneShotRecipe())
-    used = {"one-shot": tuple(settings), "distill": ("taught",), "fine-tune": ()}[what.method]
-    return {"sampler": what.sampler, **{f"one_shot.{name}": settings[name] for name in used}}
-
-
-def _check_length(asked: int, config: PreTrainedConfig) -> None:
-    positions = int(config.max_position_embeddings) - family_of(config).positions_off
-    if asked > positions:
-        raise LayersearchError(f"--max-length {asked} is more than this model's {positions} positions; give fewer")
 
 
 def resolve_device(name: str) -> str:
@@ -275,16 +244,32 @@ def resolve_device(name: str) -> str:
 
 def trials_of(question: Question, how: How, trials: int | None) -> int | None:
     """How many finished trials a search shall hold: what was asked for, or the default (None: the method says it)."""
+    from layersearch.search.orders import trials_in
+
     if trials is not None or question.purpose.values.get("method") == "one-shot":
         return trials
+    if (all_of_them := trials_in(question.sampler, question.space, question.num_layers)) is not None:
+        return all_of_them
     return min(question.space.size(question.num_layers), UNTIL_PLATEAU) if how.until_plateau else TRIALS
+
+
+def is_screened(question: Question) -> bool:
+    """Whether proposals that are not worth a training are skipped: not where shared scores or an order choose."""
+    from layersearch.search.orders import ORDERS
+
+    return question.purpose.values.get("method") != "one-shot" and question.sampler not in ORDERS
 
 
 def remarks(question: Prepared) -> list[str]:
     """What the user should know before candidates are trained, a line each."""
-    idle = question.space.idle(question.num_layers)
-    if not idle:
-        return []
-    return [
-        f"strategies of the space that give none of its patterns for {question.num_layers} layers: {', '.join(idle)}"
-    ]
+    idle, layers = question.space.idle(question.num_layers), question.num_layers
+    family = FAMILIES.get(question.model_type)
+    found = []
+    if idle:
+        found.append(f"strategies of the space that give none of its patterns for {layers} layers: {', '.join(idle)}")
+    if family is not None and family.shared:
+        found.append(
+            f"{question.model_type} has one layer that it applies {layers} times: a pattern says how often, parameters "
+            "do not change, and patterns of one depth are the same model"
+        )
+    return found

@@ -40,7 +40,8 @@ class Record:
     """What a study holds. `facts` are its notes (where model and data lie, counts), `confirmed` is by pattern.
 
     A row names its checkpoint only while the folder is there. `spelled_none` are the states, by number, of the trials
-    that have no pattern and so no row: most of them wait. `shared` are the scores over a super-network, by pattern.
+    that have no pattern and so no row: most of them wait. `shared` are the scores over a super-network, by pattern;
+    `shared_work` is what it took to train it, in fine-tunings of the unchanged model.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Record:
     confirmed: Mapping[str, Confirmed]
     spelled_none: Mapping[int, str] = field(default_factory=dict)
     shared: Mapping[str, float] = field(default_factory=dict)
+    shared_work: float = 0.0
 
     @property
     def unchanged(self) -> str:
@@ -70,6 +72,20 @@ class Record:
     def front(self) -> list[Row]:
         """The front, largest candidate first."""
         return front_of(self.rows, self.purpose.direction)
+
+    def costs_of(self, row: Row) -> dict[str, float]:
+        """The objectives of a complete row by name, as they are counted; without score and parameters."""
+        named = zip(self.purpose.costs, row.sizes, strict=True)
+        return {name: value for name, value in named if name != "parameters"}
+
+    def timed(self, row: Row) -> dict[int, tuple[float, float]]:
+        """By batch size, median and 95 % quantile in ms of the built candidate, where it was timed."""
+        found = self.facts.get("timed", {}).get(row.pattern, {})
+        return {int(size): (median / 1e6, p95 / 1e6) for size, (median, p95) in found.items()}
+
+    def latency(self, row: Row) -> float | None:
+        """Milliseconds that the built candidate takes for a batch of one, where it was timed."""
+        return self.timed(row).get(1, (None, None))[0]
 
     @property
     def stopped(self) -> dict[float, int]:
@@ -97,15 +113,20 @@ class Record:
         """How many proposals were skipped for a reason that begins so."""
         return sum(row.state == "PRUNED" and (row.reason or "").startswith(reason) for row in self.rows)
 
-    def trial(self, number: int) -> Row:
-        """The row of trial `number`; raises StudyError for a number that is not there or not complete."""
+    def row(self, number: int) -> Row | None:
+        """The row of trial `number`, None if it has no pattern; raises StudyError for a number that is not there."""
         row = next((r for r in self.rows if r.number == number), None)
-        if row is not None and row.done:
-            return row
         if row is None and number not in self.spelled_none:
             raise StudyError(
                 f"study {self.name!r} has no trial {number}; `layersearch front` lists the trials worth it"
             )
+        return row
+
+    def trial(self, number: int) -> Row:
+        """The row of trial `number`; raises StudyError for a number that is not there or not complete."""
+        row = self.row(number)
+        if row is not None and row.done:
+            return row
         found = in_words(row) if row else IN_WORDS[self.spelled_none[number]]
         raise StudyError(f"trial {number} of {self.name!r} {found}; take {self._instead_of(row)}")
 
@@ -118,9 +139,39 @@ class Record:
         """What `shown` lists as plain values for CSV and JSON."""
         front, baseline = self.front, self.baseline
         return [
-            as_record(row, baseline, self.confirmed.get(row.pattern), self.parameters, on_front=row in front)
+            as_record(
+                row,
+                baseline,
+                self.confirmed.get(row.pattern),
+                self.parameters,
+                on_front=row in front,
+                costs=self._columns(row),
+            )
             for row in self.shown(everything=everything)
         ]
+
+    def _columns(self, row: Row) -> dict[str, Any]:
+        """What a row has in this study and not in every study: its other costs, the limits, its time."""
+        limits = {"within_limits": row.allowed} if "limits" in self.purpose.values else {}
+        if "timed" not in self.facts:
+            return self.costs_of(row) | limits
+        timed = {size: self.timed(row).get(size, (None, None)) for size in (1, 32)}
+        times = {f"median_ms_batch_{size}": median for size, (median, _) in timed.items()}
+        times |= {f"p95_ms_batch_{size}": p95 for size, (_, p95) in timed.items()}
+        return self.costs_of(row) | limits | times
+
+
+def names_of(storage_text: str) -> list[str]:
+    """The studies of a database, confirmations and shared scores left out. Raises StudyError where there is none."""
+    storage = open_storage(parse_url(storage_text), lambda _: None, create=False)
+    try:
+        return _searches(s.study_name for s in storage.get_all_studies() if "purpose" in s.user_attrs)
+    finally:
+        storage.engine.dispose()
+
+
+def _searches(names: Iterable[str]) -> list[str]:
+    return sorted(name for name in names if not name.endswith((CONFIRMATION, SHARED)))
 
 
 def read_study(storage_text: str, name: str | None, say: Say) -> Record:
@@ -129,7 +180,7 @@ def read_study(storage_text: str, name: str | None, say: Say) -> Record:
     storage = open_storage(url, say, create=False)
     try:
         studies = {s.study_name: s for s in storage.get_all_studies() if "purpose" in s.user_attrs}
-        name = _chosen(name, [n for n in studies if not n.endswith((CONFIRMATION, SHARED))], shown(url))
+        name = _chosen(name, _searches(studies), shown(url))
         study = studies[name]
         confirmation, network = studies.get(name + CONFIRMATION), studies.get(name + SHARED)
         scored = rows_of(storage.get_all_trials(network._study_id)) if network else []
@@ -141,6 +192,7 @@ def read_study(storage_text: str, name: str | None, say: Say) -> Record:
             rows=tuple(_rows(trials)),
             confirmed=confirmed_of(_rows(storage.get_all_trials(confirmation._study_id))) if confirmation else {},
             shared={row.pattern: row.score for row in scored if row.score is not None},
+            shared_work=float(network.user_attrs.get("work", 0.0)) if network else 0.0,
             spelled_none={t.number: t.state.name for t in trials if "pattern" not in t.user_attrs},
         )
     finally:
@@ -158,7 +210,7 @@ def _rows(trials: Iterable[FrozenTrial]) -> list[Row]:
 def _chosen(name: str | None, names: list[str], where: str) -> str:
     if name is None and len(names) == 1:
         return names[0]
-    listed = ", ".join(sorted(names)) or "none"
+    listed = ", ".join(names) or "none"
     if name is None:
         raise StudyError(f"name the study: {where} holds {listed}")
     if name not in names:

@@ -11,6 +11,7 @@ from typing import Any
 
 from layersearch.errors import DataError, SpaceError
 from layersearch.pattern import Pattern
+from layersearch.search.orders import check_order
 from layersearch.search.purpose import Purpose
 from layersearch.search.quality import layer_share
 from layersearch.search.question import Lookup
@@ -39,6 +40,10 @@ class Replay:
     seed: int
     purpose: Purpose
     halving: Halving | None = None
+
+    @property
+    def costs(self) -> None:
+        """A table tells parameters alone."""
 
     @property
     def num_layers(self) -> int:
@@ -110,6 +115,7 @@ def replay_of(table: Table, space_name: str, sampler: str, seed: int, halving: H
             "name a table or a space that holds more of them"
         )
     check_sampler(sampler)
+    check_order(sampler, within, layers)
     values = {"replay": table.fingerprint, "space": space.canonical(), "sampler": sampler, "seed": seed}
     if halving is not None:
         values |= {f"halving.{name}": value for name, value in vars(halving).items()}

@@ -8,26 +8,37 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import socket
-import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 
 from layersearch.errors import LayersearchError, StoppedError
 from layersearch.pattern import PartCounts, Pattern
 from layersearch.search.distill import Distill
 from layersearch.search.driver import Driver, Watcher, front_to_confirm
-from layersearch.search.found import holder_of
+from layersearch.search.found import facts_of, holder_of
 from layersearch.search.halving import Rungs
 from layersearch.search.lease import Lease, take_lease
+from layersearch.search.measured_costs import time_front, with_measured
+from layersearch.search.measuring import knowing, stored_of
 from layersearch.search.one_shot import OneShot
+from layersearch.search.preparing import prepare
 from layersearch.search.purpose import Purpose
-from layersearch.search.question import How, Prepared, Question, What, prepare, remarks, resolve_device, trials_of
+from layersearch.search.question import (
+    How,
+    Prepared,
+    Question,
+    What,
+    is_screened,
+    remarks,
+    resolve_device,
+    trials_of,
+)
 from layersearch.search.record import CONFIRMATION, SHARED
 from layersearch.search.replay import Replay
+from layersearch.search.signals import stopped_by_signals
 from layersearch.search.starts import front_of_another
 from layersearch.search.storage import PatientStorage, open_storage, parse_url
 from layersearch.search.study import Study
@@ -35,7 +46,7 @@ from layersearch.tasks.task import Encoded
 from layersearch.training.evaluator import Evaluator
 from layersearch.training.finetune import Heartbeat
 from layersearch.training.job import Job, Outcome, Split
-from layersearch.training.recipe import BYTES_A_PARAMETER, Halving
+from layersearch.training.recipe import BYTES_A_PARAMETER, Halving, OneShotRecipe
 
 Course = Callable[[Job, Heartbeat], Generator[Outcome, None, None]]  # a job's outcomes, one a rung
 Executor = Callable[[Driver], None]  # works a driver off
@@ -49,8 +60,7 @@ def run(what: What, how: How, *, trials: int | None, confirm: int, watcher: Watc
     TRIALS, and for a one-shot search as many as the front of the shared scores; with `how.until_plateau` it is the size
     of the space, or UNTIL_PLATEAU. The end says why it came.
     """
-    prepared = prepare(what)
-    resolve_device(how.device)
+    prepared = with_measured(prepare(what), how, watcher.say)
     for warning in prepared.splits.warnings:
         watcher.say(f"warning: {warning}")
     for line in remarks(prepared):
@@ -65,9 +75,9 @@ def run(what: What, how: How, *, trials: int | None, confirm: int, watcher: Watc
 
         return partial(run_with_ray, evaluator=evaluator, how=how)
 
-    warm = partial(_warm, prepared) if what.method in ("one-shot", "distill") else None
-    halving = Halving() if what.method == "halving" else None
-    return _search(prepared, how, make, warm, halving, trials=trials, confirm=confirm, watcher=watcher, command=command)
+    warm = None if what.method in ("fine-tune", "halving") else partial(_warm, prepared)
+    after = partial(time_front, prepared, how, watcher.say)
+    return _search(prepared, how, make, warm, after, trials=trials, confirm=confirm, watcher=watcher, command=command)
 
 
 def run_replay(replay: Replay, how: How, *, trials: int | None, watcher: Watcher, command: str = "") -> Study:
@@ -81,7 +91,7 @@ def run_replay(replay: Replay, how: How, *, trials: int | None, watcher: Watcher
     def make() -> Executor:
         return partial(run_inline, course=replay.course)
 
-    return _search(replay, how, make, None, replay.halving, trials=trials, confirm=0, watcher=watcher, command=command)
+    return _search(replay, how, make, None, None, trials=trials, confirm=0, watcher=watcher, command=command)
 
 
 def _search(
@@ -89,15 +99,17 @@ def _search(
     how: How,
     make: Callable[[], Executor],
     warm: Callable[[Studies], Distill | OneShot] | None,
-    halving: Halving | None,
+    after: Callable[[Study], None] | None,
     *,
     trials: int | None,
     confirm: int,
     watcher: Watcher,
     command: str,
 ) -> Study:
-    """Open the study and work it off with what `make` makes, unless nothing is left to do."""
+    """Open the study and work it off with what `make` makes, unless nothing is left to do; `after` that."""
+    halving = question.halving
     with opened(question, how, watcher, alone=warm is not None or halving is not None) as studies:
+        question = studies.question
         studies.search.note(**({"command": command} if command else {}))
         method = warm(studies) if warm else None
         driver = Driver(
@@ -118,6 +130,8 @@ def _search(
             raise StoppedError("stopped; every finished trial is in the study. The same command goes on from here")
         if method is not None:
             method.clean_up()
+        if after is not None:
+            after(studies.search)
         watcher.say(f"the search ended: {driver.ended}")
         return studies.search
 
@@ -197,6 +211,7 @@ class Studies:
             num_layers=self.question.num_layers,
             space=None,
             sampler="RandomSampler",
+            costs=self.question.costs and replace(self.question.costs, limits=()),
         )
 
     def _to_confirm(self, seeds: int) -> list[tuple[str, int]]:
@@ -214,7 +229,7 @@ def _warm(prepared: Prepared, studies: Studies) -> Distill | OneShot:
     studies.search.note(networks=str(folder))
     alone = Distill(counts.num_layers, folder, prepared.seed)
     studies.search.enqueue(alone.unchanged, prepared.seed)
-    if prepared.what.method == "distill":
+    if prepared.what.method != "one-shot":
         return alone
     shared = studies.sibling(SHARED, "shared")
 
@@ -227,9 +242,9 @@ def _warm(prepared: Prepared, studies: Studies) -> Distill | OneShot:
     made = {int(made.name.removeprefix("super-")) for made in folder.glob("super-*") if is_complete(made)}
     whole = "work" in shared.facts  # noted after the last score
     return OneShot(
-        space=prepared.space,
+        space=studies.question.space,
         starts=tuple(map(Pattern.parse, studies.search.facts.get("start_from", ()))),
-        counts=counts,
+        costs=prepared.costs,
         direction=prepared.purpose.direction,
         alone=alone,
         known=known if whole else {},
@@ -244,14 +259,22 @@ def opened(question: Question, how: How, watcher: Watcher, *, alone: bool = Fals
     """Open (or make) the study under a lease and heal it; gives the lease back at the end.
 
     One process drives it `alone`, on any database, or on PostgreSQL beside others. The fronts of `how.start_from` come
-    first, after the unchanged model.
+    first, after the unchanged model. What the space's strategies need to know of the model is measured first, unless
+    the study knows it.
     """
     layers = question.num_layers
-    fronts = [front_of_another(source, how.storage, question.space, layers, watcher.say) for source in how.start_from]
+    sizes = question.parameters_of if question.costs is None else question.costs.values
     url = parse_url(how.storage)
-    storage = open_storage(url, watcher.say, create=True)
-    lease = take_lease(storage, url, how.name, holder_of(storage, how.name), alone=alone)
-    try:
+    with ExitStack() as closed:
+        storage = open_storage(url, watcher.say, create=True)
+        closed.callback(storage.engine.dispose)
+        stored = facts_of(storage, how.name).get("spelled", {})
+        stored = stored_of(question, how.device, watcher.say, stored)
+        question = knowing(question, stored)
+        space, say = question.space, watcher.say
+        fronts = [front_of_another(source, how.storage, space, layers, say) for source in how.start_from]
+        lease = take_lease(storage, url, how.name, holder_of(storage, how.name), alone=alone)
+        closed.callback(lease.release)
         study = Study(
             storage,
             how.name,
@@ -259,20 +282,19 @@ def opened(question: Question, how: How, watcher: Watcher, *, alone: bool = Fals
             lease,
             how.folder,
             num_layers=layers,
-            space=question.space,
+            space=space,
             sampler=question.sampler,
             seed=question.seed,
-            parameters=None if question.purpose.values.get("method") == "one-shot" else question.parameters_of,
+            parameters=sizes if is_screened(question) else None,
+            costs=question.costs,
         )
-        study.note(driver=f"{socket.gethostname()} pid {os.getpid()}", **question.facts)
+        found = {"spelled": stored} if stored else {}
+        study.note(driver=f"{socket.gethostname()} pid {os.getpid()}", **question.facts, **found)
         healed = study.heal()
         if healed:
-            watcher.say(f"{healed} trial{'s' * (healed > 1)} left running by a driver that died: queued again")
+            say(f"{healed} trial{'s' * (healed > 1)} left running by a driver that died: queued again")
         study.start_with([pattern for front in fronts for pattern in front])
         yield Studies(question, how, storage, lease, study)
-    finally:
-        lease.release()
-        storage.engine.dispose()
 
 
 def make_evaluator(prepared: Prepared, how: How) -> Evaluator:
@@ -286,7 +308,9 @@ def make_evaluator(prepared: Prepared, how: How) -> Evaluator:
     data: Mapping[str, Encoded] = {
         name: task.encode(examples, reader, recipe.max_length) for name, examples in parts.items()
     }
-    return Evaluator(base=base, task=task, recipe=recipe, data=data, device=resolve_device(how.device))
+    one_shot = OneShotRecipe(taught=0.0) if prepared.what.method == "tune-drop-tune" else OneShotRecipe()
+    device = resolve_device(how.device)
+    return Evaluator(base=base, task=task, recipe=recipe, data=data, device=device, one_shot=one_shot)
 
 
 def _require_disk(how: How, counts: PartCounts, checkpoints: int) -> None:
@@ -298,23 +322,3 @@ def _require_disk(how: How, counts: PartCounts, checkpoints: int) -> None:
             f"{free / 1e6:.0f} MB are free at {how.files} and {checkpoints} checkpoints need {needed / 1e6:.0f} MB; "
             "free some space, or name another place with --files"
         )
-
-
-@contextmanager
-def stopped_by_signals(driver: Driver) -> Iterator[None]:
-    """The first Ctrl-C or SIGTERM stops the driver cleanly; a second Ctrl-C is Python's own."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(_number: int, _frame: object) -> None:
-        driver.stopping = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        driver.watcher.say("stopping: what runs is queued again, what is finished is kept")
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

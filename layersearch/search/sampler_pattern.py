@@ -6,6 +6,7 @@ mathematics (`surrogate.py`).
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -19,8 +20,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from layersearch.pattern import Pattern
 from layersearch.search.fronts import fronts
-from layersearch.search.quality import error_of
-from layersearch.search.surrogate import coded, differing, expected_growth, fitted, one_thread
+from layersearch.search.objectives import Costs, reachable
+from layersearch.search.quality import error_of, layer_share
+from layersearch.search.surrogate import Floats, coded, differing, expected_growth, fitted, one_thread
 from layersearch.search.trials import RUNGS, Direction
 from layersearch.search_space import SearchSpace
 
@@ -37,13 +39,14 @@ class PatternSampler(BaseSampler):
     """Proposes the unseen pattern of `space` that may be expected to add most hypervolume to the front.
 
     A Gaussian process over kept halves is fitted to the finished trials; running ones count with the errors that it
-    expects of them, so that several workers do not try the same. Only the first objective is learnt; the second is
-    known from the pattern. Trials that halving paused or stopped are seen and teach nothing: their scores are not of
-    the whole recipe.
+    expects of them, so that several workers do not try the same. Only the first objective is learnt; the others are
+    known from the pattern: shares of the layers' parameters, or `costs`, whose limits a proposal keeps. Trials that
+    halving paused or stopped are seen and teach nothing: their scores are not of the whole recipe.
     """
 
-    def __init__(self, space: SearchSpace, num_layers: int, seed: int) -> None:
+    def __init__(self, space: SearchSpace, num_layers: int, seed: int, costs: Costs | None = None) -> None:
         self._space = space
+        self._costs = None if costs is None or costs.is_default else costs
         self._num_layers = num_layers
         self._random = random.Random(seed)
         self._numbers = np.random.default_rng(seed)
@@ -56,6 +59,8 @@ class PatternSampler(BaseSampler):
         self._pool: list[Pattern] = []
         self._place: dict[str, int] = {}  # in the pool
         self._coded = coded([], num_layers)
+        self._sizes: list[tuple[float, ...]] = []  # what shall be small, by place in the pool
+        self._allowed: list[bool] = []
         self._expanded: set[str] = set()  # members of the front whose neighbours are in the pool
 
     def infer_relative_search_space(
@@ -105,7 +110,7 @@ class PatternSampler(BaseSampler):
         self._gather(Pattern.parse(text) for text in seen if text not in self._place)
         self._front = self._unbeaten([*self._front, *fresh])
         self._fill()
-        unseen = [place for text, place in self._place.items() if text not in seen]
+        unseen = [place for text, place in self._place.items() if text not in seen and self._allowed[place]]
         if not unseen or len(known) < 2:
             return self._pool[self._random.choice(unseen)] if unseen else None
         places = self._candidates(unseen)
@@ -113,13 +118,29 @@ class PatternSampler(BaseSampler):
         process = fitted(self._coded.take([self._place[t] for t in texts]), np.array([known[t] for t in texts]))
         if running:
             process = process.believing(self._coded.take([self._place[text] for text in running]))
-        candidates = self._coded.take(places)
-        largest = max(1.0, float(candidates.share.max()), float(process.known.share.max()))
-        reference = (float(process.errors.max()), largest + 1 / self._num_layers)
-        points = zip(process.errors, process.known.share, strict=True)
-        mean, deviation = process.predict(candidates)
-        growth = expected_growth(mean, DARING * deviation, candidates.share, points, reference)
+        mean, deviation = process.predict(self._coded.take(places))
+        growth = self._growth(mean, DARING * deviation, places, texts)
         return self._pool[places[int(growth.argmax())]]
+
+    def _growth(self, mean: Floats, deviation: Floats, places: Sequence[int], texts: Sequence[str]) -> Floats:
+        """What candidates at `places` may be expected to add to the front of the known patterns `texts`."""
+        known = [self._place[text] for text in texts]
+        sizes = [np.array([self._sizes[place] for place in at], dtype=float) for at in (places, known)]
+        largest = np.maximum(1.0, np.concatenate(sizes).max(axis=0)) + 1 / self._num_layers
+        errors = np.array([self._known[text] for text in texts])
+        worst = min(float(errors.max()), self._worst_allowed())
+        kept = [place for place in range(len(known)) if self._allowed[known[place]] and errors[place] <= worst]
+        points = [(float(errors[place]), *sizes[1][place]) for place in kept]
+        front = [points[n] for places in fronts([(-error, *rest) for error, *rest in points])[:1] for n in places]
+        return expected_growth(mean, deviation, sizes[0], front, (worst, *largest))
+
+    def _worst_allowed(self) -> float:
+        """The largest error that the least score allows."""
+        limit = self._costs and self._costs.min_score
+        whole = self._known.get(str(Pattern.full(self._num_layers)))
+        if not limit or (limit.is_share and whole is None):
+            return math.inf
+        return 1.0 - limit.bound(1.0 - (whole or 0.0))
 
     def _gather(self, patterns: Iterable[Pattern]) -> None:
         """Put patterns into the pool that are not there yet."""
@@ -128,6 +149,10 @@ class PatternSampler(BaseSampler):
             self._place |= {text: len(self._pool) + number for number, text in enumerate(new)}
             self._pool += new.values()
             self._coded += coded(new.values(), self._num_layers)
+            costs = self._costs
+            shares = [(layer_share(p, self._num_layers),) if costs is None else costs.shares(p) for p in new.values()]
+            self._sizes += shares
+            self._allowed += [costs is None or costs.allows(pattern) for pattern in new.values()]
 
     def _fill(self) -> None:
         """Make candidates: the whole space once, or draws from it and the neighbours of the front."""
@@ -137,14 +162,17 @@ class PatternSampler(BaseSampler):
                 self._gather(self._space.patterns(layers))
         else:
             draws = FRESH if self._expanded else POOL
+            if self._costs and not self._expanded:
+                self._gather(reachable(self._space, layers, self._costs))
             self._gather(self._space.sample(layers, self._random) for _ in range(draws))
             new = [text for text in self._front if text not in self._expanded]
             self._gather(other for text in new for other in self._space.neighbours(Pattern.parse(text), layers))
         self._expanded |= {"", *self._front}
 
     def _unbeaten(self, texts: Sequence[str]) -> list[str]:
-        """Those of the known patterns `texts` that no other of them beats."""
-        points = [(-self._known[text], self._coded.share[self._place[text]]) for text in texts]
+        """Those of the known patterns `texts` that no other of them beats, if they keep the limits or none does."""
+        texts = [text for text in texts if self._allowed[self._place[text]]] or texts
+        points = [(-self._known[text], *self._sizes[self._place[text]]) for text in texts]
         return [texts[place] for front in fronts(points)[:1] for place in reversed(front)]
 
     def _candidates(self, unseen: Sequence[int]) -> list[int]:

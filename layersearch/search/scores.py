@@ -211,7 +211,7 @@ def _is_number(text: str) -> bool:
 
 
 def _size(text: str, row: _Row, *, sized: bool) -> int:
-    return round(row.number("parameters")) if sized else thirds(Pattern.parse(text).blocks)
+    return round(row.number("parameters")) if sized else thirds(Pattern.parse(text).owned)
 
 
 def _unchanged(file: Path, known: Mapping[str, Known], num_layers: int, *, sized: bool) -> int:

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import math
 import random
-from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 
@@ -32,14 +31,15 @@ LEARNT_FROM = 128  # complete trials: the front, and the latest
 LISTED = 4096  # spaces up to this size are listed to find what is unseen
 DRAWN = 512  # patterns of a larger space that are looked at instead
 
-Parameters = Callable[[Pattern], int]
+Parameters = Callable[[Pattern], int | tuple[int, ...]]  # or other costs, all of which shall be small
 
 
 @dataclass(frozen=True)
 class Screen:
     """What stands between the proposals of a study and their training; without `parameters`, nothing does.
 
-    `parameters` counts those of a pattern of the space; `starts` are patterns that are tried in any case.
+    `parameters` counts those of a pattern of the space, or its other costs; `starts` are patterns that are tried in any
+    case; `allowed` tells, also without `parameters`, which patterns keep the limits.
     """
 
     space: SearchSpace
@@ -47,6 +47,7 @@ class Screen:
     purpose: Purpose
     parameters: Parameters | None = None
     starts: frozenset[Pattern] = frozenset()
+    allowed: Callable[[Pattern], bool] = lambda _: True
 
     def skipped(self, patterns: Sequence[Pattern], rows: Sequence[Row]) -> dict[str, str]:
         """The reasons, by pattern, of those that are not worth a training; start points always are."""
@@ -54,7 +55,15 @@ class Screen:
             return {}
         asked = [pattern for pattern in patterns if pattern not in self._never]
         metric, direction = self.purpose.metric, self.purpose.direction
-        beaten = hopeless(asked, rows, self.parameters, metric=metric, direction=direction, num_layers=self.num_layers)
+        beaten = hopeless(
+            asked,
+            rows,
+            self.parameters,
+            metric=metric,
+            direction=direction,
+            num_layers=self.num_layers,
+            costs=self.purpose.costs,
+        )
         agreement = best_agreement(rows, direction)
         if agreement is None or not agreement.filters:
             return beaten
@@ -65,7 +74,7 @@ class Screen:
 
     def draw(self, rows: Sequence[Row], rng: random.Random) -> Pattern | None:
         """A pattern that none of `rows` has and that is worth a training, drawn at random; None if none is found."""
-        unseen = self._unseen({row.pattern for row in rows}, rng)
+        unseen = [pattern for pattern in self._unseen({row.pattern for row in rows}, rng) if self.allowed(pattern)]
         skipped = self.skipped(unseen, rows)
         return next((pattern for pattern in unseen if str(pattern) not in skipped), None)
 
@@ -91,10 +100,10 @@ class Screen:
         return {str(pattern): pattern for pattern in found}
 
     @cached_property
-    def _by_size(self) -> dict[int, dict[str, Pattern]]:
+    def _by_size(self) -> dict[int | tuple[int, ...], dict[str, Pattern]]:
         """The pool by parameters: counting those of thousands would take longer than all else in a decision."""
         assert self.parameters is not None
-        sizes: dict[int, dict[str, Pattern]] = {}
+        sizes: dict[int | tuple[int, ...], dict[str, Pattern]] = {}
         for text, pattern in self._pool.items():
             sizes.setdefault(self.parameters(pattern), {})[text] = pattern
         return sizes
@@ -108,30 +117,43 @@ def hopeless(
     metric: str,
     direction: Direction,
     num_layers: int,
+    costs: Sequence[str] = ("parameters",),
 ) -> dict[str, str]:
     """Why a proposal cannot reach the front, by its text, for those of `patterns` that cannot.
 
-    That is so where a complete trial with no more parameters scores at least as well as the best imaginable score: the
-    metric's limit or the surrogate's bound, whichever allows less.
+    That is so where a complete trial within the limits, with no more `parameters` (what `costs` names), scores at least
+    as well as the best imaginable score: the metric's limit or the surrogate's bound, whichever allows less.
     """
-    done = sorted((row for row in rows if row.done), key=lambda row: row.parameters or 0)
+    done = sorted((row for row in rows if row.done), key=lambda row: row.sizes)
     if not done or not patterns:
         return {}
     floors = np.maximum(_limit(metric, done), _bounds(patterns, done, direction, num_layers))
-    best: list[Row] = []  # of the trials so far, smallest first
-    for row in done:
-        better = not best or _error(row, direction) < _error(best[-1], direction)
-        best.append(row if better else best[-1])
-    sizes = [row.parameters or 0 for row in done]
+    best = _best_by_size([row for row in done if row.allowed], direction)
     found = {}
     for pattern, floor in zip(patterns, floors, strict=True):
-        no_larger = bisect_right(sizes, parameters(pattern))
-        if no_larger and _error(best[no_larger - 1], direction) <= floor:
-            row, score = best[no_larger - 1], 1 - floor if direction == "maximize" else floor
+        row = best(parameters(pattern))
+        if row is not None and _error(row, direction) <= floor:
+            score = 1 - floor if direction == "maximize" else floor
             found[str(pattern)] = (
-                f"{BEATEN}: {score:.4f} at best, and trial {row.number} has {row.score:.4f} with no more parameters"
+                f"{BEATEN}: {score:.4f} at best, and trial {row.number} has {row.score:.4f} with no more "
+                f"{' and '.join(costs)}"
             )
     return found
+
+
+def _best_by_size(done: Sequence[Row], direction: Direction) -> Callable[[int | tuple[int, ...]], Row | None]:
+    """What tells the best of those rows that are in nothing larger than a size."""
+    if not done:
+        return lambda _: None
+    sizes = np.array([row.sizes for row in done], dtype=float)
+    errors = np.array([_error(row, direction) for row in done])
+
+    @cache
+    def best(size: int | tuple[int, ...]) -> Row | None:
+        smaller = (sizes <= np.atleast_1d(size)).all(axis=-1)
+        return done[int(np.where(smaller, errors, np.inf).argmin())] if smaller.any() else None
+
+    return best
 
 
 def low_ranked(
@@ -141,7 +163,7 @@ def low_ranked(
 
     At least two thirds of the `untried` patterns with as many parameters, three or more, have a better one.
     """
-    sizes: dict[int, list[float]] = {}
+    sizes: dict[int | tuple[int, ...], list[float]] = {}
     wanted = {parameters(pattern) for pattern in patterns}
     for pattern in untried:
         if (size := parameters(pattern)) in wanted:

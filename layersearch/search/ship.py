@@ -19,7 +19,8 @@ from layersearch.models.card import ModelCard, Score
 from layersearch.models.export import Proof, check_exportable, export, require_free
 from layersearch.pattern import Pattern
 from layersearch.search.agreement import from_network
-from layersearch.search.question import How, Prepared, What, prepare
+from layersearch.search.preparing import prepare
+from layersearch.search.question import How, Prepared, What
 from layersearch.search.record import Record
 from layersearch.search.run import make_evaluator
 from layersearch.search.storage import Say
@@ -45,7 +46,7 @@ def ship(record: Record, number: int, to: Path, how: How, say: Say) -> Proof:
             "search with `layersearch run` to have something to export"
         )
     row = record.trial(number)
-    check_exportable(Pattern.parse(row.pattern))
+    check_exportable(Pattern.parse(row.pattern), record.facts.get("model_type", ""))
     require_free(to)
     prepared = prepare(question_of(record), SearchSpace.model_validate_json(record.purpose.values["space"]))
     _require_same(record, row, prepared)
@@ -73,7 +74,8 @@ def _belongs_to(row: Row, folder: Path) -> bool:
 def question_of(record: Record) -> What:
     """What the study asked, from its purpose and its facts."""
     values = record.purpose.values
-    recipe = Recipe(**{f.name: values[f"recipe.{f.name}"] for f in fields(Recipe)})
+    keys = {f.name: f"recipe.{f.name}" for f in fields(Recipe)}
+    recipe = Recipe(**{name: values[key] for name, key in keys.items() if key in values})
     data = record.facts.get("data_folder")
     revision = str(values["revision"])
     local = revision.startswith("local-")
@@ -147,10 +149,12 @@ def _start_of(record: Record, row: Row) -> tuple[str | None, float | None]:
     return str(folder), OneShotRecipe.tuning if from_network(row) else None
 
 
-def _start_in_words(row: Row) -> str | None:
+def _start_in_words(row: Row, method: str | None) -> str | None:
     """What a trial was trained from, for its card."""
     if row.start is None:
         return None
+    if method == "tune-drop-tune":
+        return "the fine-tuned unchanged model"
     if not from_network(row):
         return "the fine-tuned unchanged model, and taught by its answers"
     return (
@@ -185,7 +189,7 @@ def _card(record: Record, row: Row, labels: tuple[str, ...]) -> ModelCard:
         versions={name: version(name) for name in _LIBRARIES},
         trained_with=row.versions,
         command=str(record.facts.get("command", "(made from Python)")),
-        start=_start_in_words(row),
+        start=_start_in_words(row, values.get("method")),
     )
 
 

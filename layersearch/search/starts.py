@@ -6,6 +6,7 @@ Knows: whose turn it is, and how a pattern of one model reads on another. Does n
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from layersearch.pattern import Block, Halves, Pattern
 from layersearch.search.record import read_study
@@ -40,8 +41,8 @@ def scaled(pattern: Pattern, num_layers: int, wanted: int) -> Pattern:
         return pattern
     if wanted > num_layers:
         belongs = {layer: _at(layer, wanted, num_layers) for layer in range(wanted)}
-        places = ((layer, b.halves) for layer in range(wanted) for b in pattern.blocks if b.layer == belongs[layer])
-        return Pattern(tuple(Block(layer, halves) for layer, halves in places))
+        places = ((layer, b) for layer in range(wanted) for b in pattern.blocks if b.layer == belongs[layer])
+        return Pattern(tuple(replace(block, layer=layer) for layer, block in places))
     merged: dict[int, set[Halves]] = {}
     for block in pattern.blocks:
         merged.setdefault(_at(block.layer, num_layers, wanted), set()).add(block.halves)

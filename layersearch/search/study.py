@@ -13,13 +13,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from layersearch.errors import StudyError
 from layersearch.pattern import Pattern
+from layersearch.search.ends import NOTHING, End, Ends, retried
 from layersearch.search.found import create_or_load, known_elsewhere
 from layersearch.search.lease import Lease
 from layersearch.search.ledger import Ledger
+from layersearch.search.objectives import Costs
+from layersearch.search.orders import order_of
 from layersearch.search.outbox import Outbox
 from layersearch.search.purpose import Purpose
 from layersearch.search.remembered import Remembered
@@ -28,7 +31,7 @@ from layersearch.search.screen import Parameters, Screen
 from layersearch.search.settled import settle
 from layersearch.search.starts import next_start
 from layersearch.search.storage import PatientStorage
-from layersearch.search.trials import RUNGS, Row, attributes_of, counts_against, forgotten, late_trial
+from layersearch.search.trials import RUNGS, Row, attributes_of, counts_against, forgotten
 from layersearch.search_space import SearchSpace
 from layersearch.strategies import named_patterns
 from layersearch.training.job import Job, Outcome
@@ -42,6 +45,7 @@ class Study:
 
     `space` proposes patterns for a model of `num_layers` layers; without one (a confirmation) only what `enqueue` was
     given is asked. With `parameters`, which counts a pattern's, what is not worth a training is skipped (`screen.py`).
+    `costs` are what the purpose wants small and limits, None for parameters alone.
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class Study:
         sampler: str,
         seed: int = 0,
         parameters: Parameters | None = None,
+        costs: Costs | None = None,
     ) -> None:
         self.name = name
         self.purpose = purpose
@@ -67,16 +72,19 @@ class Study:
         self._space = space
         self._num_layers = num_layers
         self._seed = seed
-        self._strategies = named_patterns(num_layers)
-        self._named = space.start_points(num_layers) if space else ()
+        self._strategies = named_patterns(num_layers, space.known if space else {})
+        self._ends = Ends(purpose.direction, num_layers, costs)
+        self._order = order_of(sampler, space, num_layers, purpose.direction)
+        self._named = self._ends.tried(space.start_points(num_layers)) if space else ()
+        self._named = self._named[:1] if self._order else self._named
         self._first: tuple[Pattern, ...] = ()
-        self._screen = Screen(space, num_layers, purpose, parameters) if space else None
+        self._screen = Screen(space, num_layers, purpose, parameters, allowed=self._ends.allows) if space else None
         self._outbox = Outbox(folder / "outbox")
         self._study = create_or_load(Remembered(storage) if lease.alone else storage, name, purpose)
         self._ledger = Ledger(self._study, purpose.direction)
         # A continued study must not draw again what its first part drew, and the same course must be repeatable.
         stream = seed + len(self._study.get_trials(deepcopy=False)) + (0 if lease.alone else os.getpid())
-        self._study.sampler = make_sampler(sampler, stream, space, num_layers)
+        self._study.sampler = make_sampler(sampler, stream, space, num_layers, costs)
         self._random = random.Random(stream)
         self._elsewhere = known_elsewhere(storage, name, purpose)
 
@@ -90,10 +98,9 @@ class Study:
     def ask(self, wanted: int | None = None) -> Job | None:
         """The next candidate to evaluate, its trial RUNNING in the study; None if nothing unknown is left.
 
-        None also as soon as the study holds `wanted` finished trials, which it can by what other studies know.
-
-        A proposal that is known in this study or not worth a training becomes a PRUNED trial, one that is known from
-        another study of the same database a COMPLETE one, and neither is handed out.
+        None also as soon as the study holds `wanted` finished trials, which it can by what other studies know, and
+        where an order (`orders.py`) waits for scores. A known proposal, and one that is not worth a training, becomes
+        a PRUNED trial, one that another study of the database knows a COMPLETE one; neither is handed out.
         """
         if not self._lease.renew():
             raise StudyError(f"another process drives study {self.name!r} since the database was away; stop one")
@@ -104,8 +111,10 @@ class Study:
 
     def _ask(self, wanted: int | None) -> Job | None:
         repeats = 0
-        while self._space is not None or self.waiting():
+        while (self._space is not None or self.waiting()) and not self._ends.waits(self.rows()):
             self._enqueue_start()
+            if self._order and not self.waiting():
+                return None
             if repeats >= REPEATS and not self.waiting() and not self._enqueue_unseen():
                 return None
             trial = self._study.ask()
@@ -134,7 +143,8 @@ class Study:
         """What a worker is told of trial `number`."""
         screened = self._screen is not None and self._screen.parameters is not None
         measured = screened and pattern == str(Pattern.full(self._num_layers))
-        return Job(number, pattern, seed, self.purpose.scored_on, influence=measured)
+        costs = self._ends.costs_of(pattern)
+        return Job(number, pattern, seed, self.purpose.scored_on, costs=costs, influence=measured)
 
     def _spell(self, trial: Trial) -> str | None:
         """The pattern that the trial stands for, None if it stands for none."""
@@ -147,12 +157,13 @@ class Study:
 
     def _settles(self, number: int, pattern: str, seed: int) -> bool:
         """Close the trial at once if it needs no training."""
-        settled = settle(number, pattern, seed, self.rows(), self._elsewhere, self._screen)
+        settled = settle(number, pattern, seed, self.rows(), self._elsewhere, self._screen, self._ends.costs)
         if settled is None:
             return False
-        state = TrialState.PRUNED if settled.values is None else TrialState.COMPLETE
-        self._close(number, state, settled.attrs, settled.values)
-        self.reused += settled.values is not None
+        known = settled.known
+        end = self._ends.taken_over(pattern, known, self.rows())
+        self._close(number, TrialState.COMPLETE if known else TrialState.PRUNED, settled.attrs, end)
+        self.reused += known is not None
         return True
 
     def _enqueue_unseen(self) -> bool:
@@ -168,9 +179,10 @@ class Study:
             self._screen = self._screen and dataclasses.replace(self._screen, starts=frozenset(first))
 
     def _enqueue_start(self) -> None:
-        """Queue the next pattern that comes before what the sampler proposes, if there is one."""
+        """Queue the next pattern that comes before what the sampler proposes, or in its place, if there is one."""
         if self._space is not None and not self.waiting():
-            self._propose(next_start(self.rows(), self._first, self._named))
+            start = next_start(self.rows(), self._first, self._named)
+            self._propose(start or (self._order and self._order(self.rows())))
 
     def _propose(self, pattern: Pattern | None, **more: Any) -> bool:
         """Queue `pattern`, if it is one, with what makes the space spell it."""
@@ -192,8 +204,8 @@ class Study:
     def add(self, pattern: str, seed: int, score: float, parameters: int) -> None:
         """Write down a score that nobody was asked for, unless `pattern` with `seed` has one."""
         if not any(row.done for row in self.rows() if (row.pattern, row.seed) == (pattern, seed)):
-            attrs = {"pattern": pattern, "seed": seed}
-            self._study.add_trial(create_trial(values=[score, float(parameters)], user_attrs=attrs))
+            outcome = Outcome(-1, pattern, seed, score=score, parameters=parameters)
+            self._study.add_trial(self._ends.trial(outcome, {}))
             self._ledger.changed()
 
     def waiting(self) -> bool:
@@ -220,9 +232,8 @@ class Study:
         if outcome.score is None:
             self._fail(trial, outcome)
             return
-        assert outcome.parameters is not None
-        values = [outcome.score, float(outcome.parameters)]
-        self._close(outcome.number, TrialState.COMPLETE, attributes_of(outcome), values)
+        end = self._ends.of(outcome.pattern, outcome.score, outcome.parameters, self.rows())
+        self._close(outcome.number, TrialState.COMPLETE, attributes_of(outcome), end)
 
     def _fail(self, trial: FrozenTrial, outcome: Outcome) -> None:
         """Close a trial as failed; one that was lost through no fault of its pattern is queued again."""
@@ -236,18 +247,15 @@ class Study:
             self._queue_again(trial, tries)
 
     def _queue_again(self, trial: FrozenTrial, tries: int) -> None:
-        params = trial.system_attrs.get("fixed_params") or trial.params
-        attrs: dict[str, Any] = {"retry": tries, "retry_of": trial.number}
-        attrs |= {name: trial.user_attrs[name] for name in ("pattern", "seed") if name in trial.user_attrs}
+        params, attrs = retried(trial, tries)
         if params or "pattern" in attrs:
             self._queue(params, user_attrs=attrs)
 
     def _add_late(self, trial: FrozenTrial, outcome: Outcome) -> None:
         """A finished result whose trial another driver took for dead: kept as a trial of its own."""
-        if any(r.pattern == outcome.pattern and r.seed == outcome.seed and r.done for r in self.rows()):
-            return
-        self._study.add_trial(late_trial(trial, outcome))
-        self._ledger.changed()
+        if not any(r.pattern == outcome.pattern and r.seed == outcome.seed and r.done for r in self.rows()):
+            self._study.add_trial(self._ends.late(trial, outcome, self.rows()))
+            self._ledger.changed()
 
     def reach(self, outcome: Outcome) -> None:
         """Write down what a running trial scored at a rung."""
@@ -262,34 +270,33 @@ class Study:
         share, score = max(row.rungs.items())
         self._close(row.number, TrialState.PRUNED, {"reason": f"stopped at rung {share:.3g} with {score:.4f}"})
 
-    def _close(
-        self, number: int, state: TrialState, attrs: Mapping[str, Any], values: Sequence[float] | None = None
-    ) -> None:
+    def _close(self, number: int, state: TrialState, attrs: Mapping[str, Any], end: End = NOTHING) -> None:
         """Write attributes and the state at once."""
-        self._mark(number, attrs, lambda: self._study.tell(number, values, state=state, skip_if_finished=True))
+        for name, value in end.system_attrs.items():
+            self._study._storage.set_trial_system_attr(self._trial_id(number), name, value)
+        told = {**attrs, **end.attrs}
+        self._mark(number, told, lambda: self._study.tell(number, end.values, state=state, skip_if_finished=True))
 
     def _mark(self, number: int, attrs: Mapping[str, Any], then: Callable[[], object] = lambda: None) -> None:
         """Write attributes of an unfinished trial, and what `then` does to it, at once."""
-        storage = self._study._storage
-        trial_id = storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number)
+        trial_id = self._trial_id(number)
         with self._storage.together():
             for name, value in attrs.items():
                 if value is not None:
-                    storage.set_trial_user_attr(trial_id, name, value)
+                    self._study._storage.set_trial_user_attr(trial_id, name, value)
             then()
         self._ledger.changed()
 
     def _frozen(self, number: int) -> FrozenTrial:
-        storage = self._study._storage
-        return storage.get_trial(storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number))
+        return self._study._storage.get_trial(self._trial_id(number))
+
+    def _trial_id(self, number: int) -> int:
+        return self._study._storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number)
 
     # -- healing ---------------------------------------------------------------------------------------------------
 
     def heal(self) -> int:
-        """Settle what a dead driver left: tell what its outbox holds, fail and queue the rest again; how many.
-
-        Trials that have reached a rung stay as they are: paused.
-        """
+        """Settle what a dead driver left: tell what its outbox holds, queue again all but what is paused; how many."""
         for outcome in self._outbox.pending():
             self._record(outcome)
             self._outbox.remove(outcome.number)
@@ -297,14 +304,10 @@ class Study:
         left = [t for t in running if self._lease.is_left(t.user_attrs.get("driver"), t.datetime_start)]
         dead = [trial for trial in left if RUNGS not in trial.user_attrs]
         for trial in dead:
-            pattern = str(trial.user_attrs.get("pattern", ""))
-            outcome = Outcome(trial.number, pattern, 0, reason="the driver died while it ran", lost=True)
-            self._fail(trial, outcome)
+            self._fail(trial, Outcome(trial.number, "", 0, reason="the driver died while it ran", lost=True))
         for trial in forgotten(self._study.get_trials(deepcopy=False)):
             self._queue_again(trial, int(trial.user_attrs.get("retry", 0)))
         return len(dead)
-
-    # -- reading ---------------------------------------------------------------------------------------------------
 
     def rows(self) -> list[Row]:
         """All trials that have a pattern."""

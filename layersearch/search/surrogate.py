@@ -19,7 +19,7 @@ from scipy.special import ndtr
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 from layersearch.pattern import Pattern
-from layersearch.search.quality import Point, layer_share
+from layersearch.search.quality import layer_share
 
 Floats = NDArray[np.float64]
 
@@ -142,22 +142,42 @@ def differing(one: Floats, other: Floats) -> Floats:
     return np.asarray(one.sum(axis=1)[:, None] + other.sum(axis=1)[None, :] - 2 * one @ other.T)
 
 
-def expected_growth(mean: Floats, deviation: Floats, share: Floats, front: Iterable[Point], reference: Point) -> Floats:
-    """The hypervolume [n] that candidates of known `share` and normally distributed error may be expected to add.
+def expected_growth(
+    mean: Floats, deviation: Floats, sizes: Floats, front: Iterable[Sequence[float]], reference: Sequence[float]
+) -> Floats:
+    """The hypervolume [n] that candidates of known `sizes` [n, 1 or 2] and normally distributed error are to add.
 
-    Sizes are known before training, so the expectation over two objectives is one over errors, exact: over each step of
-    the staircase `front` (error, share) the expected improvement on the step's error, times the step's width beyond the
-    candidate's share.
+    Sizes are known before training, so the expectation is one over errors, exact. `front` and `reference` hold points
+    (error, size, ...). With errors of the front in order e0 < e1 < ..., a candidate of error e between two of them
+    adds, for every error from there up to the next, the area of sizes that is its own: that no point with a smaller
+    error covers.
     """
-    steps = [(0.0, reference[0])]
-    for share_there, error in sorted((share_there, error) for error, share_there in front):
-        if error < steps[-1][1]:
-            steps.append((share_there, error))
+    inside = sorted(point for point in map(tuple, front) if point[0] < reference[0])
+    ends = [*dict.fromkeys(point[0] for point in inside), reference[0]]
     growth = np.zeros_like(mean)
-    for (start, error), end in zip(steps, [*(start for start, _ in steps[1:]), reference[1]], strict=True):
-        width = np.maximum(end - np.maximum(start, share), 0.0)
-        growth += width * _expected_improvement(error, mean, deviation)
+    below = np.zeros_like(mean)
+    for end in ends:
+        better = [point[1:] for point in inside if point[0] < end]
+        upto = _expected_improvement(end, mean, deviation)
+        growth += _own_area(sizes, better, reference[1:]) * (upto - below)
+        below = upto
     return growth
+
+
+def _own_area(sizes: Floats, others: Sequence[Sequence[float]], corner: Sequence[float]) -> Floats:
+    """The area [n] (a length for one size) between `sizes` and `corner` that none of `others` covers."""
+    first = np.sort(np.clip(np.array([other[0] for other in others]), None, corner[0])) if others else np.array([])
+    if len(corner) == 1:
+        return np.asarray(np.maximum((first[0] if len(first) else corner[0]) - sizes[:, 0], 0.0))
+    area = np.zeros(len(sizes))
+    lowest = corner[1]
+    starts = [-math.inf, *first]
+    seconds = sorted((other[0], other[1]) for other in others)
+    for start, end, (_, second) in zip(starts, [*first, corner[0]], [(0.0, lowest), *seconds], strict=True):
+        lowest = min(lowest, second)
+        width = np.maximum(end - np.maximum(start, sizes[:, 0]), 0.0)
+        area += width * np.maximum(lowest - sizes[:, 1], 0.0)
+    return area
 
 
 def _expected_improvement(on: float, mean: Floats, deviation: Floats) -> Floats:

@@ -12,7 +12,7 @@ from datetime import datetime
 from statistics import fmean, stdev
 from typing import Any, Literal
 
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState
 
 from layersearch.search.fronts import fronts
 from layersearch.training.job import Outcome
@@ -30,7 +30,8 @@ class Row:
 
     Times are in seconds, `work` is in fine-tunings of the unchanged model. `start` names the folder of the weights that
     the candidate started from, None for the pre-trained ones. `rungs` are scores on the way, by the share of the
-    recipe's steps that was done.
+    recipe's steps that was done. `costs` are the objectives behind the score of a complete trial, in the study's order;
+    `over` tells, by name, how far it is over a limit where that is above 0.
     """
 
     number: int
@@ -55,6 +56,18 @@ class Row:
     lost: bool = False
     ended: datetime | None = field(default=None, compare=False)  # to the microsecond only in the database
     rungs: Mapping[float, float] = field(default_factory=dict)
+    costs: tuple[float, ...] = ()
+    over: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def sizes(self) -> tuple[float, ...]:
+        """What shall be small beside a good score: `costs`, or the parameters where there are none."""
+        return self.costs or (self.parameters or 0,)
+
+    @property
+    def allowed(self) -> bool:
+        """Whether it keeps the study's limits."""
+        return all(over <= 0 for over in self.over.values())
 
     @property
     def done(self) -> bool:
@@ -89,21 +102,23 @@ def _row(trial: FrozenTrial) -> Row:
         score=trial.values[0] if done else None,
         interval=tuple(interval) if interval else None,
         metrics=attrs.get("metrics"),
-        parameters=round(trial.values[1]) if done else attrs.get("parameters"),
+        parameters=attrs.get("parameters", round(trial.values[1]) if done else None),
         **{name: attrs.get(name) for name in ("seconds", "train_seconds", "score_seconds", "work")},
         **{name: attrs.get(name) for name in ("strategy", "checkpoint", "start", "reused", "versions", "reason")},
         influence=attrs.get("influence"),
         lost=bool(attrs.get("lost")),
         ended=trial.datetime_complete,
         rungs=dict(attrs.get(RUNGS, ())),
+        costs=tuple(trial.values[1:]) if done else (),
+        over=trial.constraints,
     )
 
 
 def front_of(rows: Sequence[Row], direction: Direction) -> list[Row]:
-    """The complete rows that no other beats in score and parameters, largest first; of equals the earliest."""
+    """The complete rows within the limits that no other beats in score and costs, largest first; of equals one."""
     sign = 1.0 if direction == "maximize" else -1.0
-    done = sorted((row for row in rows if row.score is not None), key=lambda row: row.number)
-    points = [(sign * (row.score or 0.0), row.parameters or 0) for row in done]
+    done = sorted((row for row in rows if row.score is not None and row.allowed), key=lambda row: row.number)
+    points = [(sign * (row.score or 0.0), *row.sizes) for row in done]
     return [done[place] for front in fronts(points)[:1] for place in front]
 
 
@@ -158,9 +173,15 @@ def kept_share(row: Row, baseline: Row | None) -> float | None:
 
 
 def as_record(
-    row: Row, baseline: Row | None, confirmed: Confirmed | None, unchanged_parameters: int, *, on_front: bool
+    row: Row,
+    baseline: Row | None,
+    confirmed: Confirmed | None,
+    unchanged_parameters: int,
+    *,
+    on_front: bool,
+    costs: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
-    """One complete trial as plain values for CSV and JSON."""
+    """One complete trial as plain values for CSV and JSON; `costs` are further ones by name."""
     return {
         "trial": row.number,
         "pattern": row.pattern,
@@ -177,6 +198,7 @@ def as_record(
         "strategy": row.strategy,
         "on_front": on_front,
         "weights_kept": row.checkpoint is not None,
+        **(costs or {}),
     }
 
 
@@ -235,16 +257,3 @@ def attributes_of(outcome: Outcome) -> dict[str, Any]:
         "reason": outcome.reason,
     }
     return attrs
-
-
-def late_trial(trial: FrozenTrial, outcome: Outcome) -> FrozenTrial:
-    """A complete trial with the parameters of `trial`, which was taken for dead before its `outcome` came."""
-    assert outcome.score is not None
-    assert outcome.parameters is not None
-    attrs = {**attributes_of(outcome), "pattern": outcome.pattern, "seed": outcome.seed, "late": trial.number}
-    return create_trial(
-        values=[outcome.score, float(outcome.parameters)],
-        params=trial.params,
-        distributions=trial.distributions,
-        user_attrs=attrs,
-    )

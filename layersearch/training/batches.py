@@ -55,13 +55,15 @@ class Batch:
     lengths: Sequence[int]
 
 
-def batch_of(encoded: Encoded, indices: NDArray[np.int64], kind: KindName, device: torch.device, pad: int) -> Batch:
-    """The examples at `indices` on `device`, with what the losses of `kind` need."""
+def batch_of(
+    encoded: Encoded, indices: NDArray[np.int64], kind: KindName, device: torch.device, pad: int, left: bool = False
+) -> Batch:
+    """The examples at `indices` on `device`, with what the losses of `kind` need; padded as `collate` does."""
     import torch
 
     units = tokens_of(encoded, indices) if KINDS[kind].per_token else indices
     labels = torch.from_numpy(encoded.labels[units]).to(device, non_blocking=True)
-    return Batch(collate(encoded, indices, device, pad), labels, units, lengths_of(encoded, indices).tolist())
+    return Batch(collate(encoded, indices, device, pad, left), labels, units, lengths_of(encoded, indices).tolist())
 
 
 def lengths_of(encoded: Encoded, indices: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -74,10 +76,13 @@ def tokens_of(encoded: Encoded, indices: NDArray[np.int64]) -> NDArray[np.int64]
     return np.concatenate([np.arange(encoded.offsets[i], encoded.offsets[i + 1]) for i in indices])
 
 
-def collate(encoded: Encoded, indices: NDArray[np.int64], device: torch.device, pad: int) -> dict[str, torch.Tensor]:
+def collate(
+    encoded: Encoded, indices: NDArray[np.int64], device: torch.device, pad: int, left: bool = False
+) -> dict[str, torch.Tensor]:
     """The examples at `indices` as int64 tensors [batch, longest] on `device`: ids padded with `pad`, mask, types.
 
-    Images come as float32 [batch, channels, height, width].
+    With `left` examples end together, as XLNet wants them, which reads a text's class off its last token. Images come
+    as float32 [batch, channels, height, width].
     """
     import torch
 
@@ -86,6 +91,7 @@ def collate(encoded: Encoded, indices: NDArray[np.int64], device: torch.device, 
     lengths, tokens = lengths_of(encoded, indices), tokens_of(encoded, indices)
     shape = (len(indices), int(lengths.max()))
     mask = np.arange(shape[1])[None, :] < lengths[:, None]
+    mask = mask[:, ::-1] if left else mask
     ids = np.full(shape, pad, dtype=np.int64)
     ids[mask] = encoded.input_ids[tokens]
     arrays = {"input_ids": ids, "attention_mask": mask.astype(np.int64)}

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from layersearch.durable import whole_file
 from layersearch.errors import LayersearchError, StoppedError
 from layersearch.kinds import KINDS
 from layersearch.pattern import Pattern, thirds
@@ -32,11 +31,13 @@ from layersearch.training.finetune import (
     begin,
     finetune,
     measure,
-    predict,
     resolve_precision,
 )
+from layersearch.training.freezing import freeze
+from layersearch.training.gradual import layers_trained, lose, way_to
 from layersearch.training.job import Job, Outcome
 from layersearch.training.recipe import OneShotRecipe, Recipe
+from layersearch.training.told import told_by, told_in
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -105,14 +106,20 @@ class Evaluator:
     def _climb(self, job: Job, heartbeat: Heartbeat, began: float) -> Iterator[Outcome]:
         """Fine-tune the candidate from rung to rung, and score it at each."""
         pattern = Pattern.parse(job.pattern)
-        asks = job.start is not None and not answers_of(Path(job.start)).exists()
+        asks = job.start is not None and self.one_shot.taught > 0 and not told_in(Path(job.start)).exists()
         answering = self._work(passed=self.base.num_layers * len(self.data["train"])) if asks else 0.0
-        made = self._fresh(job, pattern) if job.start is None else self._taught(job, pattern, heartbeat)
+        way = way_to(pattern, self.base.num_layers) if self.recipe.drop_every else [pattern]
+        made = self._fresh(job, way[0]) if job.start is None else self._taught(job, pattern, heartbeat)
         model, recipe, teacher = made
+        losing = time.perf_counter()
+        model = lose(model, way, self.task.kind, recipe, self.data["train"], heartbeat)
+        lost = time.perf_counter() - losing
+        answering += self._work(trained=layers_trained(way) * len(self.data["train"]) * recipe.drop_every)
         training = begin(model, self.task.kind, recipe, self.data["train"], teacher)
         rungs = job.rungs or (1.0,)
         spent = paused.resumed(job, training, rungs[0])
-        before, spent = spent.seconds, replace(spent, work=spent.work + answering)
+        before = spent.seconds
+        spent = replace(spent, work=spent.work + answering, train_seconds=spent.train_seconds + lost)
         for share in rungs:
             spent = self._measured(job, training, pattern, share, spent, heartbeat)
             if share == 1.0:
@@ -157,11 +164,17 @@ class Evaluator:
         reset_head(model, self.base, job.seed)
         if KINDS[self.task.kind].starts_at_mean:
             start_output_at(model, self.base, float(self.data["train"].labels.mean()))
+        freeze(model, pattern, self.recipe.freeze)
         model.to(torch.device(self.device))  # type: ignore[arg-type]
         return model, self.recipe.with_(seed=job.seed), None
 
-    def _taught(self, job: Job, pattern: Pattern, heartbeat: Heartbeat) -> tuple[PreTrainedModel, Recipe, Teacher]:
-        """The candidate over the weights of the larger model in the job's `start`, and that model as its teacher."""
+    def _taught(
+        self, job: Job, pattern: Pattern, heartbeat: Heartbeat
+    ) -> tuple[PreTrainedModel, Recipe, Teacher | None]:
+        """The candidate over the weights of the larger model in the job's `start`, and that model as its teacher.
+
+        Where a teacher's part in the loss is 0 there is none.
+        """
         import torch
 
         from layersearch.models import checkpoint
@@ -170,23 +183,18 @@ class Evaluator:
         assert job.start is not None
         larger, _ = checkpoint.load(Path(job.start))
         larger.to(torch.device(self.device))  # type: ignore[arg-type]
-        teacher = Teacher(self._answers(larger, Path(job.start), heartbeat), self.one_shot.taught)
+        weight = self.one_shot.taught
+        teacher = Teacher(self._told(larger, Path(job.start), heartbeat), weight) if weight else None
         epochs = self.recipe.epochs
         if job.budget is not None:
             epochs *= job.budget * 3 * self.base.num_layers / thirds(pattern.blocks)
-        return build(larger, pattern), self.recipe.with_(seed=job.seed, epochs=epochs), teacher
+        model = build(larger, pattern)
+        freeze(model, pattern, self.recipe.freeze)
+        return model, self.recipe.with_(seed=job.seed, epochs=epochs), teacher
 
-    def _answers(self, model: PreTrainedModel, folder: Path, heartbeat: Heartbeat) -> NDArray[np.float32]:
-        """What `model`, which lies in `folder`, answers to the training examples; kept beside it for the next one."""
-        file = answers_of(folder)
-        if file.exists():
-            return np.asarray(np.load(file), dtype=np.float32)
-        train = self.data["train"]
+    def _told(self, model: PreTrainedModel, folder: Path, heartbeat: Heartbeat) -> NDArray[np.float32]:
         precision = resolve_precision(self.recipe, model.device)
-        answers = predict(model, self.task.kind, train, precision, heartbeat, teaching=True)
-        with whole_file(file) as stream:
-            np.save(stream, answers)
-        return answers
+        return told_by(model, folder, self.task.kind, self.data["train"], precision, heartbeat)
 
     def _share(self, job: Job, heartbeat: Heartbeat, began: float) -> Outcome:
         """The super-network of `job.seed` in its folder, and the scores of the job's patterns over its weights."""
@@ -231,6 +239,7 @@ class Evaluator:
         if begun:
             model = checkpoint.load(Path(job.start))[0]
             model.to(torch.device(self.device))  # type: ignore[arg-type]
+            freeze(model, Pattern.full(layers), self.recipe.freeze)
         else:
             model, whole, _ = self._fresh(job, Pattern.full(layers))
             finetune(model, self.task.kind, whole, train, heartbeat)
@@ -243,8 +252,8 @@ class Evaluator:
             return drawn[-1]
 
         train_super(model, self.task.kind, recipe, train, noted, heartbeat, taught=self.one_shot.taught)
-        answers_of(folder).unlink(missing_ok=True)
-        self._answers(model, folder, heartbeat)
+        told_in(folder).unlink(missing_ok=True)
+        self._told(model, folder, heartbeat)
         mean = sum(thirds(pattern.blocks) for pattern in drawn) / 3 / len(drawn)
         seen = len(train) * recipe.epochs
         first = 0.0 if begun else layers * len(train) * self.recipe.epochs
@@ -260,6 +269,7 @@ class Evaluator:
         from layersearch.training.influence import examples_for, influence
 
         train, batch = self.data["train"], self.recipe.batch_size
+        model.requires_grad_(True)  # what was frozen has an influence too
         number = examples_for(len(train), self.recipe.epochs)
         found = influence(model, self.task.kind, train, number, batch, job.seed)
         work = outcome.work + self._work(trained=self.base.num_layers * number)
@@ -277,10 +287,14 @@ class Evaluator:
         assert outcome.score is not None
         assert outcome.parameters is not None
         good = outcome.score if self.task.direction == "maximize" else -outcome.score
-        beaten = any(other >= good and size <= outcome.parameters for other, size in job.front)
+        own = job.costs or (outcome.parameters,)
+        beaten = any(
+            other >= good and all(its <= mine for its, mine in zip(sizes, own, strict=True))
+            for other, *sizes in job.front
+        )
         if job.checkpoint is None or beaten:
             return outcome
-        answers_of(Path(job.checkpoint)).unlink(missing_ok=True)  # of what lay there before
+        told_in(Path(job.checkpoint)).unlink(missing_ok=True)  # of what lay there before
         extras = {"trial": job.number, "seed": job.seed, "metrics": dict(outcome.metrics)}
         try:
             layers, kind = self.base.num_layers, self.task.kind
@@ -288,11 +302,6 @@ class Evaluator:
         except (LayersearchError, OSError) as error:  # a full disk must not cost a score that is paid for
             return replace(outcome, note=f"weights not kept: {error}".splitlines()[0])
         return replace(outcome, checkpoint=job.checkpoint)
-
-
-def answers_of(folder: Path) -> Path:
-    """Where the answers of the model in `folder` to the training examples lie, beside it."""
-    return folder.with_name(f"{folder.name}-answers.npy")
 
 
 @cache

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from layersearch.errors import TrainingError
 from layersearch.kinds import KINDS, KindName, answers_of
+from layersearch.models.families import FAMILIES
 from layersearch.tasks.task import Encoded, Task
 from layersearch.training.batches import Batch, batch_of, scoring_order, training_order
 from layersearch.training.recipe import Recipe
@@ -208,7 +209,7 @@ class Training:
         if len(self._losses) == CHECK_EVERY:
             self._losses.clear()
         model, indices = self.model, next(self._order)
-        batch = batch_of(self.train, indices, self.kind, model.device, pad_of(model))
+        batch = batch_of(self.train, indices, self.kind, model.device, *pad_of(model))
         with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
             self._losses.append(self._backward(batch))
         if self.recipe.max_grad_norm:
@@ -280,7 +281,7 @@ def predict(
     answers = np.empty((0, 0), dtype=np.float32)
     with torch.inference_mode(), torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
         for indices in scoring_order(encoded.lengths, SCORING_BATCH):
-            batch = batch_of(encoded, indices, kind, model.device, pad_of(model))
+            batch = batch_of(encoded, indices, kind, model.device, *pad_of(model))
             found = keep(answers_of(model(**batch.inputs), batch.inputs, kind), batch.labels).cpu().numpy()
             if not answers.size:
                 answers = np.empty((len(encoded.labels), found.shape[1]), dtype=np.float32)
@@ -320,7 +321,7 @@ def _finite_mean(losses: list[torch.Tensor], step: int) -> float:
     return mean
 
 
-def pad_of(model: PreTrainedModel) -> int:
-    """The token that fills short examples; 0 where the model names none."""
-    pad = getattr(model.config, "pad_token_id", None)
-    return 0 if pad is None else int(pad)
+def pad_of(model: PreTrainedModel) -> tuple[int, bool]:
+    """The token that fills short examples, 0 where the model names none; whether it goes to the left."""
+    pad, family = getattr(model.config, "pad_token_id", None), FAMILIES.get(model.config.model_type)
+    return 0 if pad is None else int(pad), family is not None and family.pads_left

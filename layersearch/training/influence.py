@@ -6,8 +6,9 @@ are used for, whether they are worth anything (`search/cheap.py` asks the study)
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,8 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from layersearch.kinds import KINDS, KindName, answers_of
-from layersearch.models.families import Family, family_of
-from layersearch.models.surgery import layers_of
+from layersearch.models.families import Family, Stack
+from layersearch.models.surgery import family_in, layers_of, stacks_of
 from layersearch.tasks.task import Encoded
 from layersearch.training.batches import batch_of, scoring_order
 from layersearch.training.finetune import pad_of
@@ -45,7 +46,8 @@ def influence(
     - `gradient`: the absolute first-order change of the loss when the half passes its input on, mean over examples: the
       gradient after the half times what the half changes, summed (Michel et al., arXiv 1905.10650, for heads).
 
-    The model is left in evaluation mode. Its weights do not change.
+    Where texts end together (XLNet), the last token stands for the first. A layer without halves has all its influence
+    under its attention half. The model is left in evaluation mode. Its weights do not change.
     """
     chosen = np.random.default_rng(seed).permutation(len(encoded))[:number]
     model.eval()  # type: ignore[no-untyped-call]
@@ -53,51 +55,85 @@ def influence(
     tokens = 0
     for places in scoring_order(encoded.lengths[chosen], batch_size):
         indices = chosen[places]
-        batch = batch_of(encoded, indices, kind, model.device, pad_of(model))
+        batch = batch_of(encoded, indices, kind, model.device, *pad_of(model))
         with hidden_states(model) as states:
             logits = answers_of(model(**batch.inputs), batch.inputs, kind)
         loss = KINDS[kind].loss(logits, batch.labels, batch.lengths) * len(indices)
-        mask = batch.inputs.get(
-            "attention_mask", torch.ones(states[0].shape[:2], device=model.device)
-        )  # images have none
-        sums += _sums(states, torch.autograd.grad(loss, states[1:]), mask).cpu()
+        gradients = iter(torch.autograd.grad(loss, [state for own in states for state in own[1:]]))
+        mask = mask_of(batch.inputs, states[0][0])
+        sums += torch.cat([_sums(own, gradients, mask, family_in(model)) for own in states], dim=1).cpu()
         tokens += int(mask.sum())
     means = sums / torch.tensor([[tokens], [len(chosen)], [len(chosen)]])
     return dict(zip(("block", "token", "gradient"), means.tolist(), strict=True))
 
 
-def _sums(states: list[torch.Tensor], gradients: tuple[torch.Tensor, ...], mask: torch.Tensor) -> torch.Tensor:
-    """The three measures, summed over the tokens or the examples of a batch, float64 [3, halves]."""
+def mask_of(inputs: Mapping[str, torch.Tensor], state: torch.Tensor) -> torch.Tensor:
+    """1 for each token that is no padding, [batch, longest]; images have none in `state` [batch, longest, width]."""
+    mask = inputs.get("attention_mask")
+    return torch.ones(state.shape[:2], dtype=torch.int64, device=state.device) if mask is None else mask
+
+
+def _sums(
+    states: list[torch.Tensor], gradients: Iterator[torch.Tensor], mask: torch.Tensor, family: Family
+) -> torch.Tensor:
+    """The three measures of a stack, summed over the tokens or the examples of a batch, float64 [3, halves].
+
+    A decoder that reads the input once more has the encoder's tokens, one place on. OPT has its tokens in one row
+    between its halves.
+    """
+
+    def as_batch(tensor: torch.Tensor) -> torch.Tensor:
+        tensor = tensor.reshape(states[0].shape)
+        return tensor.transpose(0, 1) if family.length_first else tensor
+
     columns = []
-    for before, after, gradient in zip(states, states[1:], gradients, strict=False):
+    for before, after in pairwise(map(as_batch, states)):
+        gradient = as_batch(next(gradients))
         apart = 1 - functional.cosine_similarity(before, after, dim=-1)  # [batch, longest]
         change = (gradient * (after - before)).sum(dim=(1, 2))  # padding has no gradient
-        columns.append(torch.stack([(apart * mask).sum(), apart[:, 0].sum(), change.abs().sum()]))
+        first = apart[:, -1 if family.pads_left else 0]
+        columns.append(torch.stack([(apart * mask).sum(), first.sum(), change.abs().sum()]))
     return torch.stack(columns, dim=1).detach().double()
 
 
 @contextmanager
-def hidden_states(model: PreTrainedModel) -> Iterator[list[torch.Tensor]]:
-    """The hidden states [batch, longest, width] of the next run: before the first layer, then after every half."""
-    states: list[torch.Tensor] = []
+def hidden_states(model: PreTrainedModel) -> Iterator[list[list[torch.Tensor]]]:
+    """The hidden states of the next run, a list a stack: before its first layer, then after every half.
+
+    [batch, longest, width], or as the family lays them; of a layer without halves the last ones twice.
+    """
+    stacks = stacks_of(model)
+    states: list[list[torch.Tensor]] = [[] for _ in stacks]
     with ExitStack() as hooks:
-        for layer in layers_of(model):
-            for handle in _listened(layer, family_of(model.config), states):
-                hooks.callback(handle.remove)
+        for (layers, row), own in zip(stacks, states, strict=True):
+            for layer in dict.fromkeys(layers):
+                for handle in _listened(layer, row, own):
+                    hooks.callback(handle.remove)
         yield states
 
 
-def _listened(layer: nn.Module, family: Family, states: list[torch.Tensor]) -> Iterator[Any]:
-    """Handles of hooks on one layer: on its input, if it is the first to run, its attention half and its output."""
+def _listened(layer: nn.Module, row: Stack, states: list[torch.Tensor]) -> Iterator[Any]:
+    """Handles of hooks on one layer: on its input, if it is the first to run, what its FFN half gets, and its output.
+
+    The first module of the FFN half that runs gets what the attention half has left, whether norms stand before or
+    after.
+    """
+    ended = 0
 
     def before(_: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
+        nonlocal ended
         if not states:
+            states.append(args[0])
+        ended = len(states) + 1
+
+    def between(_: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
+        if len(states) < ended:
             states.append(args[0])
 
     def after(_: nn.Module, __: object, answer: Any) -> None:
-        states.append(answer[0] if isinstance(answer, tuple) else answer)
+        states.extend([answer[0] if isinstance(answer, tuple) else answer] * (1 if row.ffn else 2))
 
-    last_path, _ = family.attention[-1]
     yield layer.register_forward_pre_hook(before)
-    yield layer.get_submodule(last_path).register_forward_hook(after)
+    for path, _ in row.ffn:
+        yield layer.get_submodule(path).register_forward_pre_hook(between)
     yield layer.register_forward_hook(after)

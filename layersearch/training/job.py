@@ -18,8 +18,8 @@ class Job:
     """One candidate to evaluate.
 
     `number` is the Optuna trial's, `scored_on` the split that scores it. `checkpoint` is the folder for its weights
-    (None keeps none); they are written only if no point of `front` (score as a number to maximise, parameters) is
-    at least as good in both.
+    (None keeps none); they are written only if no point of `front` (score as a number to maximise, then the candidate's
+    `costs`: parameters where it has none) is at least as good in all.
 
     `start` is the folder of a fine-tuned unchanged model or of a super-network: the candidate takes its weights from
     there and is taught by its answers, for the recipe's epochs, or for as many as make the work of `budget`
@@ -39,7 +39,8 @@ class Job:
     seed: int
     scored_on: Split = "search"
     checkpoint: str | None = None
-    front: tuple[tuple[float, int], ...] = ()
+    front: tuple[tuple[float, ...], ...] = ()
+    costs: tuple[float, ...] = ()
     start: str | None = None
     budget: float | None = None
     patterns: tuple[str, ...] = ()

@@ -7,6 +7,7 @@ models, data, devices.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Literal
@@ -26,8 +27,11 @@ class Recipe:
 
     `learning_rate` is the peak of a linear schedule that rises over the first `warmup` share of the steps and falls to
     zero; `epochs` may be fractional; `max_length` is in tokens, pair included; gradients are clipped at `max_grad_norm`
-    (0 leaves them). `precision` "auto" is bf16 autocast where the hardware has bf16 instructions, else fp32.
-    Raises LayersearchError for a value outside its bounds.
+    (0 leaves them). `precision` "auto" is bf16 autocast where the hardware has bf16 instructions, else fp32. What
+    `freeze` names (`embeddings`, and layers of the base model such as `0-2` or `4`) is not trained. With `drop_every`
+    a candidate begins as the unchanged model and loses one of its layers after every so many epochs, from the top
+    down, before it is trained for `epochs`; 0 drops all of them first. Raises LayersearchError for a value outside its
+    bounds.
     """
 
     learning_rate: float = 1e-4
@@ -39,6 +43,8 @@ class Recipe:
     max_length: int = 128
     seed: int = 0
     precision: Precision = "auto"
+    freeze: str = ""
+    drop_every: float = 0.0
 
     def __post_init__(self) -> None:
         checks = {
@@ -51,11 +57,13 @@ class Recipe:
             "max_length": (self.max_length >= 4, "4 or more tokens"),
             "seed": (0 <= self.seed < 2**32, "from 0 to 2**32 - 1"),
             "precision": (self.precision in ("auto", "bf16", "fp32"), "auto, bf16 or fp32"),
+            "drop_every": (self.drop_every >= 0 and math.isfinite(self.drop_every), "0 or more (epochs)"),
         }
         for name, (good, allowed) in checks.items():
             if not good:
                 option = "--lr" if name == "learning_rate" else f"--{name.replace('_', '-')}"
                 raise LayersearchError(f"{option} {getattr(self, name)} is not possible; allowed: {allowed}")
+        frozen(self.freeze)
 
     def with_(self, **changes: object) -> Recipe:
         """This recipe with the given fields changed, those that are None left as they are."""
@@ -64,8 +72,26 @@ class Recipe:
         return replace(self, **{k: v for k, v in changes.items() if v is not None})  # type: ignore[arg-type]
 
     def as_dict(self) -> dict[str, float | int | str]:
-        """The fields by name, for the study and the model card."""
-        return asdict(self)
+        """The fields by name, for the study and the model card; those that came later only where they say something."""
+        return {name: value for name, value in asdict(self).items() if value or name not in _LATER}
+
+
+_LATER = ("freeze", "drop_every")  # studies made before these fields were there go on
+
+
+def frozen(text: str) -> tuple[bool, frozenset[int]]:
+    """Whether the embeddings are frozen, and which layers (0-based), in a text such as `embeddings 0-2 4`."""
+    embeddings, layers = False, set[int]()
+    for word in text.split():
+        found = re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", word)
+        if found is None and word != "embeddings":
+            raise LayersearchError(
+                f"--freeze {text!r} is not possible: {word!r} is neither `embeddings` nor layers such as 0-2 or 4"
+            )
+        embeddings |= found is None
+        if found is not None:
+            layers |= set(range(int(found[1]), int(found[2] or found[1]) + 1))
+    return embeddings, frozenset(layers)
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,7 @@ def predict_many(
     order = scoring_order(encoded.lengths, SCORING_BATCH)
     with torch.inference_mode(), torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
         for done, indices in enumerate(order, 1):
-            batch = batch_of(encoded, indices, kind, model.device, pad_of(model))
+            batch = batch_of(encoded, indices, kind, model.device, *pad_of(model))
             for pattern, output in net.outputs(wanted, batch.inputs):
                 found = KINDS[kind].kept(answers_of(output, batch.inputs, kind), batch.labels).cpu().numpy()
                 if pattern not in answers:

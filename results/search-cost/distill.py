@@ -16,7 +16,8 @@ from pathlib import Path
 
 import torch
 
-from layersearch.search.question import How, What, prepare
+from layersearch.search.preparing import prepare
+from layersearch.search.question import How, What
 from layersearch.search.run import make_evaluator
 from layersearch.training.evaluator import Evaluator
 from layersearch.training.job import Job

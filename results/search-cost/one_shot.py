@@ -14,7 +14,8 @@ from pathlib import Path
 import optuna
 import torch
 
-from layersearch.search.question import How, What, prepare
+from layersearch.search.preparing import prepare
+from layersearch.search.question import How, What
 from layersearch.search.record import read_study
 from layersearch.search.run import make_evaluator, run
 from layersearch.training.recipe import Recipe

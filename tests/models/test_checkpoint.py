@@ -47,7 +47,7 @@ def bert(make_tiny: Callable[[str], PreTrainedModel]) -> PreTrainedModel:
     return make_tiny("bert")
 
 
-@pytest.mark.parametrize("text", ["0-3", "0-1 3", "3 0", "0 1a 2f 3", "0-1 1 2a"])
+@pytest.mark.parametrize("text", ["0-3", "0-1 3", "3 0", "0 1a 2f 3", "0-1 1 2a", "0-1 1t 2a 3 3t 3t"])
 @torch.no_grad()
 def test_any_pattern_comes_back(tiny: PreTrainedModel, batch: Batch, tmp_path: Path, text: str) -> None:
     candidate = saved(tiny, tmp_path / "it", text, score=0.9, metrics={"f1": 0.8})

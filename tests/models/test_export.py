@@ -114,6 +114,17 @@ def other_words(folder: Path) -> None:
     file.write_text(json.dumps(values))
 
 
+def test_tied_copies_leave_as_layers_of_their_own(
+    source: Callable[[str], Path], tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    kept = source("0-1 1t 3")
+    proof = export(kept, tmp_path / "it", tokenizer_folder, TEXTS, CARD)
+    layers = AutoModelForSequenceClassification.from_pretrained(tmp_path / "it").bert.encoder.layer
+    assert all(torch.equal(one, two) for one, two in zip(layers[1].parameters(), layers[2].parameters(), strict=True))
+    assert proof.parameters == checkpoint.read(kept).parameters + sum(p.numel() for p in layers[2].parameters())
+    assert "tied copies counted once; in this folder each has its own" in (tmp_path / "it" / "README.md").read_text()
+
+
 def test_a_proven_folder_opens_and_says_what_it_is(
     source: Callable[[str], Path], tokenizer_folder: Path, tmp_path: Path
 ) -> None:
@@ -259,7 +270,7 @@ def test_a_damaged_checkpoint_or_tokenizer_is_named(
     source: Callable[[str], Path], tokenizer_folder: Path, tmp_path: Path
 ) -> None:
     kept = source("0-3")
-    with pytest.raises(ExportError, match=r"the tokenizer in .*nowhere cannot be opened: "):
+    with pytest.raises(ModelError, match=r"the tokenizer in .*nowhere cannot be opened: "):
         export(kept, tmp_path / "mine", tmp_path / "nowhere", TEXTS, CARD)
     with pytest.raises(ExportError, match=r"cannot write .*mine: (File exists|Not a directory); choose another folder"):
         export(kept, kept / "manifest.json" / "mine", tokenizer_folder, TEXTS, CARD)

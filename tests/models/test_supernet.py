@@ -2,6 +2,7 @@
 
 import random
 
+import pytest
 import torch
 from torch import nn
 from transformers import PreTrainedModel
@@ -11,6 +12,7 @@ from layersearch.models.surgery import build
 from layersearch.pattern import Block, Pattern
 
 from .conftest import LAYERS
+from .test_conformance import TINY, patterns_of
 
 PATTERNS = [
     Pattern.parse(text) for text in ("0-3", "0-1 3", "2", "0-1 1 2-3", "0 1a 2f 3", "0a 1a 2a 3a", "0f 1f", "0")
@@ -77,3 +79,18 @@ def test_gradients_of_a_pattern_reach_what_it_keeps_and_nothing_else(
     dropped = [p.grad for name, p in net._layers[2].named_parameters() if name.startswith(("intermediate", "ffn"))]
     assert dropped
     assert all(grad is None for grad in dropped)
+
+
+@pytest.mark.parametrize("name", TINY)
+@torch.no_grad()
+def test_training_autocast_and_eager_attention_change_nothing_of_that(name: str) -> None:
+    """Dropout is drawn alike, so no stand-in draws more or less."""
+    base, inputs, pattern = TINY[name].model(), TINY[name].inputs(), patterns_of(TINY[name])[-1]
+    base.set_attn_implementation("eager")
+    net = SuperNetwork(base.train())
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.manual_seed(0)
+        expected = build(base, pattern)(**inputs).logits
+        torch.manual_seed(0)
+        with net.running(pattern) as model:
+            torch.testing.assert_close(model(**inputs).logits, expected)

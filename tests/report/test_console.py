@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import builtins
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -91,7 +95,7 @@ def test_the_next_commands_name_the_storage_where_it_is_not_the_default(
     assert "--storage" not in capsys.readouterr().out
     print_next_commands(record, "other.db", "layersearch.db")
     shown = capsys.readouterr().out.splitlines()
-    assert [line.split()[1] for line in shown[1:]] == ["export", "front", "dashboard"]
+    assert [line.split()[1] for line in shown[1:]] == ["export", "report", "dashboard"]
     assert all(line.endswith("--storage other.db") for line in shown[1:])
 
 
@@ -213,3 +217,28 @@ def test_the_notes_say_what_was_known_before_training(record: Record, capsys: py
     said = noted(*skipped, influence=influence)
     assert said.endswith("trials: 1 skipped for it")
     assert "1 proposal was not trained: at best no better than a trial with no more parameters" in said
+
+
+class ZMQInteractiveShell:
+    """What a cell of a notebook runs in, by the name that rich knows it by."""
+
+
+def test_in_a_notebook_progress_is_one_line_a_trial_under_the_cell(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[str] = []
+
+    def display(*parts: Any) -> None:
+        shown.extend(part._repr_mimebundle_((), ())["text/plain"] for part in parts)
+
+    notebook = ModuleType("IPython.display")
+    monkeypatch.setattr(notebook, "display", display, raising=False)
+    monkeypatch.setitem(sys.modules, "IPython", ModuleType("IPython"))
+    monkeypatch.setitem(sys.modules, "IPython.display", notebook)
+    monkeypatch.setattr(builtins, "get_ipython", ZMQInteractiveShell, raising=False)
+    with Progress() as progress:
+        progress.phase(study, 9)
+        progress.finished(Outcome(3, "0-2", 0, score=0.5, parameters=1300))
+    assert len(shown) == 2
+    assert "searching: study s, 3 of 9 trials finished" in shown[0]
+    assert "trial 3: 0-2  acc 0.5000  1,300 parameters" in shown[1]

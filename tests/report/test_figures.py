@@ -11,7 +11,8 @@ import pytest
 
 from layersearch.errors import LayersearchError
 from layersearch.report import figures
-from layersearch.report.figures import draw_front
+from layersearch.report.figures import draw_all, draw_front
+from layersearch.search.purpose import Purpose
 from layersearch.search.record import Record
 from layersearch.search.trials import Confirmed
 
@@ -112,3 +113,24 @@ def test_the_legend_says_what_a_confirmed_point_is(
     found = {r.pattern: Confirmed(r.pattern, tuple(range(seeds)), (0.5,) * seeds, 0.5, spread) for r in record.front}
     draw_front(replace(record, confirmed=found), tmp_path / "front.png")
     assert legend[-1] == f"confirmed on the validation set, {said}"
+
+
+def test_all_pictures_are_drawn_where_there_is_something_to_see(record: Record, tmp_path: Path) -> None:
+    named = replace(record, name="$\\frac")  # mathematics to matplotlib, and broken at that
+    worked = replace(named, rows=tuple(replace(row, work=0.5) for row in record.rows))
+    assert [file.name for file in draw_all(worked, tmp_path)] == ["front.png", "layers.png", "kept.png", "course.png"]
+    assert [size_of(tmp_path / f"{name}.png") for name in ("layers", "kept", "course")] == [
+        (1200, 480),
+        (1200, 540),
+        (1200, 540),
+    ]
+    assert [file.name for file in draw_all(replace(record, rows=()), tmp_path / "empty")] == ["front.png"]
+
+
+def test_three_objectives_are_drawn_side_by_side(record: Record, tmp_path: Path) -> None:
+    rows = tuple(replace(row, costs=(row.parameters or 0, 10**9 + 7 * (row.parameters or 0))) for row in record.rows)
+    three = replace(record, rows=rows, purpose=Purpose({"objectives": "parameters,macs"}, "accuracy", "maximize"))
+    draw_front(record, tmp_path / "one.png")
+    draw_front(three, tmp_path / "two.png")
+    assert size_of(tmp_path / "one.png") == (1200, 750)
+    assert size_of(tmp_path / "two.png") == (2400, 750)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
+from typing import cast
 
 import pytest
 from rich.console import Console
+from rich.table import Table
 
-from layersearch.report.table import front_table
+from layersearch.report import table as module
+from layersearch.report.table import LAID_OUT, front_table, print_table
 from layersearch.search.record import Record
 from tests.report.conftest import COUNTS, LAYERS
 
@@ -52,3 +56,18 @@ def test_members_of_the_front_are_marked_among_other_trials(record: Record) -> N
     assert title.split()[-1] == "front"
     assert [int(line.split()[0]) for line in lines] == [row.number for row in rows]
     assert {int(line.split()[0]) for line in lines if line.rstrip().endswith("*")} == front
+
+
+def test_a_long_table_is_written_without_rich_and_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("name")
+    table.add_column("number", justify="right")
+    for number in (7, 12345):
+        table.add_row(f"row {number}", f"{number:,}")
+    said = []
+    for most in (LAID_OUT, 1):
+        monkeypatch.setattr(module, "LAID_OUT", most)
+        console = Console(file=io.StringIO(), width=80)
+        print_table(console, table)
+        said.append([line.rstrip() for line in cast(io.StringIO, console.file).getvalue().splitlines()])
+    assert said[0] == said[1] == ["name       number", "row 7           7", "row 12345  12,345"]

@@ -8,6 +8,7 @@ from pathlib import Path
 from layersearch.errors import StudyError
 from layersearch.pattern import PartCounts, Pattern
 from layersearch.search.lease import take_lease
+from layersearch.search.objectives import Costs
 from layersearch.search.purpose import Purpose
 from layersearch.search.screen import Parameters
 from layersearch.search.storage import open_storage, parse_url
@@ -38,6 +39,7 @@ def open_study(
     sampler: str = "NSGAIISampler",
     alone: bool = False,
     parameters: Parameters | None = None,
+    costs: Costs | None = None,
 ) -> Study:
     """Open a study as `run` does; closed after the test."""
     url = parse_url(storage)
@@ -57,6 +59,7 @@ def open_study(
         space=space,
         sampler=sampler,
         parameters=parameters,
+        costs=costs,
     )
     opened.append(study)
     study.heal()

@@ -42,3 +42,18 @@ def test_a_part_of_a_front_spans_all_its_sizes() -> None:
 def test_a_small_weak_point_comes_before_a_middling_one_of_the_same_front() -> None:
     points = [(0.9, 100), (0.85, 80), (0.8, 60), (0.1, 10), (0.7, 90)]
     assert ranked(points) == [0, 3, 1, 2, 4]
+
+
+@given(st.lists(st.tuples(st.integers(-3, 3), st.integers(1, 4), st.integers(1, 4)), max_size=25))
+def test_fronts_of_three_objectives_are_those_of_every_pair_compared(points: list[tuple[int, int, int]]) -> None:
+    def beaten(place: int, left: set[int]) -> bool:
+        mine = points[place]
+        as_good = [n for n in left if points[n][0] >= mine[0] and points[n][1] <= mine[1] and points[n][2] <= mine[2]]
+        return any(points[n] != mine or n < place for n in as_good)
+
+    left = set(range(len(points)))
+    for front in fronts(points):
+        assert set(front) == {place for place in left if not beaten(place, left)}
+        assert [points[place][1] for place in front] == sorted((points[place][1] for place in front), reverse=True)
+        left -= set(front)
+    assert not left

@@ -15,6 +15,7 @@ from layersearch.errors import TrainingError
 from layersearch.pattern import PartCounts, Pattern
 from layersearch.search.distill import Distill
 from layersearch.search.driver import Driver
+from layersearch.search.objectives import Costs
 from layersearch.search.one_shot import AT_ONCE, DRAWN, MOST_SHARED, OneShot, patterns_to_share
 from layersearch.search.record import read_study
 from layersearch.search.study import Study
@@ -40,7 +41,7 @@ def _one_thread() -> Iterator[None]:
 def method(folder: Path, space: SearchSpace = SPACE, **changes: object) -> OneShot:
     """The method of a search with seed 0, which knows nothing yet."""
     given: dict[str, object] = {"known": {}, "keep": lambda _outcome: None, **changes}
-    return OneShot(space, COUNTS, "maximize", Distill(LAYERS, folder, 0), **given)  # type: ignore[arg-type]
+    return OneShot(space, Costs({"parameters": COUNTS}), "maximize", Distill(LAYERS, folder, 0), **given)  # type: ignore[arg-type]
 
 
 def network(job: Job) -> Outcome:
@@ -180,8 +181,8 @@ def test_the_confirmation_goes_the_way_of_the_search(tmp_path: Path) -> None:
 
 def test_in_a_large_space_neighbours_of_the_front_are_scored_until_there_are_enough(tmp_path: Path) -> None:
     study = open_study(f"{tmp_path}/db", tmp_path)
-    counts = PartCounts(fixed=10, attention=(1,) * 12, ffn=(2,) * 12)
-    one_shot = OneShot(load_space("layers"), counts, "maximize", Distill(12, tmp_path, 0), {}, lambda _: None)
+    costs = Costs({"parameters": PartCounts(fixed=10, attention=(1,) * 12, ffn=(2,) * 12)})
+    one_shot = OneShot(load_space("layers"), costs, "maximize", Distill(12, tmp_path, 0), {}, lambda _: None)
     sizes = []
     while patterns := one_shot._to_score(study, 0):
         sizes.append(len(patterns))
@@ -194,17 +195,17 @@ def test_in_a_large_space_neighbours_of_the_front_are_scored_until_there_are_eno
 
 
 def test_the_front_of_another_study_is_scored_too(tmp_path: Path) -> None:
-    counts = PartCounts(fixed=10, attention=(1,) * 12, ffn=(2,) * 12)
+    costs = Costs({"parameters": PartCounts(fixed=10, attention=(1,) * 12, ffn=(2,) * 12)})
     drawn = set(patterns_to_share(load_space("layers"), 12, 0))
     start = next(pattern for pattern in load_space("layers").patterns(12) if pattern not in drawn)
     alone = Distill(12, tmp_path, 0)
-    one_shot = OneShot(load_space("layers"), counts, "maximize", alone, {}, lambda _: None, starts=(start,))
+    one_shot = OneShot(load_space("layers"), costs, "maximize", alone, {}, lambda _: None, starts=(start,))
     assert set(one_shot._to_score(open_study(f"{tmp_path}/db", tmp_path), 0)) == {start, *drawn}
 
 
 def test_scores_that_are_not_finite_are_not_asked_for_again(tmp_path: Path) -> None:
-    counts = PartCounts(fixed=10, attention=(1,) * 12, ffn=(2,) * 12)
-    one_shot = OneShot(load_space("layers"), counts, "maximize", Distill(12, tmp_path, 0), {}, lambda _: None)
+    costs = Costs({"parameters": PartCounts(fixed=10, attention=(1,) * 12, ffn=(2,) * 12)})
+    one_shot = OneShot(load_space("layers"), costs, "maximize", Distill(12, tmp_path, 0), {}, lambda _: None)
     one_shot.known = {"0-10": 0.5}
     asked = [pattern for _ in range(5) for pattern in one_shot._near_the_front()]
     assert len(asked) == len(set(asked)) > 10

@@ -10,8 +10,10 @@ import pytest
 from layersearch.models.base import load_base
 from layersearch.models.surgery import build
 from layersearch.pattern import PartCounts, Pattern
+from layersearch.search.objectives import Costs
 from layersearch.search.plan import cost, lines
-from layersearch.search.question import Prepared, What, prepare
+from layersearch.search.preparing import prepare
+from layersearch.search.question import Prepared, What
 from layersearch.training.recipe import OneShotRecipe, Recipe
 
 
@@ -80,7 +82,7 @@ def test_a_whole_space_costs_the_layers_it_trains(whole: Prepared) -> None:
 def test_a_large_space_is_weighed_by_a_fair_sample(whole: Prepared) -> None:
     """Half of the layers are kept on average; the first patterns of the list keep nearly all."""
     counts = PartCounts(fixed=10, attention=(1,) * 14, ffn=(2,) * 14)
-    large = replace(whole, counts=counts)
+    large = replace(whole, costs=Costs({"parameters": counts}))
     assert large.space.size(14) > 10_000
     start = len(large.space.start_points(14))
     rest = cost(large, 1000 + start, 0).fine_tunings - cost(large, start, 0).fine_tunings

@@ -39,6 +39,27 @@ def test_the_hypervolume_is_optunas(points: list[Point]) -> None:
     assert hypervolume(points, REFERENCE) == pytest.approx(theirs, abs=1e-9)
 
 
+@given(st.lists(st.tuples(floats, floats, floats), max_size=12))
+def test_the_volume_of_three_objectives_is_optunas(points: list[Point]) -> None:
+    inside = [point for point in points if max(point) < 1]
+    theirs = compute_hypervolume(np.array(inside), np.ones(3)) if inside else 0.0
+    assert hypervolume(points, (1.0, 1.0, 1.0)) == pytest.approx(theirs, abs=1e-9)
+
+
+def test_a_study_with_costs_of_its_own_stands_still_by_them() -> None:
+    def of(number: int, score: float, *costs: float, over: float = 0.0) -> Row:
+        return Row(
+            number, "COMPLETE", "0-5" if number == 0 else "0-2", 0, score=score, costs=costs, over={"macs": over}
+        )
+
+    assert point_of(of(1, 0.8, 50, 30), "maximize", 6, (100, 60)) == pytest.approx((0.2, 0.5, 0.5))
+    still = [of(0, 0.9, 100, 60), of(1, 0.8, 50, 30), *(of(n, 0.5, 60, 40) for n in range(2, 6))]
+    assert plateau(still, "maximize", 6, window=4, own_costs=True)
+    assert not plateau([*still, of(6, 0.8, 50, 6)], "maximize", 6, window=4, own_costs=True)
+    assert plateau([*still, of(6, 0.8, 50, 6, over=0.1)], "maximize", 6, window=4, own_costs=True)
+    assert not plateau(still[1:], "maximize", 6, window=4, own_costs=True)  # without the unchanged model's costs
+
+
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=8), st.integers(1, 8), st.integers(1, 8))
 def test_the_hypervolume_is_the_number_of_squares_that_some_point_beats(
     points: list[tuple[int, int]], width: int, height: int

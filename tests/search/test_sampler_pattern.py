@@ -75,9 +75,27 @@ def test_expected_growth_is_the_mean_of_what_draws_add(
     draws = error + deviation * np.random.default_rng(0).standard_normal(1500)
     before = hypervolume(front, reference)
     added = [hypervolume([*front, (draw, share)], reference) - before for draw in draws]
-    found = expected_growth(np.array([error]), np.array([deviation]), np.array([share]), front, reference)
+    found = expected_growth(np.array([error]), np.array([deviation]), np.array([[share]]), front, reference)
     spread = float(np.std(added)) / len(draws) ** 0.5
     assert found[0] == pytest.approx(mean(added), abs=5 * spread + 1e-4)
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 0.9), st.floats(0.05, 1), st.floats(0.05, 1)), min_size=1, max_size=5),
+    st.floats(0, 1),
+    st.tuples(st.floats(0.05, 1.1), st.floats(0.05, 1.1)),
+    st.floats(0.01, 0.3),
+)
+def test_expected_growth_over_two_sizes_is_the_mean_of_what_draws_add(
+    front: list[tuple[float, float, float]], error: float, sizes: tuple[float, float], deviation: float
+) -> None:
+    reference = (1.0, 1.2, 1.1)
+    draws = error + deviation * np.random.default_rng(0).standard_normal(400)
+    before = hypervolume(front, reference)
+    added = [hypervolume([*front, (draw, *sizes)], reference) - before for draw in draws]
+    found = expected_growth(np.array([error]), np.array([deviation]), np.array([sizes]), front, reference)
+    spread = float(np.std(added)) / len(draws) ** 0.5
+    assert found[0] == pytest.approx(mean(added), abs=5 * spread + 1e-3)
 
 
 def test_equal_errors_break_nothing() -> None:
@@ -85,7 +103,7 @@ def test_equal_errors_break_nothing() -> None:
     with one_thread():
         expected, deviation = fitted(known, np.full(5, 0.5)).predict(known)
     assert expected == pytest.approx([0.5] * 5)
-    growth = expected_growth(expected, deviation, known.share, [(0.5, 0.2)], (0.5, 1.2))
+    growth = expected_growth(expected, deviation, known.share[:, None], [(0.5, 0.2)], (0.5, 1.2))
     assert growth == pytest.approx([0] * 5, abs=1e-6)
 
 
@@ -197,7 +215,7 @@ def test_samplers_go_by_name() -> None:
     check_sampler("PatternSampler")
     check_sampler("GPSampler")
     for name in ("CmaEsSampler", "GridSampler", "patternsampler"):
-        with pytest.raises(StudyError, match=rf"unknown sampler '{name}'.*allowed: PatternSampler, BruteForceSampler"):
+        with pytest.raises(StudyError, match=rf"unknown sampler '{name}'.*allowed: PatternSampler, greedy, exhaus"):
             check_sampler(name)
     assert isinstance(make_sampler("PatternSampler", 0, WHOLE, 4), PatternSampler)
     assert isinstance(make_sampler("TPESampler", 0, WHOLE, 4), optuna.samplers.TPESampler)

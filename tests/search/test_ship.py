@@ -16,8 +16,9 @@ from transformers import AutoModelForSequenceClassification
 from layersearch.errors import ExportError, StudyError
 from layersearch.models.proof import examine
 from layersearch.pattern import Pattern
+from layersearch.search.preparing import prepare
 from layersearch.search.purpose import Purpose
-from layersearch.search.question import How, prepare
+from layersearch.search.question import How
 from layersearch.search.record import Record, read_study
 from layersearch.search.ship import question_of, ship
 from layersearch.search.trials import Row

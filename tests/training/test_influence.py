@@ -11,8 +11,8 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from layersearch.kinds import KINDS
-from layersearch.models.surgery import build, layers_of
-from layersearch.pattern import Pattern
+from layersearch.models.surgery import build, layers_of, stacks_of
+from layersearch.pattern import Block, Pattern
 from layersearch.search.trials import attributes_of
 from layersearch.tasks.task import Encoded
 from layersearch.training.batches import collate
@@ -20,6 +20,8 @@ from layersearch.training.evaluator import Evaluator
 from layersearch.training.influence import EXAMPLES, examples_for, hidden_states, influence
 from layersearch.training.job import Job, Outcome
 from tests.models.conftest import LAYERS, make_tiny, tiny
+from tests.models.tiny import TINY
+from tests.models.tiny_decoders import DECODERS
 
 __all__ = ["make_tiny", "tiny"]
 HALVES = 2 * LAYERS
@@ -40,12 +42,12 @@ def encoded() -> Encoded:
 
 def test_states_are_those_between_the_halves_of_every_family(tiny: PreTrainedModel, encoded: Encoded) -> None:
     inputs = collate(encoded, np.arange(4), tiny.device, 1)
-    with torch.no_grad(), hidden_states(tiny) as states:
+    with torch.no_grad(), hidden_states(tiny) as (states,):
         told = tiny(**inputs, output_hidden_states=True).hidden_states
     assert len(states) == HALVES + 1
     for layer in range(LAYERS + 1):
         torch.testing.assert_close(states[2 * layer], told[layer])
-    with torch.no_grad(), hidden_states(build(tiny, Pattern.parse("0 1a 2-3"))) as dropped:
+    with torch.no_grad(), hidden_states(build(tiny, Pattern.parse("0 1a 2-3"))) as (dropped,):
         pass
     assert dropped == []
     candidate = build(tiny, Pattern.parse("0a 1-3"))  # its first layer ends where the attention half ended
@@ -54,12 +56,50 @@ def test_states_are_those_between_the_halves_of_every_family(tiny: PreTrainedMod
     torch.testing.assert_close(after, states[1])
 
 
+@pytest.mark.parametrize("name", ["gpt2", "opt", "opt with norms after", "llama", "bart", "t5"])
+@torch.no_grad()
+def test_states_are_those_between_halves_whose_norm_stands_before_and_of_each_stack(name: str) -> None:
+    base, inputs = DECODERS[name].model(), DECODERS[name].inputs()
+    with hidden_states(base) as states:
+        base(**inputs)
+    first = 0
+    for stack, (layers, _) in enumerate(stacks_of(base)):
+        assert len(states[stack]) == 2 * len(layers) + 1
+        blocks = [Block(layer, "attention" if layer == first else "both") for layer in range(LAYERS)]
+        candidate = build(base, Pattern(tuple(blocks)))
+        with hidden_states(candidate) as found:
+            candidate(**inputs)
+        torch.testing.assert_close(found[stack][2], states[stack][1].reshape(found[stack][2].shape))
+        first += len(layers)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "opt", "qwen3", "bart", "t5"])
+def test_influence_does_not_depend_on_padding_in_decoders_either(name: str, encoded: Encoded) -> None:
+    model = DECODERS[name].model()
+    encoded.input_ids[encoded.offsets[1:] - 1] = 2  # the end, which models with two stacks look for
+    at_once, alone = (influence(model, "classification", encoded, 12, size, 0) for size in (12, 1))
+    for measure, values in at_once.items():
+        assert len(values) == HALVES
+        assert values == pytest.approx(alone[measure], rel=1e-3, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["albert", "xlnet", "modernbert", "ernie, which has no row"])
+def test_measures_are_per_token_and_example_however_a_family_lays_them(name: str, encoded: Encoded) -> None:
+    model, halves = TINY[name].model(), TINY[name].halves
+    together, alone = (influence(model, "classification", encoded, 12, batch, seed=0) for batch in (5, 1))
+    for measure in ("block", "token", "gradient"):
+        assert together[measure] == pytest.approx(alone[measure], rel=1e-4, abs=1e-6)
+        assert len(together[measure]) == HALVES
+        assert all(value > 0 for value in together[measure][:: 1 if halves else 2])
+        assert halves or together[measure][1::2] == pytest.approx([0] * LAYERS, abs=1e-6)
+
+
 def test_the_hooks_are_gone_afterwards(tiny: PreTrainedModel, encoded: Encoded) -> None:
-    with hidden_states(tiny) as states:
+    with hidden_states(tiny) as (states,):
         pass
     tiny(**collate(encoded, np.arange(2), tiny.device, 1))
     assert states == []
-    assert not any(module._forward_hooks or module._forward_pre_hooks for module in layers_of(tiny).modules())
+    assert not any(m._forward_hooks or m._forward_pre_hooks for layer in layers_of(tiny) for m in layer.modules())
 
 
 def test_influence_is_what_the_definitions_say_whatever_the_batch(tiny: PreTrainedModel, encoded: Encoded) -> None:
@@ -71,7 +111,7 @@ def test_influence_is_what_the_definitions_say_whatever_the_batch(tiny: PreTrain
     change = torch.zeros(HALVES)
     for example in range(12):
         inputs = collate(encoded, np.array([example]), tiny.device, 1)
-        with hidden_states(tiny) as states:
+        with hidden_states(tiny) as (states,):
             logits = tiny(**inputs).logits
         loss = KINDS["classification"].loss(logits, torch.from_numpy(encoded.labels[[example]]), ())
         gradients = torch.autograd.grad(loss, states[1:])

@@ -12,9 +12,10 @@ import torch
 from layersearch.models import checkpoint
 from layersearch.models.supernet import blocks_run
 from layersearch.pattern import Pattern, thirds
-from layersearch.training.evaluator import Evaluator, answers_of
+from layersearch.training.evaluator import Evaluator
 from layersearch.training.finetune import predict
 from layersearch.training.job import Job, Outcome
+from layersearch.training.told import told_in
 
 PATTERNS = ("0-3", "0-2", "0 3", "1", "2a 3f")
 
@@ -36,7 +37,7 @@ def test_a_super_network_scores_its_patterns_and_keeps_itself(
     assert set(outcome.shared) == set(PATTERNS)
     model, manifest = checkpoint.load(tmp_path / "super")
     assert str(manifest.pattern) == "0-3"
-    answers = np.load(answers_of(tmp_path / "super"))
+    answers = np.load(told_in(tmp_path / "super"))
     np.testing.assert_allclose(
         answers, predict(model, "classification", evaluator.data["train"], "fp32"), rtol=1e-4, atol=1e-5
     )

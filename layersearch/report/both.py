@@ -1,0 +1,121 @@
+"""Two studies side by side, for people and for programs.
+
+Knows: rich's tables, the comparison and what its numbers mean. Does not know: how they came about, SQL, pictures.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from layersearch.pattern import Pattern
+from layersearch.report.table import coloured
+from layersearch.search.compare import Carried, Comparison
+from layersearch.search.record import Record
+from layersearch.search.trials import Row, kept_share, tied
+
+NEVER_SAID = ("data", "revision", "replay")  # letters and digits that tell a reader nothing
+
+
+def print_comparison(console: Console, found: Comparison, names: tuple[str, str]) -> None:
+    """Both fronts as one table, largest candidate first, and what follows from them."""
+    console.print(_table(found, names))
+    for line in lines_of(found, names):
+        console.print(line, soft_wrap=True, markup=False)
+
+
+def lines_of(found: Comparison, names: tuple[str, str]) -> list[str]:
+    """What the comparison says, a line each."""
+    lines = [
+        f"hypervolume: {found.volumes[0]:.4f} {names[0]}, {found.volumes[1]:.4f} {names[1]}; "
+        f"difference {found.difference:+.4f}",
+        _interval(found),
+        f"on both fronts: {len(found.common)}{': ' * bool(found.common)}{', '.join(found.common)}",
+        _carried(names, found.carried[0]),
+        _carried(names[::-1], found.carried[1]),
+    ]
+    differ = {name: values for name, values in found.differ.items() if name not in NEVER_SAID and None not in values}
+    if differ:
+        said = "; ".join(f"{name} {there} and {here}" for name, (there, here) in differ.items())
+        lines.append(f"asked differently: {said}")
+    if "task" in found.differ:
+        lines.append("the tasks differ, so a difference of hypervolumes compares tasks and not searches")
+    return lines
+
+
+def _interval(found: Comparison) -> str:
+    if found.interval is None:
+        return "no interval: nothing is known of the noise of these scores"
+    low, high = found.interval
+    again = "trained again with other seeds" if found.confirmed else "scored on as many other examples"
+    told = "" if low > 0 or high < 0 else ", not to be told from 0"
+    return (
+        f"95 % interval of the difference: {low:+.4f} to {high:+.4f}{told}; it is for these two fronts {again}, not "
+        "for what another search would find"
+    )
+
+
+def _carried(names: tuple[str, str], carried: Carried) -> str:
+    share = "" if carried.share is None or not carried.tried else f", where they reach {carried.share:.1%} of its front"
+    return f"of the {carried.patterns} on the front of {names[0]}, {names[1]} has tried {carried.tried}{share}"
+
+
+def _table(found: Comparison, names: tuple[str, str]) -> Table:
+    """A line for each pattern on either front; the mark = where both studies' scores cannot be told apart."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    layers = int(found.first.facts["num_layers"])
+    for title in ("layers", "pattern", "share", *names, "front of"):
+        table.add_column(Text(title), justify="right" if title in ("share", *names) else "left")
+    for pattern, share, rows in _rows(found):
+        same = rows[0] is not None and rows[1] is not None and tied(rows[0], rows[1])
+        scores = [_score(study, row, mark=same) for study, row in zip((found.first, found.second), rows, strict=True)]
+        diagram = coloured(Pattern.parse(pattern).diagram(layers))
+        table.add_row(diagram, pattern, f"{share:.1%}", *scores, _whose(found, pattern, names))
+    return table
+
+
+def _rows(found: Comparison) -> list[tuple[str, float, list[Row | None]]]:
+    """The patterns of either front, largest first: their share of the parameters, and the row of each study."""
+    studies = (found.first, found.second)
+    sides = [{row.pattern: row for row in study.rows if row.done} for study in studies]
+    shares = {row.pattern: (row.parameters or 0) / study.parameters for study in studies[::-1] for row in study.front}
+    rows = [(pattern, share, [side.get(pattern) for side in sides]) for pattern, share in shares.items()]
+    return sorted(rows, key=lambda row: (-row[1], row[0]))
+
+
+def _score(study: Record, row: Row | None, *, mark: bool) -> str:
+    if row is None:
+        return ""
+    kept = kept_share(row, study.baseline)
+    share = "" if kept is None else f" ({kept:.1%})"
+    return f"{row.score:.4f}{share}{' =' * mark}"
+
+
+def _whose(found: Comparison, pattern: str, names: tuple[str, str]) -> Text:
+    if pattern in found.common:
+        return Text("both")
+    return Text(names[0] if any(row.pattern == pattern for row in found.first.front) else names[1])
+
+
+def as_plain(found: Comparison, names: tuple[str, str]) -> dict[str, Any]:
+    """The comparison as plain values for JSON."""
+    fronts = [
+        [{"pattern": row.pattern, "parameters": row.parameters, "score": row.score} for row in study.front]
+        for study in (found.first, found.second)
+    ]
+    return {
+        "studies": list(names),
+        "metric": found.first.purpose.metric,
+        "scores": "validation" if found.confirmed else "search",
+        "hypervolumes": list(found.volumes),
+        "difference": found.difference,
+        "interval": None if found.interval is None else list(found.interval),
+        "on_both_fronts": list(found.common),
+        "carried": [asdict(carried) for carried in found.carried],
+        "differ": {name: list(values) for name, values in found.differ.items()},
+        "fronts": fronts,
+    }

@@ -1,0 +1,38 @@
+"""Commands as a reader can copy them.
+
+Knows: the words of `export`, and which trials have something to export. Does not know: terminals, pages, how an export
+is made.
+"""
+
+from __future__ import annotations
+
+import shlex
+
+from layersearch.models.families import is_plain
+from layersearch.pattern import Pattern
+from layersearch.search.record import Record
+from layersearch.search.storage import parse_url, shown
+from layersearch.search.trials import Row
+
+
+def place_of(storage: str, default: str) -> str:
+    """The words that name a storage, none where it is the default; a password is left out."""
+    if storage == default:
+        return ""
+    return f" --storage {shlex.quote(shown(parse_url(storage)) if '://' in storage else storage)}"
+
+
+def export_command(record: Record, row: Row, place: str) -> str | None:
+    """The command that exports a complete trial, None where there are no weights or no form for its pattern.
+
+    `place` is what `place_of` says.
+    """
+    if (
+        "replay" in record.facts
+        or not row.done
+        or not is_plain(Pattern.parse(row.pattern), record.facts.get("model_type", ""))
+    ):
+        return None
+    folder = "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in record.name)
+    name = shlex.quote(record.name)
+    return f"layersearch export {name} --trial {row.number} --to {folder}-{row.number}{place}"

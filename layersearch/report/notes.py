@@ -1,0 +1,54 @@
+"""What a table of a front says below it and beside it: costs, limits, what was known before training.
+
+Knows: the record of a study, the costs by name. Does not know: terminals, SQL, models.
+"""
+
+from __future__ import annotations
+
+from layersearch.search.objectives import COSTS, OVER, off_by
+from layersearch.search.record import Record
+from layersearch.search.trials import BEATEN, LOW_RANKED, Row
+
+
+def cost_cells(record: Record, row: Row) -> dict[str, str]:
+    """The cells of what a study wants small beside parameters, and of the time that the built candidate takes."""
+    cells = {COSTS[name].title: COSTS[name].shown(value) for name, value in record.costs_of(row).items()}
+    if "timed" in record.facts:
+        median, p95 = record.timed(row).get(1, (None, None))
+        cells["timed ms"] = "" if median is None else f"{median:.3g} (p95 {p95:.3g})"
+    return cells
+
+
+def notes_on_costs(record: Record) -> list[str]:
+    """What the limits left out, and what measured costs are worth."""
+    notes = []
+    if over := record.skipped(OVER):
+        notes.append(f"{over} proposal{'s were' if over > 1 else ' was'} over a limit and not trained")
+    if "limits" in record.purpose.values:
+        notes.append(f"the front keeps {record.purpose.values['limits']}")
+        if record.baseline is not None and not record.baseline.allowed:
+            notes.append(
+                f"trial {record.baseline.number}, the unchanged model, does not, and is listed to compare with"
+            )
+    measured = record.facts.get("measured")
+    if measured:
+        sums = [f"{name} {off_by(off)}" for name, off in measured["off"].items() if off]
+        notes.append(f"measured on {measured['hardware']} with {measured['tokens']} tokens")
+        notes += [f"estimated as sums of parts: {'; '.join(sums)}"] if sums else []
+    if "timed" in record.facts:
+        notes.append("timed: the built candidate alone, batch size 1, median and 95 % quantile")
+    return notes
+
+
+def notes_on_skipped(record: Record) -> list[str]:
+    """What was known before training, and what it spared."""
+    notes = []
+    if beaten := record.skipped(BEATEN):
+        were = "proposal was" if beaten == 1 else "proposals were"
+        costs = " and ".join(record.purpose.costs)
+        notes.append(f"{beaten} {were} not trained: at best no better than a trial with no more {costs}")
+    if (cheap := record.cheap) is not None:
+        skipped = record.skipped(LOW_RANKED)
+        used = f"{skipped} skipped for it" if cheap.filters or skipped else "not used to filter"
+        notes.append(f"cheap scores: {cheap} over {cheap.trials} trials: {used}")
+    return notes

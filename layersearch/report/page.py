@@ -1,0 +1,68 @@
+"""A page of HTML that needs nothing else, and its parts: sections, tables, lists of facts.
+
+Knows: the page's frame, style and script (`assets/`), how to write any text safely into it. Does not know: studies,
+charts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from html import escape
+from importlib.resources import files
+from string import Template
+from typing import Any
+
+_LEFT_ALIGNED = ("trial", "layers", "pattern", "reason")
+
+
+def page(title: str, body: str, trials: Sequence[dict[str, Any]]) -> str:
+    """The whole page. `trials` are what its script shows of each trial: number, facts (pairs of words) and command."""
+    folder = files("layersearch.report") / "assets"
+    return Template((folder / "page.html").read_text()).substitute(
+        title=escape(title),
+        style=(folder / "page.css").read_text(),
+        script=(folder / "page.js").read_text(),
+        body=body,
+        trials=json.dumps(trials, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"),
+    )
+
+
+def section(title: str, *parts: str) -> str:
+    """A part of the page under a title; `parts` are HTML."""
+    return f"<section>\n<h2>{escape(title)}</h2>\n{''.join(parts)}</section>\n"
+
+
+def paragraph(text: str) -> str:
+    """A paragraph."""
+    return f"<p>{escape(text)}</p>\n"
+
+
+def table(rows: Sequence[dict[str, str]]) -> str:
+    """A table; the first row's keys are the titles of its columns, and those that say nothing are left out."""
+    titles = [title for title in rows[0] if any(row[title] for row in rows)]
+    head = "".join(f'<th class="{_kind(title)}">{escape(title)}</th>' for title in titles)
+    lines = ("".join(_cell(title, row[title]) for title in titles) for row in rows)
+    body = "\n".join(f"<tr>{line}</tr>" for line in lines)
+    return f'<div class="wide"><table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>\n'
+
+
+def _cell(title: str, words: str) -> str:
+    """A cell; a pattern breaks only between its parts."""
+    inside = " ".join(f"<span>{escape(p)}</span>" for p in words.split()) if title == "pattern" else escape(words)
+    return f'<td class="{_kind(title)} {title}">{inside}</td>'
+
+
+def _kind(title: str) -> str:
+    return "words" if title in _LEFT_ALIGNED else "number"
+
+
+def described(pairs: Iterable[tuple[str, object]]) -> str:
+    """Names with their values, those without a value left out."""
+    lines = (f"<dt>{escape(name)}</dt><dd>{escape(str(value))}</dd>\n" for name, value in pairs if value)
+    return f"<dl>{''.join(lines)}</dl>\n"
+
+
+def count(number: int, one: str) -> str:
+    """A number of things in words: `1 trial`, `2 trials`."""
+    return f"{number:,} {one}{'s' * (number != 1)}"

@@ -1,0 +1,143 @@
+"""All that a study knows of one trial, whatever became of it.
+
+Knows: rows, the front, the confirmation, rich's tables. Does not know: SQL, models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from layersearch.pattern import Pattern
+from layersearch.report.commands import export_command
+from layersearch.report.layers import share_of
+from layersearch.report.table import coloured, confirmed_cell
+from layersearch.search.record import Record
+from layersearch.search.trials import IN_WORDS, Row, as_record, in_words, kept_share, tied
+
+
+def print_trial(console: Console, record: Record, number: int, place: str) -> None:
+    """Everything about trial `number`, one thing a line. Raises StudyError for a number that is not there."""
+    row = record.row(number)
+    if row is None:
+        console.print(
+            f"trial {number} of {record.name} {IN_WORDS[record.spelled_none[number]]}", soft_wrap=True, markup=False
+        )
+        return
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_row("trial", Text(f"{number} of {record.name}: {_state(record, row)}"))
+    table.add_row("layers", coloured(Pattern.parse(row.pattern).diagram(int(record.facts["num_layers"]))))
+    for name, words in {
+        **_made_of(record, row),
+        **_scores(record, row),
+        **_course(row),
+        **_weights(record, row),
+    }.items():
+        if words:
+            table.add_row(Text(name), Text(words))
+    console.print(table)
+    command = export_command(record, row, place)
+    if command is not None:
+        console.print(command, soft_wrap=True, markup=False)
+
+
+def _state(record: Record, row: Row) -> str:
+    if not row.done:
+        return in_words(row)
+    if row in record.front:
+        return "complete, on the front"
+    better = _beaten_by(record, row)
+    return f"complete; beaten by trial {better.number} ({better.pattern})" if better else "complete"
+
+
+def _beaten_by(record: Record, row: Row) -> Row | None:
+    """The front member with the best score that has no more parameters."""
+    return next((member for member in record.front if (member.parameters or 0) <= (row.parameters or 0)), None)
+
+
+def _made_of(record: Record, row: Row) -> dict[str, str]:
+    pattern = Pattern.parse(row.pattern)
+    dropped = pattern.dropped(int(record.facts["num_layers"]))
+    size = (
+        "" if row.parameters is None else f"{row.parameters:,}, {share_of(row, record):.1f} % of the unchanged model's"
+    )
+    return {
+        "pattern": row.pattern,
+        "dropped": ", ".join(map(str, dropped)),
+        "strategy": "the unchanged model" if row.pattern == record.unchanged else row.strategy or "",
+        "parameters": size,
+    }
+
+
+def _scores(record: Record, row: Row) -> dict[str, str]:
+    metric, found, baseline = record.purpose.metric, record.confirmed.get(row.pattern), record.baseline
+    kept, shared = kept_share(row, baseline), record.shared.get(row.pattern)
+    score = "" if row.score is None else f"{row.score:.4f} in the search"
+    score += f", 95 % interval {row.interval[0]:.4f} to {row.interval[1]:.4f}" if score and row.interval else ""
+    if score and baseline is not None and row != baseline and tied(row, baseline):
+        score += "; not to be told from the unchanged model's"
+    seeds = [] if found is None else [f"seed {s}: {v:.4f}" for s, v in zip(found.seeds, found.scores, strict=True)]
+    return {
+        metric: score,
+        "beside it": _listed({k: v for k, v in (row.metrics or {}).items() if k != metric}, ".4f"),
+        "kept": "" if kept is None else f"{kept:.1%} of the unchanged model's score",
+        "confirmed": f"{confirmed_cell(found)}: {', '.join(seeds)}" if found else "",
+        "shared": "" if shared is None else f"{shared:.4f} over the super-network's weights",
+        "rungs": ", ".join(f"{score:.4f} at {share:.3g} of the training" for share, score in row.rungs.items()),
+    }
+
+
+def _listed(values: Mapping[str, float], form: str) -> str:
+    return ", ".join(f"{name} {value:{form}}" for name, value in values.items())
+
+
+def _course(row: Row) -> dict[str, str]:
+    times = {"training": row.train_seconds, "scoring": row.score_seconds, "in all": row.seconds}
+    return {
+        "seed": str(row.seed),
+        "seconds": _listed({name: value for name, value in times.items() if value is not None}, ".1f"),
+        "work": "" if row.work is None else f"{row.work:.3g} fine-tunings of the unchanged model",
+        "ended": "" if row.ended is None else f"{row.ended:%Y-%m-%d %H:%M:%S}",
+        "started from": row.start or "",
+        "reused": row.reused or "",
+        "versions": row.versions or "",
+    }
+
+
+def _weights(record: Record, row: Row) -> dict[str, str]:
+    if "replay" in record.facts:
+        return {"weights": f"none: scores came from {record.facts['replay']}"}
+    whole = Pattern.parse(row.pattern).is_whole
+    lost = "not kept; an export trains the trial again" if row.done else ""
+    return {
+        "weights": row.checkpoint or lost,
+        "export": "plain folder" if whole else "not yet: it has halves, which plain transformers code does not know",
+    }
+
+
+def as_plain(record: Record, number: int, place: str) -> dict[str, Any]:
+    """Everything about trial `number` as plain values for JSON. Raises StudyError for a number that is not there."""
+    row = record.row(number)
+    if row is None:
+        return {"trial": number, "state": record.spelled_none[number]}
+    found, better = record.confirmed.get(row.pattern), _beaten_by(record, row)
+    known = as_record(row, record.baseline, found, record.parameters, on_front=row in record.front)
+    more = {name: getattr(row, name) for name in ("state", "seed", "metrics", "seconds", "score_seconds", "work")}
+    more |= {name: getattr(row, name) for name in ("start", "checkpoint", "reused", "versions", "reason")}
+    return {
+        **known,
+        **more,
+        "layers": Pattern.parse(row.pattern).diagram(int(record.facts["num_layers"])),
+        "confirmed_scores": dict(zip(found.seeds, found.scores, strict=True)) if found else {},
+        "shared_score": record.shared.get(row.pattern),
+        "rungs": {f"{share:.3g}": score for share, score in row.rungs.items()},
+        "ended": None if row.ended is None else row.ended.isoformat(),
+        "beaten_by": None if better is None or row in record.front or not row.done else better.number,
+        "export": export_command(record, row, place),
+    }

@@ -1,0 +1,216 @@
+"""Costs that are measured: of a few patterns before a search, from which all others follow, and of its front after it.
+
+Knows: which patterns tell what the parts of a model cost, and how far the sum of parts is off. Does not know: clocks,
+studies. A search trains several candidates at once, and none of them could be timed fairly beside the others; so
+nothing is measured while it runs.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import chain
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from layersearch.pattern import Block, Halves, PartCounts, Pattern
+from layersearch.search.found import facts_of
+from layersearch.search.objectives import COSTS, Costs, check_limits, off_by
+from layersearch.search.question import How, Prepared, What, resolve_device
+from layersearch.search.storage import Say, open_storage, parse_url
+from layersearch.search.study import Study
+from layersearch.search_space import SearchSpace
+
+if TYPE_CHECKING:
+    from layersearch.models.base import BaseModel
+
+CHECKED = 4  # drawn patterns on which the sum of parts is compared with a clock
+BATCHES = {"latency": 1, "latency-32": 32}
+BUSY = 0.75  # of the cores, by the load of the last minute; one busy core of two already disturbs
+BATCH = 32  # at which memory and energy are measured
+
+
+def wanted(what: What) -> tuple[str, ...]:
+    """The costs that have to be measured to answer `what`."""
+    named = dict.fromkeys([*what.objectives[1:], *(limit.of for limit in what.limits)])
+    return tuple(name for name in named if name in COSTS and COSTS[name].measured)
+
+
+def with_measured(prepared: Prepared, how: How, say: Say, *, stored: bool = True) -> Prepared:
+    """`prepared` with the costs that it wants measured, and with the hardware as a part of its purpose.
+
+    What is `stored` with the study holds, if it is there; else nothing may run beside this. Raises LayersearchError for
+    a limit that no pattern can keep, ModelError for energy where the machine does not tell it.
+    """
+    names, device = wanted(prepared.what), resolve_device(how.device)
+    if not names:
+        return prepared
+    from layersearch.models.measure import hardware
+
+    known = _noted(how, say).get("measured") if stored else None
+    whole = known is not None and set(names) <= set(known["parts"])
+    measured = known if known and whole else _measure(prepared, names, device, say)
+    values = {**prepared.purpose.values, "hardware": hardware(device)}
+    parts = {name: PartCounts(fixed, tuple(a), tuple(f)) for name, (fixed, a, f) in measured["parts"].items()}
+    costs = replace(prepared.costs, parts={**prepared.costs.parts, **parts})
+    check_limits(costs, prepared.space, prepared.task.metric, prepared.task.direction)
+    purpose = replace(prepared.purpose, values=values)
+    return replace(prepared, costs=costs, purpose=purpose, measured=measured)
+
+
+def _noted(how: How, say: Say) -> Mapping[str, Any]:
+    """What is noted with the study already."""
+    storage = open_storage(parse_url(how.storage), say, create=True)
+    try:
+        return facts_of(storage, how.name)
+    finally:
+        storage.engine.dispose()
+
+
+def _measure(prepared: Prepared, names: Iterable[str], device: str, say: Say) -> dict[str, Any]:
+    """Parts by name, and by how much their sums are off, as a study can keep them."""
+    from layersearch.models.measure import hardware
+
+    _warn_of_others(say)
+    base = _base(prepared, device)
+    length, layers = int(prepared.what.recipe.max_length), prepared.num_layers
+    found: dict[str, Any] = {"hardware": hardware(device), "tokens": length, "parts": {}, "off": {}}
+    for name in names:
+        if name == "memory":
+            parts, off = _memory(base, prepared.counts, length, device), None
+        else:
+            say(f"measuring {name} of a few patterns; nothing else should run on this machine meanwhile")
+            told = probes(prepared.space, prepared.counts.depths or (layers,))
+            drawn = _drawn(prepared.space, layers, prepared.seed, told)
+            values = _values(base, name, [*told, *drawn], length, device)
+            parts = fitted_parts({pattern: values[pattern] for pattern in told}, layers)
+            off = _off(name, parts, {pattern: values[pattern] for pattern in drawn or told})
+            say(f"{name} of a pattern is the sum of its parts: {off_by(off)} ({found['hardware']}, {length} tokens)")
+        found["parts"][name] = (parts.fixed, parts.attention, parts.ffn)
+        found["off"][name] = off
+    return found
+
+
+def _warn_of_others(say: Say) -> None:
+    """Say it where other work keeps the processor from a fair measurement."""
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    if load > BUSY * cores:
+        say(f"warning: this machine is busy (load {load:.1f} on {cores} cores): what is measured now is worth little")
+
+
+def _base(prepared: Prepared, device: str) -> BaseModel:
+    import torch
+
+    from layersearch.models.base import load_base
+
+    base = load_base(prepared.folder, num_labels=prepared.task.num_labels, kind=prepared.task.kind)
+    base.model.to(torch.device(device))  # type: ignore[arg-type]
+    return base
+
+
+def _values(base: BaseModel, name: str, patterns: Iterable[Pattern], length: int, device: str) -> dict[Pattern, int]:
+    """What each pattern costs, over the base model's weights: nanoseconds a batch, or microjoules a sequence."""
+    from layersearch.models.measure import inputs_of, joules, timed
+    from layersearch.models.supernet import SuperNetwork
+
+    network = SuperNetwork(base.model)
+    inputs = inputs_of(base.model, BATCHES.get(name, BATCH), length)
+
+    def run(pattern: Pattern) -> object:
+        with network.running(pattern) as model:
+            return model(**inputs)
+
+    runs = {pattern: partial(run, pattern) for pattern in patterns}
+    if name == "energy":
+        return {pattern: round(1e6 * joules(one, device) / BATCH) for pattern, one in runs.items()}
+    return {pattern: timing.median for pattern, timing in timed(runs, device).items()}
+
+
+def _memory(base: BaseModel, counts: PartCounts, length: int, device: str) -> PartCounts:
+    """Bytes of a forward pass: the weights (fp32) by part, and once the most that the unchanged model holds beside."""
+    from layersearch.models.measure import activation_bytes, inputs_of
+
+    inputs = inputs_of(base.model, BATCH, length)
+    beside = activation_bytes(lambda: base.model(**inputs), device)
+    attention, ffn = (tuple(4 * part for part in half) for half in (counts.attention, counts.ffn))
+    return PartCounts(4 * counts.fixed + beside, attention, ffn)
+
+
+def probes(space: SearchSpace, depths: Sequence[int]) -> list[Pattern]:
+    """The patterns that tell the parts: all layers, half of them, one; with halves, all attention and all FFN too.
+
+    `depths` are those of the model's stacks, of which each keeps its share.
+    """
+    starts = [sum(depths[:stack]) for stack in range(len(depths))]
+    found = []
+    for kept in (depths, [max(1, depth // 2) for depth in depths], [1 for _ in depths]):
+        layers = [range(start, start + number) for start, number in zip(starts, kept, strict=True)]
+        found.append(Pattern.of_layers(chain(*layers)))
+    rng = random.Random(0)
+    if all(space.sample(sum(depths), rng).is_whole for _ in range(64)):
+        return list(dict.fromkeys(found))
+    both: tuple[Halves, ...] = ("attention", "ffn")
+    halves = (tuple(Block(layer, half) for layer in range(sum(depths))) for half in both)
+    return list(dict.fromkeys([*found, *map(Pattern, halves)]))
+
+
+def _drawn(space: SearchSpace, num_layers: int, seed: int, told: Iterable[Pattern]) -> list[Pattern]:
+    rng = random.Random(seed)
+    drawn = dict.fromkeys(space.sample(num_layers, rng) for _ in range(8 * CHECKED))
+    return [pattern for pattern in drawn if pattern not in set(told)][:CHECKED]
+
+
+def fitted_parts(values: Mapping[Pattern, int], num_layers: int) -> PartCounts:
+    """What is outside the layers, an attention half and an FFN half, so that their sums come nearest to `values`.
+
+    Least squares of relative errors with no part below zero (Lawson and Hanson's NNLS); layers count as alike.
+    """
+    from scipy.optimize import nnls
+
+    rows = []
+    for pattern in values:
+        attention = sum(block.halves != "ffn" for block in pattern.blocks)
+        rows.append((1, attention, sum(block.halves != "attention" for block in pattern.blocks)))
+    measured = np.array(list(values.values()), dtype=float)
+    fixed, attention, ffn = nnls(np.array(rows) / measured[:, None], np.ones(len(measured)))[0]
+    return PartCounts(round(fixed), (round(attention),) * num_layers, (round(ffn),) * num_layers)
+
+
+def _off(name: str, parts: PartCounts, values: Mapping[Pattern, int]) -> tuple[float, float, int]:
+    """Median and largest relative error of the sums of parts, over so many patterns."""
+    costs = Costs({"parameters": parts, name: parts})
+    errors = [abs(costs.of(name, pattern) - value) / value for pattern, value in values.items()]
+    return round(median(errors), 4), round(max(errors), 4), len(errors)
+
+
+def time_front(prepared: Prepared, how: How, say: Say, study: Study) -> None:
+    """Build the unchanged model and the front, time each alone at every batch size, and note it with the study.
+
+    Noted are, by pattern and batch size, the median and the 95 % quantile in nanoseconds. Only for a search that wants
+    latency, and only what is not noted yet.
+    """
+    if not any(name in BATCHES for name in wanted(prepared.what)):
+        return
+    found = dict(study.facts.get("timed", {}))
+    patterns = dict.fromkeys([str(Pattern.full(prepared.num_layers)), *(row.pattern for row in study.front())])
+    todo = [text for text in patterns if text not in found]
+    if not todo:
+        return
+    from layersearch.models.measure import inputs_of, timed
+    from layersearch.models.surgery import build
+
+    say(f"timing {len(todo)} built candidates, one after another")
+    _warn_of_others(say)
+    device = resolve_device(how.device)
+    base = _base(prepared, device)
+    for text in todo:
+        model = build(base.model, Pattern.parse(text))
+        batches = {size: inputs_of(model, size, int(prepared.what.recipe.max_length)) for size in BATCHES.values()}
+        times = timed({size: partial(model, **inputs) for size, inputs in batches.items()}, device)
+        found[text] = {str(size): [timing.median, timing.p95] for size, timing in times.items()}
+        study.note(timed=found)

@@ -1,0 +1,151 @@
+"""The parts that a question names, looked up: of the model no more is read than its configuration.
+
+Knows: where models, tasks and spaces come from, what goes together, what the study's purpose holds. Does not know:
+studies, workers, training.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from layersearch.errors import LayersearchError, SpaceError
+from layersearch.models.families import FAMILIES, has_halves, no_halves
+from layersearch.names import unknown
+from layersearch.search.objectives import DEFAULT, Costs, check_limits, stored
+from layersearch.search.question import Method, Prepared, What
+from layersearch.training.recipe import Halving, OneShotRecipe, frozen
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+    from layersearch.search.purpose import Purpose
+    from layersearch.search_space import SearchSpace
+    from layersearch.tasks.own import Columns
+    from layersearch.tasks.task import Task
+
+
+def prepare(what: What, space: SearchSpace | None = None, *, weights: bool = True) -> Prepared:
+    """Look everything up that `what` names, cheapest first; raises the error that belongs to what is wrong.
+
+    `space` stands in for the one that `what` names, for those who have it already. Without `weights` the model's folder
+    need hold no more than config.json. Costs that are measured are not known yet (`search/measured_costs.py`).
+    """
+    _check_words(what)
+    from layersearch import hub
+    from layersearch.search_space import load as load_space
+    from layersearch.tasks import load_task
+
+    space = space or load_space(what.space)
+    task = load_task(what.task, what.data, what.columns)
+    folder, revision = hub.local_model(what.model, what.revision, weights=weights)
+    # what is wrong so far is said before the seconds that the libraries behind these take
+    from layersearch.models.base import load_config
+    from layersearch.models.costs import count_all
+    from layersearch.search.orders import check_order
+    from layersearch.stacked_space import StackedSpace
+
+    _check_sampler(what)
+    config = load_config(folder, num_labels=task.num_labels, kind=task.kind)
+    _check_length(what.recipe.max_length, config)
+    counted = count_all(config, what.recipe.max_length, task.kind)
+    depths = counted["parameters"].depths
+    space = StackedSpace.of(space, depths) if depths else space
+    costs = Costs(counted, what.objectives[1:], what.limits)
+    _check_recipe(what, costs.num_layers)
+    space.check(costs.num_layers)
+    if not has_halves(config.model_type) and space.has_halves(costs.num_layers):
+        raise SpaceError(f"the search space {what.space!r} has half layers; {no_halves(config.model_type)}")
+    check_limits(costs, space, task.metric, task.direction)
+    check_order(what.sampler, space, costs.num_layers)
+    splits = task.splits(what.holdout, what.recipe.seed)
+    if what.measured_on is not None and not space.unmeasured:
+        raise LayersearchError(f"--measure-on {what.measured_on}: the space {what.space} names no measured strategy")
+    purpose = _purpose(what, task, revision, splits.fingerprint, space)
+    return Prepared(what, task, splits, space, costs, folder, purpose, config.model_type)
+
+
+def _purpose(what: What, task: Task, revision: str, data: str, space: SearchSpace) -> Purpose:
+    """What the study is for, when `data` is the fingerprint of the texts and labels."""
+    from layersearch import hub
+    from layersearch.search.purpose import Purpose
+
+    values: dict[str, Any] = {
+        "model": Path(what.model).name if Path(what.model).exists() else what.model,
+        "revision": revision,
+        "task": task.name,
+        "data": data,
+        **_of_the_columns(what.columns),
+        "holdout": what.holdout,
+        "space": space.canonical(),
+        "method": what.method,
+        **_of_the_method(what),
+        **stored(what.objectives, what.limits),
+        **({} if what.measured_on is None else {"measured_on": hub.local_model(str(what.measured_on), None)[1]}),
+        **{f"recipe.{name}": value for name, value in what.recipe.as_dict().items()},
+    }
+    return Purpose(values, task.metric, task.direction)
+
+
+def _check_words(what: What) -> None:
+    """Raise LayersearchError for words that are wrong whatever the model."""
+    if what.method not in get_args(Method):
+        raise LayersearchError(unknown("method", what.method, get_args(Method)))
+    if what.method == "halving" and (what.objectives != DEFAULT or what.limits):
+        raise LayersearchError(
+            "--method halving ranks by score and parameters alone; leave out --objectives and the limits, or choose "
+            "one-shot, distill or fine-tune"
+        )
+    if not 0 < what.holdout < 1:
+        raise LayersearchError(f"--holdout {what.holdout} is not a share between 0 and 1; 0.15 is usual")
+
+
+def _check_sampler(what: What) -> None:
+    from layersearch.search.orders import ORDERS
+    from layersearch.search.samplers import check_sampler
+
+    check_sampler(what.sampler)
+    if what.sampler in ORDERS and what.method in ("one-shot", "halving"):
+        raise LayersearchError(
+            f"--sampler {what.sampler} needs the full score of every candidate it asks for, and --method {what.method} "
+            "does not give it; add --method fine-tune, distill or tune-drop-tune"
+        )
+
+
+def _of_the_columns(columns: Columns | None) -> dict[str, Any]:
+    """What a task over the user's own table is made of; where its tables lie is no part of it."""
+    if columns is None:
+        return {}
+    values = {**vars(columns), "label": ", ".join(columns.label)}
+    return {f"own.{name}": value for name, value in values.items() if name != "validation"}
+
+
+def _of_the_method(what: What) -> dict[str, Any]:
+    """What decides which candidates there are, how they are taught and who goes on."""
+    if what.method == "halving":
+        return {"sampler": what.sampler, **{f"halving.{name}": value for name, value in vars(Halving()).items()}}
+    settings = vars(OneShotRecipe())
+    used = {"one-shot": tuple(settings), "distill": ("taught",), "tune-drop-tune": (), "fine-tune": ()}[what.method]
+    return {"sampler": what.sampler, **{f"one_shot.{name}": settings[name] for name in used}}
+
+
+def _check_recipe(what: What, num_layers: int) -> None:
+    """Raise LayersearchError for frozen layers that are not there, and for layers dropped on the way elsewhere."""
+    highest = max(frozen(what.recipe.freeze)[1], default=0)
+    if highest >= num_layers:
+        raise LayersearchError(
+            f"--freeze {what.recipe.freeze!r} names layer {highest}, but the model has layers 0-{num_layers - 1}"
+        )
+    if what.recipe.drop_every and what.method != "fine-tune":
+        raise LayersearchError(
+            f"--drop-every {what.recipe.drop_every:g} drops layers while a candidate is trained from the pre-trained "
+            f"model, which --method {what.method} does not do; add --method fine-tune"
+        )
+
+
+def _check_length(asked: int, config: PreTrainedConfig) -> None:
+    positions = getattr(config, "max_position_embeddings", None) or -1  # T5 has none, XLNet -1: they are relative
+    family = FAMILIES.get(config.model_type)
+    positions = int(positions) - (family.positions_off if family is not None else 0)
+    if 0 < positions < asked:
+        raise LayersearchError(f"--max-length {asked} is more than this model's {positions} positions; give fewer")

@@ -1,0 +1,238 @@
+"""What somebody wants of a front, in the language of budgets, and what the study answers: a pick and its neighbours.
+
+Knows: limits as they are typed, the rows of a study and their confirmation. Does not know: SQL, terminals, models;
+nothing is computed anew but differences.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from layersearch.errors import LayersearchError, StudyError
+from layersearch.search.fronts import fronts
+from layersearch.search.quality import error_of
+from layersearch.search.record import Record
+from layersearch.search.trials import Row
+
+_AMOUNT = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(%|[a-z]*)")
+_UNITS: Mapping[str, tuple[Mapping[str, float], str]] = MappingProxyType(
+    {
+        "--max-params": ({"": 1, "k": 1e3, "m": 1e6, "b": 1e9}, "60%, 66M or 66000000"),
+        "--max-drop": ({"": 1, "pt": 0.01, "pts": 0.01}, "1pt, 0.01 or 2%"),
+        "--max-latency": ({"ms": 1, "us": 1e-3, "s": 1e3}, "8ms or 60%"),
+    }
+)
+_PERCENT = 0.01
+
+
+@dataclass(frozen=True)
+class Limit:
+    """At most so much: a `number` in parameters, units of the metric or milliseconds, or a share of the unchanged."""
+
+    option: str
+    text: str
+    number: float
+    is_share: bool
+
+    @property
+    def typed(self) -> str:
+        """The limit as it was typed."""
+        return f"{self.option} {self.text}"
+
+    def bound(self, unchanged: float) -> float:
+        """The limit as a number, where the unchanged model has `unchanged`."""
+        return self.number * unchanged if self.is_share else self.number
+
+
+def read_limit(option: str, text: str) -> Limit:
+    """Read `60%`, `66M`, `1pt`, `8ms`. A point (`pt`) is 0.01 of the metric. Raises LayersearchError."""
+    units, examples = _UNITS[option]
+    found = _AMOUNT.fullmatch(text.strip().lower())
+    if found is None or found[2] not in ("%", *units):
+        raise LayersearchError(f"{option} {text} is not possible; allowed: a number or a share, such as {examples}")
+    share = found[2] == "%"
+    return Limit(option, text.strip(), float(found[1]) * (_PERCENT if share else units[found[2]]), share)
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a candidate shall keep to. With `knee` the pick is where the front bends most."""
+
+    max_params: Limit | None = None
+    max_drop: Limit | None = None
+    max_latency: Limit | None = None
+    knee: bool = False
+
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        """The limits that were set."""
+        return tuple(limit for limit in (self.max_params, self.max_drop, self.max_latency) if limit is not None)
+
+
+@dataclass(frozen=True)
+class Member:
+    """A candidate with the score that counts, and what it costs; `drop` is what it loses of the unchanged score.
+
+    `latency` is in milliseconds for a batch of one, None where it was not measured.
+    """
+
+    row: Row
+    score: float
+    drop: float
+    share: float
+    latency: float | None
+
+    @property
+    def parameters(self) -> int:
+        """Its parameters."""
+        return self.row.parameters or 0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the study says. Without a `pick` nothing fits, and `nearest` misses what `misses` tells.
+
+    `larger` and `smaller` are the next points of the front on either side of the pick. The scores are `confirmed` or
+    those of the search.
+    """
+
+    confirmed: bool
+    unchanged: Member
+    pick: Member | None = None
+    runner_up: Member | None = None
+    larger: Member | None = None
+    smaller: Member | None = None
+    nearest: Member | None = None
+    misses: tuple[str, ...] = ()
+
+
+def best(record: Record, wish: Wish) -> Answer:
+    """The candidate of the front that a wish asks for, what comes next to it, or what comes nearest.
+
+    Of what fits, the pick has the best score; with `max_drop`, which says what may be lost, the fewest parameters; with
+    `knee` it lies farthest above the straight line between the smallest and the largest (Satopää et al., "Finding a
+    Kneedle in a Haystack", ICDCS workshops 2011). Scores are the confirmed ones where all of the front and the
+    unchanged model are confirmed, else those of the search. Raises StudyError where the study cannot tell.
+    """
+    members = _members(record)
+    unchanged = next((m for m in members if m.row.pattern == record.unchanged), None)
+    if unchanged is None:
+        raise StudyError(
+            f"study {record.name!r} has no score of the unchanged model to compare with; continue it with "
+            "`layersearch run`"
+        )
+    _require_latency(record, wish, members)
+    confirmed = _all_confirmed(record)
+    over = {member.row.number: _over(member, unchanged, wish) for member in members}
+    fitting = [member for member in members if not over[member.row.number]]
+    if not fitting:
+        nearest = min(members, key=lambda member: max(over[member.row.number].values()))
+        misses = tuple(_missed(limit, nearest) for limit in wish.limits if limit.option in over[nearest.row.number])
+        return Answer(confirmed, unchanged, nearest=nearest, misses=misses)
+    pick, *others = sorted(fitting, key=_order(record, wish, fitting))
+    front = _undominated(record, members)
+    larger = [member for member in front if member.parameters > pick.parameters]
+    smaller = [member for member in front if member.parameters < pick.parameters]
+    return Answer(
+        confirmed,
+        unchanged,
+        pick,
+        others[0] if others else None,
+        larger[-1] if larger else None,
+        smaller[0] if smaller else None,
+    )
+
+
+def _all_confirmed(record: Record) -> bool:
+    return bool(record.confirmed) and all(row.pattern in record.confirmed for row in record.shown())
+
+
+def _members(record: Record) -> list[Member]:
+    """The front and the unchanged model, largest first."""
+    confirmed, direction = _all_confirmed(record), record.purpose.direction
+
+    def score(row: Row) -> float:
+        return record.confirmed[row.pattern].mean if confirmed else (row.score or 0.0)
+
+    baseline = record.baseline
+    full = None if baseline is None else error_of(score(baseline), direction)
+    return [
+        Member(
+            row,
+            score(row),
+            0.0 if full is None else error_of(score(row), direction) - full,
+            (row.parameters or 0) / record.parameters,
+            record.latency(row),
+        )
+        for row in record.shown()
+    ]
+
+
+def _require_latency(record: Record, wish: Wish, members: Sequence[Member]) -> None:
+    limit = wish.max_latency
+    if limit is None:
+        return
+    if all(member.latency is None for member in members):
+        raise StudyError(f"{limit.typed} cannot be answered: no latency was measured in study {record.name!r}")
+    if limit.is_share and not any(m.latency for m in members if m.row.pattern == record.unchanged):
+        raise StudyError(
+            f"{limit.typed} cannot be answered: the latency of the unchanged model was not measured; give milliseconds"
+        )
+
+
+def _over(member: Member, unchanged: Member, wish: Wish) -> dict[str, float]:
+    """By option, how far a member is over a limit, as a share of that limit; limits that it keeps are left out."""
+    found: dict[str, float] = {}
+    if wish.max_params is not None:
+        found["--max-params"] = _share_over(member.parameters, wish.max_params.bound(unchanged.parameters))
+    if wish.max_drop is not None:
+        scale = abs(unchanged.score)
+        point = 1.0 if scale > 1 else 0.01  # of a metric in percent, or of one that ends at 1
+        bound = wish.max_drop.bound(scale) * (100 * point if "pt" in wish.max_drop.text else 1)
+        found["--max-drop"] = (member.drop - bound) / max(bound, point)
+    if wish.max_latency is not None:
+        bound = wish.max_latency.bound(unchanged.latency or 0.0)
+        found["--max-latency"] = float("inf") if member.latency is None else _share_over(member.latency, bound)
+    return {option: by for option, by in found.items() if by > 1e-9}
+
+
+def _share_over(value: float, bound: float) -> float:
+    return (value - bound) / (bound or 1.0)
+
+
+def _missed(limit: Limit, member: Member) -> str:
+    has = {
+        "--max-params": f"{member.share:.1%} of the parameters ({member.parameters:,})",
+        "--max-drop": f"a score {member.drop:.4f} below the unchanged model's",
+        "--max-latency": "no measured latency" if member.latency is None else f"{member.latency:.3g} ms",
+    }
+    return f"it has {has[limit.option]} ({limit.typed})"
+
+
+def _order(record: Record, wish: Wish, fitting: Sequence[Member]) -> Callable[[Member], tuple[float, float]]:
+    """What a better member has less of."""
+    if wish.knee:
+        bends = _bends(record, fitting)
+        return lambda member: (-bends.get(member.row.number, -1.0), member.drop)
+    if wish.max_drop is not None:
+        return lambda member: (member.parameters, member.drop)
+    return lambda member: (member.drop, member.parameters)
+
+
+def _undominated(record: Record, members: Sequence[Member]) -> list[Member]:
+    """The members that none beats by the scores that count, largest first."""
+    points = [(-error_of(m.score, record.purpose.direction), float(m.parameters)) for m in members]
+    return [members[place] for front in fronts(points)[:1] for place in front]
+
+
+def _bends(record: Record, members: Sequence[Member]) -> dict[int, float]:
+    """How far each member lies above the line between the smallest and the largest, with both sides scaled to 1."""
+    front = _undominated(record, members)
+    large, small = front[0], front[-1]
+    width, height = large.share - small.share, small.drop - large.drop
+    return {
+        m.row.number: (small.drop - m.drop) / (height or 1.0) - (m.share - small.share) / (width or 1.0) for m in front
+    }

@@ -1,0 +1,101 @@
+"""Commands as they are typed: options in place of the values that they make, and a line about words that do not fit.
+
+Knows: signatures, which options go together, Typer's errors. Does not know: any option's help or default, what commands
+do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
+from inspect import Parameter, Signature, signature
+from typing import Any
+
+import typer
+
+from layersearch.names import nearest
+from layersearch.options import Asked, WordsError, asked, placed
+from layersearch.search.question import How
+
+OF_A_TABLE = {"score", "where", "minimize"}  # words that say something only beside --replay
+OF_TRAINING = {*signature(asked).parameters} - {"space", "sampler", "seed", "replay", *OF_A_TABLE}
+OF_TRAINING |= {"workers", "device", "ray_address", "stall_seconds", "confirm"}  # and those that do not
+
+
+def _check_together(options: Mapping[str, Parameter], given: Mapping[str, Any]) -> None:
+    """Raise WordsError for options that say nothing beside the others."""
+    changed = [name for name, option in options.items() if given[name] != option.default]
+    replayed = given.get("replay") is not None
+    idle = [_word(options[name]) for name in changed if name in (OF_TRAINING if replayed else OF_A_TABLE)]
+    if idle and replayed:
+        raise WordsError(f"--replay takes scores from a table and trains nothing; leave out {_listed(idle)}")
+    if idle:
+        needs = "needs" if len(idle) == 1 else "need"
+        raise WordsError(f"{_listed(idle)} {needs} a table of known scores; name it with --replay FILE")
+
+
+def _word(option: Parameter) -> str:
+    """The word of an option on the command line."""
+    named = option.annotation.__metadata__[0].param_decls
+    return str(named[0]) if named else f"--{option.name.replace('_', '-')}"
+
+
+def _listed(words: Iterable[str]) -> str:
+    *most, last = words
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+_MAKERS: Mapping[Any, Callable[..., Any]] = {Asked: asked, How: placed}
+
+
+def spelled_out(command: Callable[..., None]) -> Callable[..., None]:
+    """The command as Typer shall see it: with the options that make a What or How in place of such a parameter."""
+
+    options = _options(command)
+
+    @wraps(command)
+    def with_options(**given: Any) -> None:
+        _check_together(options, given)
+        _filled(command, given)
+
+    spelled = [option.replace(kind=Parameter.KEYWORD_ONLY) for option in options.values()]
+    with_options.__signature__ = Signature(spelled)  # type: ignore[attr-defined]
+    return with_options
+
+
+def _options(function: Callable[..., Any]) -> dict[str, Parameter]:
+    found: dict[str, Parameter] = {}
+    for name, parameter in signature(function, eval_str=True).parameters.items():
+        maker = _MAKERS.get(parameter.annotation)
+        found |= _options(maker) if maker else {name: parameter}
+    return found
+
+
+def _filled(function: Callable[..., Any], given: Mapping[str, Any]) -> Any:
+    """The answer of `function` to the options it takes among those given."""
+    makers = {name: _MAKERS.get(p.annotation) for name, p in signature(function, eval_str=True).parameters.items()}
+    return function(**{name: _filled(maker, given) if maker else given[name] for name, maker in makers.items()})
+
+
+def refused(error: typer.TyperException) -> str:
+    """One line about words that Typer does not take: what was given, and what is allowed or where to look for it."""
+    from pydantic import ValidationError
+
+    about, cause = vars(error), error.__cause__
+    if isinstance(error, typer.BadParameter) and error.param is not None and isinstance(cause, ValidationError):
+        found = cause.errors()[0]
+        if found["type"] == "value_error":
+            return _one_line(f"{error.param.opts[0]}: {found['msg'].removeprefix('Value error, ')}")
+        allowed = found["msg"].removeprefix("Input should be ").partition(", unable to")[0]
+        return _one_line(f"{error.param.opts[0]} {found['input']} is not possible; allowed: {allowed}")
+    text = error.format_message().rstrip(".")
+    if "possibilities" in about:
+        option = about["option_name"]
+        text = f"unknown option {option!r}{nearest(option, about['possibilities'] or ())}"
+    context = about.get("ctx")
+    look = f"{'' if text.endswith('?') else '.'} See `{context.command_path} --help`" if context is not None else ""
+    return _one_line(text[0].lower() + text[1:] + look)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

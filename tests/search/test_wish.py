@@ -1,0 +1,158 @@
+"""Asking in budget language: what fits, what comes next to it, and what comes nearest where nothing fits."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from layersearch.errors import LayersearchError, StudyError
+from layersearch.search.purpose import Purpose
+from layersearch.search.record import Record
+from layersearch.search.trials import Confirmed, Row
+from layersearch.search.wish import Answer, Wish, best, read_limit
+from tests.conftest import TinyRun, call
+
+# number, pattern, parameters, score, confirmed, latency
+FRONT = (
+    (0, "0-5", 1000, 0.90, 0.88, 10.0),
+    (1, "0-4", 900, 0.895, 0.85, 9.0),
+    (2, "0-3", 800, 0.89, 0.875, 8.0),
+    (3, "0-2", 700, 0.80, 0.79, 7.5),
+    (4, "0-1", 600, 0.60, 0.61, None),
+)
+
+
+def record_of(*, confirmed: bool = False, sign: int = 1) -> Record:
+    """A study of five trials that are all on its front; with `sign` -1 a lower score is better."""
+    rows = [
+        Row(number, "COMPLETE", pattern, 0, score=sign * score, parameters=size)
+        for number, pattern, size, score, _, _ in FRONT
+    ]
+    timed = {pattern: {"1": [1e6 * time, 1e6 * time]} for _, pattern, *_, time in FRONT if time is not None}
+    facts = {"num_layers": 6, "parameters": 1000, "timed": timed}
+    found = {p: Confirmed(p, (1, 2), (sign * c, sign * c), sign * c, 0.0) for _, p, _, _, c, _ in FRONT}
+    purpose = Purpose({}, "accuracy", "maximize" if sign > 0 else "minimize")
+    return Record("s", purpose, facts, tuple(rows), found if confirmed else {})
+
+
+def wish(params: str = "", drop: str = "", latency: str = "", *, knee: bool = False) -> Wish:
+    given = (("--max-params", params), ("--max-drop", drop), ("--max-latency", latency))
+    size, lost, slow = (read_limit(option, text) if text else None for option, text in given)
+    return Wish(size, lost, slow, knee)
+
+
+def numbers(answer: Answer) -> tuple[int | None, ...]:
+    """Pick, runner-up, next larger, next smaller, nearest."""
+    members = (answer.pick, answer.runner_up, answer.larger, answer.smaller, answer.nearest)
+    return tuple(None if member is None else member.row.number for member in members)
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        (wish("80%"), (2, 3, 1, 3, None)),  # the best score that fits
+        (wish("850"), (2, 3, 1, 3, None)),
+        (wish("0.00085M"), (2, 3, 1, 3, None)),
+        (wish(drop="1pt"), (2, 1, 1, 3, None)),  # the fewest parameters within the loss
+        (wish(drop="0.01"), (2, 1, 1, 3, None)),
+        (wish(drop="12%"), (3, 2, 2, 4, None)),
+        (wish(drop="0pt"), (0, None, None, 1, None)),
+        (wish(latency="8ms"), (2, 3, 1, 3, None)),
+        (wish(latency="0.0095s"), (1, 2, 0, 2, None)),
+        (wish(latency="90%"), (1, 2, 0, 2, None)),
+        (wish(knee=True), (2, 3, 1, 3, None)),
+        (wish("75%", knee=True), (3, 4, 2, 4, None)),
+        (wish("60%"), (4, None, 3, None, None)),
+        (wish("60%", "1pt"), (None, None, None, None, 2)),
+        (wish("100%", latency="7ms"), (None, None, None, None, 3)),
+        (wish("75%", "11pt", "1ms"), (None, None, None, None, 3)),
+    ],
+)
+def test_the_pick_and_what_is_beside_it(asked: Wish, expected: tuple[int | None, ...]) -> None:
+    assert numbers(best(record_of(), asked)) == expected
+    if asked.max_drop is None or not asked.max_drop.is_share:
+        assert numbers(best(record_of(sign=-1), asked)) == expected
+
+
+def test_the_confirmed_scores_count_where_the_whole_front_is_confirmed() -> None:
+    full = record_of(confirmed=True)
+    answer = best(full, wish("90%"))
+    assert answer.confirmed
+    assert numbers(answer) == (2, 1, 0, 3, None)  # trial 1 does not hold what the search saw, and leaves the front
+    assert answer.pick is not None
+    assert answer.pick.drop == pytest.approx(0.005)
+    partly = replace(full, confirmed={"0-5": full.confirmed["0-5"]})
+    assert not best(partly, wish("90%")).confirmed
+    assert numbers(best(partly, wish("90%")))[0] == 1
+
+
+def test_where_nothing_fits_the_nearest_says_what_it_misses() -> None:
+    answer = best(record_of(), wish("60%", "1pt", "8ms"))
+    assert answer.misses == ("it has 80.0% of the parameters (800) (--max-params 60%)",)
+    answer = best(record_of(), wish("60%", "9pt", "7ms"))
+    assert answer.misses == (
+        "it has 70.0% of the parameters (700) (--max-params 60%)",
+        "it has a score 0.1000 below the unchanged model's (--max-drop 9pt)",
+        "it has 7.5 ms (--max-latency 7ms)",
+    )
+
+
+def test_points_of_a_metric_in_percent_are_its_units() -> None:
+    percent = record_of()
+    rows = tuple(replace(row, score=100 * (row.score or 0)) for row in percent.rows)
+    assert numbers(best(replace(percent, rows=rows), wish(drop="1pt")))[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "examples"),
+    [
+        ("--max-params", "8ms", "60%, 66M or 66000000"),
+        ("--max-drop", "a bit", "1pt, 0.01 or 2%"),
+        ("--max-latency", "8", "8ms or 60%"),
+        ("--max-latency", "-8ms", "8ms or 60%"),
+    ],
+)
+def test_a_limit_that_cannot_be_read_is_refused_with_what_is_allowed(option: str, text: str, examples: str) -> None:
+    with pytest.raises(LayersearchError) as caught:
+        read_limit(option, text)
+    assert str(caught.value) == (f"{option} {text} is not possible; allowed: a number or a share, such as {examples}")
+
+
+def test_what_the_study_does_not_know_is_said() -> None:
+    blind = replace(record_of(), facts={**record_of().facts, "timed": {}})
+    with pytest.raises(StudyError, match=r"^--max-latency 8ms cannot be answered: no latency was measured in study"):
+        best(blind, wish(latency="8ms"))
+    timed = {pattern: time for pattern, time in record_of().facts["timed"].items() if pattern != "0-5"}
+    partly = replace(blind, facts={**blind.facts, "timed": timed})
+    with pytest.raises(StudyError, match=r"latency of the unchanged model was not measured; give milliseconds$"):
+        best(partly, wish(latency="80%"))
+    with pytest.raises(StudyError, match="has no score of the unchanged model to compare with; continue it"):
+        best(replace(blind, rows=blind.rows[1:]), wish("80%"))
+
+
+def test_the_command_answers_in_words_and_json(tiny_run: TinyRun) -> None:
+    where = ("best", "tiny", "--storage", tiny_run.storage)
+    said = call(*where, "--max-params", "90%")
+    assert said.code == 0, said.err
+    lines = {line.split("  ")[0]: line for line in said.out.splitlines()}
+    assert {"pick", "unchanged"} <= set(lines)
+    assert "scores are confirmed on the validation set (1 fresh seed)" in said.out
+    plain = json.loads(call(*where, "--max-params", "90%", "--json").out)
+    assert plain["pick"]["parameters_share"] <= 0.9
+    assert lines["pick"].split()[1] == str(plain["pick"]["trial"])
+    assert plain["export"] in said.out
+    none = call(*where, "--max-params", "1%")
+    assert none.code == 1
+    assert none.out.startswith("nothing fits; the nearest is trial ")
+    assert none.err == ""
+    assert json.loads(call(*where, "--max-params", "1%", "--json").out)["pick"] is None
+
+
+def test_a_wish_for_nothing_is_refused() -> None:
+    said = call("best", "--storage", "absent.db")
+    assert (said.code, said.out) == (2, "")
+    assert said.err == (
+        "error: say what is wanted: --max-params, --max-drop, --max-latency, --knee, or several of them\n"
+    )
