@@ -38,6 +38,13 @@ def test_a_model_without_such_a_head_is_refused(tiny_model: Path) -> None:
         load_reader(tiny_model, "image-classification")
 
 
+@pytest.mark.parametrize("ends", [2, [2, 7]])
+def test_a_decoder_without_padding_fills_with_its_last_token(ends: int | list[int], tmp_path: Path) -> None:
+    AutoConfig.for_model("llama", eos_token_id=ends, pad_token_id=None).save_pretrained(tmp_path)
+    assert load_config(tmp_path, num_labels=2, kind="classification").pad_token_id == 2
+    assert load_config(tmp_path, num_labels=1, kind="causal-lm").pad_token_id is None
+
+
 def test_an_encoder_has_no_perplexity(tiny_model: Path) -> None:
     with pytest.raises(ModelError, match=r"the bert in .* reads both ways and is no decoder, .*; choose a decoder"):
         load_base(tiny_model, num_labels=1, kind="causal-lm")
