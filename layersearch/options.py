@@ -31,15 +31,15 @@ Model = Annotated[
 Task = Annotated[
     str | None,
     typer.Option(
-        help="cola, sst2, mrpc, stsb, qqp, mnli, mnli-mm, qnli, rte, wnli, demo, own for your own table, "
-        "perplexity of a text, or images in folders.",
+        help="cola, sst2, mrpc, stsb, qqp, mnli, mnli-mm, qnli, rte, wnli, demo, squad, squad2, conll, own for your "
+        "own table, perplexity of a text, or images in folders.",
         autocompletion=tasks,
     ),
 ]
 Data = Annotated[
     Path | None,
     typer.Option(
-        help="Folder with the task's TSV files in GLUE's layout, instead of the hub; for own a file in csv, tsv, jsonl "
+        help="Folder with the task's own files; GLUE's TSV layout instead of the hub; for own a file in csv, tsv, jsonl "
         "or parquet or a saved datasets folder; for perplexity a text file; for images a folder a class."
     ),
 ]

@@ -56,6 +56,8 @@ RANKS = (
         "tasks.own",
         "tasks.images",
         "tasks.perplexity",
+        "tasks.squad",
+        "tasks.conll",
     },
     {"models.card", "tasks", "search.objectives"},
     {"models.export", "training.finetune", "training.freezing"},

@@ -11,12 +11,14 @@ from pathlib import Path
 
 from layersearch.errors import DataError
 from layersearch.names import unknown
+from layersearch.tasks.conll import conll_task
 from layersearch.tasks.demo import demo_task
 from layersearch.tasks.glue import GLUE, glue_task
 from layersearch.tasks.images import images_task
 from layersearch.tasks.own import NAME as OWN
 from layersearch.tasks.own import Columns, own_task
 from layersearch.tasks.perplexity import perplexity_task
+from layersearch.tasks.squad import SQUAD, squad_task
 from layersearch.tasks.task import Task
 
 TASKS: dict[str, Callable[[Path | None], Task]] = {
@@ -24,6 +26,8 @@ TASKS: dict[str, Callable[[Path | None], Task]] = {
     "demo": demo_task,
     "images": images_task,
     "perplexity": perplexity_task,
+    **{name: partial(squad_task, name) for name in SQUAD},
+    "conll": conll_task,
 }
 
 

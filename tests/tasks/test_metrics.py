@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from layersearch.errors import TrainingError
-from layersearch.tasks.metrics import METRICS, evaluate_module, interval
+from layersearch.tasks.metrics import METRICS, evaluate_module, interval, interval_of_share
 
 SLOW_REFERENCE = settings(deadline=None, max_examples=40)  # `evaluate` takes 20 ms a call
 CLASS_METRICS = ("accuracy", "f1", "matthews")
@@ -159,3 +159,15 @@ def test_an_interval_is_quick_for_any_n(name: str, n: int, seconds: float) -> No
     began = time.process_time()
     interval(name, np.where(rng.random(n) < 0.8, labels, 1 - labels), labels)
     assert time.process_time() - began < seconds
+
+
+def test_the_interval_of_a_share_is_that_of_a_plain_bootstrap() -> None:
+    rng = np.random.default_rng(0)
+    whole = rng.integers(0, 5, 300).astype(float)
+    hits = rng.binomial(whole.astype(int), 0.7)
+    drawn = rng.integers(0, 300, (4000, 300))
+    expected = np.quantile(hits[drawn].sum(1) / whole[drawn].sum(1), (0.025, 0.975))
+    assert interval_of_share(hits, whole, resamples=4000) == pytest.approx(expected, abs=0.004)
+    assert interval_of_share(np.zeros(3), np.zeros(3)) == (0.0, 0.0)
+    with pytest.raises(TrainingError, match=r"^1 of 2 predictions are not finite"):
+        interval_of_share(np.array([1, np.nan]), np.ones(2))
