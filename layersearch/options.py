@@ -39,8 +39,8 @@ Task = Annotated[
 Data = Annotated[
     Path | None,
     typer.Option(
-        help="Folder with the task's own files; GLUE's TSV layout instead of the hub; for own a file in csv, tsv, jsonl "
-        "or parquet or a saved datasets folder; for perplexity a text file; for images a folder a class."
+        help="Folder with the task's own files; GLUE's TSV layout instead of the hub; for own a file in csv, tsv, "
+        "jsonl or parquet or a saved datasets folder; for perplexity a text file; for images a folder a class."
     ),
 ]
 Text = Annotated[str | None, typer.Option(metavar="COLUMN", help="Column of the own table that holds the text.")]
