@@ -96,7 +96,7 @@ def removals(pattern: Pattern, space: SearchSpace, num_layers: int) -> list[Patt
 def _greedy(rows: Sequence[Row], space: SearchSpace, num_layers: int, sign: float) -> Pattern | None:
     scored = {row.pattern: row for row in rows if row.done}
     out = {row.pattern for row in rows if row.state in ("WAITING", "RUNNING")}
-    failed = {row.pattern for row in rows if row.state == "FAIL" and not row.lost}
+    failed = {row.pattern for row in rows if row.state == "PRUNED" or (row.state == "FAIL" and not row.lost)}
     step = removals(Pattern.full(num_layers), space, num_layers)
     while step:
         untried = [pattern for pattern in step if str(pattern) not in {*scored, *out, *failed}]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from layersearch.errors import LayersearchError, SpaceError
 from layersearch.models.families import FAMILIES, has_halves, no_halves
 from layersearch.names import unknown
-from layersearch.search.objectives import DEFAULT, Costs, check_limits, stored
+from layersearch.search.objectives import DEFAULT, SCORE, Costs, check_limits, stored
 from layersearch.search.question import Method, Prepared, What
 from layersearch.training.recipe import Halving, OneShotRecipe, frozen
 
@@ -102,13 +102,19 @@ def _check_words(what: What) -> None:
 
 def _check_sampler(what: What) -> None:
     from layersearch.search.orders import ORDERS
-    from layersearch.search.samplers import check_sampler
+    from layersearch.search.samplers import GREEDY, check_sampler
 
     check_sampler(what.sampler)
     if what.sampler in ORDERS and what.method in ("one-shot", "halving"):
         raise LayersearchError(
             f"--sampler {what.sampler} needs the full score of every candidate it asks for, and --method {what.method} "
             "does not give it; add --method fine-tune, distill or tune-drop-tune"
+        )
+    costly = [limit.option for limit in what.limits if limit.of != SCORE]
+    if what.sampler == GREEDY and costly:
+        raise LayersearchError(
+            f"--sampler {GREEDY} comes from the unchanged model, one layer after another, through what is over "
+            f"{' and '.join(costly)}: leave that out and ask `layersearch best`, or choose another sampler"
         )
 
 

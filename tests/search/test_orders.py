@@ -9,6 +9,7 @@ import pytest
 
 from layersearch.errors import LayersearchError, SpaceError
 from layersearch.pattern import Pattern
+from layersearch.search.objectives import parse_limit
 from layersearch.search.orders import MOST, check_order, order_of, removals, trials_in
 from layersearch.search.preparing import prepare
 from layersearch.search.question import What
@@ -140,6 +141,21 @@ def test_a_method_without_full_scores_is_refused(tiny_model: Path, tiny_data: Pa
     what = What(str(tiny_model), "sst2", tiny_data, sampler="greedy")
     with pytest.raises(LayersearchError, match="--sampler greedy needs the full score of every candidate it asks for"):
         prepare(what)
+
+
+def test_greedy_with_a_limit_on_a_cost_is_refused(tiny_model: Path, tiny_data: Path) -> None:
+    limits = (parse_limit("parameters", "60%"), parse_limit("score", "0.5"))
+    what = What(str(tiny_model), "sst2", tiny_data, sampler="greedy", method="fine-tune", limits=limits)
+    with pytest.raises(LayersearchError, match="greedy comes from the unchanged model, .* what is over --max-params 60"):
+        prepare(what)
+
+
+def test_greedy_proposes_nothing_twice_that_was_not_trained() -> None:
+    greedy = order_of("greedy", SPACE, LAYERS, "maximize")
+    assert greedy is not None
+    rows = [row("0-3", 0.9), row("1-3", None, "PRUNED"), row("0 2-3", 0.8), row("0-1 3", 0.7), row("0-2", 0.6)]
+    assert greedy(rows) == Pattern.parse("2-3")
+    assert greedy([row("0-3", 0.9), *(row(text, None, "PRUNED") for text in ("1-3", "0 2-3", "0-1 3", "0-2"))]) is None
 
 
 TABLE = """layers,score,parameters
