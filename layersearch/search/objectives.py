@@ -153,7 +153,7 @@ class Costs:
         parts = self.parts[name]
         if COSTS[name].tied:
             return pattern.parameters(parts)
-        return parts.fixed + sum(parts.of(block) for block in pattern.blocks)
+        return parts.fixed + sum(parts.of(replace(block, tied=False)) for block in pattern.blocks)
 
     def unchanged(self, name: str) -> int:
         """The cost of the unchanged model."""

@@ -78,6 +78,12 @@ def test_a_cost_is_the_sum_of_parts() -> None:
     found = costs()
     assert found.values(Pattern.parse("0 1a 2f 3 3")) == (1000 + 300 + 100, 10 + 1200 + 400)
     assert found.shares(Pattern.full(LAYERS)) == (1.0, 1.0)
+
+
+def test_a_tied_copy_has_no_parameters_and_runs() -> None:
+    found, tied = costs(), Pattern.parse("0-3 3t")
+    assert found.of("parameters", tied) == found.unchanged("parameters")
+    assert found.of("macs", tied) == found.unchanged("macs") + 400
     assert found.unchanged("macs") == 1610
 
 
