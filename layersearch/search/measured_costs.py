@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from layersearch.pattern import Block, Halves, PartCounts, Pattern
-from layersearch.search.found import facts_of
-from layersearch.search.objectives import COSTS, Costs, check_limits, off_by
-from layersearch.search.question import How, Prepared, What, resolve_device
-from layersearch.search.storage import Say, open_storage, parse_url
+from layersearch.search.found import noted
+from layersearch.search.objectives import COSTS, Costs, off_by
+from layersearch.search.question import How, Prepared, What, check_space, resolve_device
+from layersearch.search.storage import Say
 from layersearch.search.study import Study
 from layersearch.search_space import SearchSpace
 
@@ -52,24 +52,15 @@ def with_measured(prepared: Prepared, how: How, say: Say, *, stored: bool = True
         return prepared
     from layersearch.models.measure import hardware
 
-    known = _noted(how, say).get("measured") if stored else None
+    known = noted(how.storage, how.name, say).get("measured") if stored else None
     whole = known is not None and set(names) <= set(known["parts"])
     measured = known if known and whole else _measure(prepared, names, device, say)
     values = {**prepared.purpose.values, "hardware": hardware(device)}
     parts = {name: PartCounts(fixed, tuple(a), tuple(f)) for name, (fixed, a, f) in measured["parts"].items()}
     costs = replace(prepared.costs, parts={**prepared.costs.parts, **parts})
-    check_limits(costs, prepared.space, prepared.task.metric, prepared.task.direction)
+    check_space(prepared.what, prepared.space, costs, prepared.task, prepared.model_type)
     purpose = replace(prepared.purpose, values=values)
     return replace(prepared, costs=costs, purpose=purpose, measured=measured)
-
-
-def _noted(how: How, say: Say) -> Mapping[str, Any]:
-    """What is noted with the study already."""
-    storage = open_storage(parse_url(how.storage), say, create=True)
-    try:
-        return facts_of(storage, how.name)
-    finally:
-        storage.engine.dispose()
 
 
 def _measure(prepared: Prepared, names: Iterable[str], device: str, say: Say) -> dict[str, Any]:
