@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from functools import partial
 from layersearch.errors import LayersearchError, StoppedError
 from layersearch.pattern import PartCounts, Pattern
 from layersearch.search.distill import Distill
-from layersearch.search.driver import Driver, Watcher, front_to_confirm
+from layersearch.search.driver import Driver, Watcher
 from layersearch.search.found import holder_of
 from layersearch.search.halving import Rungs
 from layersearch.search.lease import Lease, take_lease
@@ -42,11 +43,14 @@ from layersearch.search.signals import stopped_by_signals
 from layersearch.search.starts import front_of_another
 from layersearch.search.storage import PatientStorage, open_storage, parse_url
 from layersearch.search.study import Study
+from layersearch.search.trials import front_to_confirm
 from layersearch.tasks.task import Encoded
 from layersearch.training.evaluator import Evaluator
 from layersearch.training.finetune import Heartbeat
 from layersearch.training.job import Job, Outcome, Split
 from layersearch.training.recipe import BYTES_A_PARAMETER, Halving, OneShotRecipe
+
+WAIT_SECONDS = 0.5  # between two questions for a job where other drivers' scores come first
 
 Course = Callable[[Job, Heartbeat], Generator[Outcome, None, None]]  # a job's outcomes, one a rung
 Executor = Callable[[Driver], None]  # works a driver off
@@ -148,6 +152,7 @@ def run_inline(driver: Driver, course: Course) -> None:
     while not driver.done:
         job = driver.next_job()
         if job is None:
+            time.sleep(0.0 if driver.done else WAIT_SECONDS)
             continue
         try:
             with closing(course(job, partial(heartbeat, job.number))) as outcomes:

@@ -122,6 +122,11 @@ def front_of(rows: Sequence[Row], direction: Direction) -> list[Row]:
     return [done[place] for front in fronts(points)[:1] for place in front]
 
 
+def front_to_confirm(front: Sequence[Row], unchanged: str) -> list[str]:
+    """The patterns that are confirmed: the unchanged model and the front."""
+    return list(dict.fromkeys([unchanged, *(row.pattern for row in front)]))
+
+
 def baseline_of(rows: Iterable[Row], unchanged: str) -> Row | None:
     """The complete row of the unchanged model, whose pattern is `unchanged`."""
     return next((row for row in rows if row.pattern == unchanged and row.done), None)

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from layersearch.pattern import PartCounts, Pattern
+from layersearch.report.console import Progress
+from layersearch.search.driver import Driver
 from layersearch.search.objectives import SCORE, Costs, parse_limit
 from layersearch.search.purpose import Purpose
 from layersearch.search.screen import hopeless
@@ -73,6 +75,8 @@ def test_a_least_score_is_a_share_of_the_unchanged_models(tmp_path: Path) -> Non
     unchanged = study.ask()
     assert unchanged is not None
     assert study.ask() is None  # the rest cannot be judged before it
+    driver = Driver(study, 10, Progress())  # another one
+    assert (driver.next_job(), driver.done) == (None, False)
     study.tell(outcome_of(unchanged))
     work_off(study)
     assert {row.pattern: row.score for row in study.front()} == pytest.approx({"0-3": 0.76, "0-2": 0.71})

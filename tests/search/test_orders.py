@@ -9,6 +9,8 @@ import pytest
 
 from layersearch.errors import LayersearchError, SpaceError
 from layersearch.pattern import Pattern
+from layersearch.report.console import Progress
+from layersearch.search.driver import Driver
 from layersearch.search.objectives import parse_limit
 from layersearch.search.orders import MOST, check_order, order_of, removals, trials_in
 from layersearch.search.preparing import prepare
@@ -73,6 +75,18 @@ def test_greedy_waits_until_its_step_is_scored(tmp_path: Path) -> None:
         assert study.ask() is None
     study.tell(outcome_of(out[-1]))
     following = study.ask()
+    assert following is not None
+    assert following.pattern == "1-2"
+
+
+def test_a_driver_waits_for_what_another_has_out(tmp_path: Path) -> None:
+    study = opened(tmp_path, "greedy")
+    theirs = [job for job in (study.ask() for _ in range(5)) if job is not None]
+    driver = Driver(study, 10, Progress())
+    assert (driver.next_job(), driver.done, study.waits()) == (None, False, True)
+    for job in theirs:
+        study.tell(outcome_of(job))
+    following = driver.next_job()
     assert following is not None
     assert following.pattern == "1-2"
 

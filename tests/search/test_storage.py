@@ -200,7 +200,7 @@ def test_a_restart_of_postgres_is_waited_out(
     assert study.finished() == 2
     assert [line for line in said if "waiting for the database" in line]
     assert not study._lease.is_left(
-        study._frozen(job.number).user_attrs["driver"], None
+        study._ledger.trial(job.number).user_attrs["driver"], None
     )  # the lock of this driver was taken again
 
 
