@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from layersearch.errors import TrainingError
 from layersearch.pattern import PartCounts, Pattern
 from layersearch.report.console import Progress
 from layersearch.search.driver import Driver
@@ -83,12 +84,15 @@ def test_a_least_score_is_a_share_of_the_unchanged_models(tmp_path: Path) -> Non
     assert {row.pattern for row in study.rows() if row.allowed} >= {"0-3", "0-2", "0-1 3", "0 2-3"}
 
 
-def test_an_unchanged_model_that_fails_holds_nobody_back(tmp_path: Path) -> None:
+def test_a_share_of_a_score_that_never_comes_ends_the_search(tmp_path: Path) -> None:
     study = search(tmp_path, costs((SCORE, "95%")))
     first = study.ask()
     assert first is not None
     study.tell(Outcome(first.number, first.pattern, first.seed, reason="broken"))
-    assert study.ask() is not None
+    with pytest.raises(
+        TrainingError, match=r"cannot be trained \(broken\), and --min-score 95% is a share of its score"
+    ):
+        study.ask()
 
 
 def three(folder: Path, sampler: str) -> Study:
