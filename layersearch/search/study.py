@@ -78,7 +78,7 @@ class Study:
         self._named = self._ends.tried(space.start_points(num_layers)) if space else ()
         self._named = self._named[:1] if self._order else self._named
         self._first: tuple[Pattern, ...] = ()
-        self._screen = Screen(space, num_layers, purpose, parameters, allowed=self._ends.allows) if space else None
+        self._screen = Screen(space, num_layers, purpose, parameters, costs=costs) if space else None
         self._outbox = Outbox(folder / "outbox")
         self._study = create_or_load(Remembered(storage) if lease.alone else storage, name, purpose)
         self._ledger = Ledger(self._study, purpose.direction)

@@ -18,6 +18,7 @@ from layersearch.search.question import What
 from layersearch.search.study import Study
 from layersearch.search.trials import Row
 from layersearch.search_space import SearchSpace
+from layersearch.stacked_space import StackedSpace
 from layersearch.training.job import Job, Outcome
 from tests.conftest import call
 from tests.search.support import COUNTS, LAYERS, SPACE, close_all, open_study, outcome_of, purpose
@@ -134,6 +135,13 @@ def test_exhaustive_tries_every_pattern_once_and_ends(tmp_path: Path, batch: int
             study.tell(outcome_of(job))
     assert asked == [str(pattern) for pattern in SPACE.patterns(LAYERS)]
     assert trials_in("exhaustive", SPACE, LAYERS) == len(asked) == 15
+
+
+def test_the_longest_way_down_counts() -> None:
+    """With an encoder of two layers and a decoder of four, and where an FFN half may be left."""
+    stacked = StackedSpace.of(SearchSpace(choices=("keep", "drop")), (2, 4))
+    assert trials_in("greedy", stacked, 6) == 1 + 6 + 5 + 4 + 2
+    assert trials_in("greedy", SearchSpace(choices=("keep", "drop", "ffn")), 2) == 1 + 2 + 2 + 2
 
 
 def test_samplers_are_no_orders() -> None:
