@@ -6,7 +6,7 @@ import pytest
 
 from layersearch.errors import LayersearchError
 from layersearch.pattern import PartCounts, Pattern
-from layersearch.search.objectives import COSTS, SCORE, Costs, parse_limit, parse_objectives, reachable
+from layersearch.search.objectives import COSTS, SCORE, Costs, parse_limit, parse_objectives, reachable, stored
 from layersearch.search_space import SearchSpace
 
 LAYERS = 4
@@ -72,6 +72,20 @@ def test_a_limit_that_is_none_is_refused(of: str, text: str, said: str) -> None:
     with pytest.raises(LayersearchError) as raised:
         parse_limit(of, text)
     assert said in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("of", "texts", "kept"),
+    [
+        ("parameters", ("66M", "66000000", "0.066b"), "--max-params 66000000"),
+        ("parameters", ("60%", "60.0 %"), "--max-params 60%"),
+        ("latency", ("8ms", "8000us", "0.008s"), "--max-latency 8000us"),
+        (SCORE, ("0.8", "0.80"), "--min-score 0.8"),
+    ],
+)
+def test_a_limit_is_stored_alike_however_it_is_typed(of: str, texts: tuple[str, ...], kept: str) -> None:
+    for text in texts:
+        assert stored(("metric", "parameters"), (parse_limit(of, text),)) == {"limits": kept}
 
 
 def test_a_cost_is_the_sum_of_parts() -> None:
