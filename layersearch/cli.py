@@ -10,7 +10,6 @@ import csv
 import json
 import shlex
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -107,7 +106,7 @@ def plan(
     Takes every word of `run`; those of speed, place and order (--study to --start-from) change no pattern here.
     """
     from layersearch.report.console import cost_lines, print_plan
-    from layersearch.search.measuring import knowing, stored_of
+    from layersearch.search.measuring import spelled
     from layersearch.search.plan import cost, lines
 
     _check_form(as_json=as_json, as_csv=as_csv)
@@ -119,10 +118,8 @@ def plan(
     else:
         from layersearch.search.measured_costs import wanted, with_measured
 
-        prepared = prepare(what, weights=bool(wanted(what)))
+        prepared = spelled(prepare(what, weights=bool(wanted(what))), how, _say, stored=False)
         question = prepared = with_measured(prepared, how, _say, stored=False)
-        known = knowing(prepared, stored_of(prepared, how.device, _say))
-        question = prepared = replace(prepared, space=known.space)
         asked_for = trials_of(prepared, how, trials)
         below = cost_lines(prepared, cost(prepared, asked_for, CONFIRM if confirm is None else confirm))
         for line in remarks(prepared):

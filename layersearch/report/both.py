@@ -38,13 +38,29 @@ def lines_of(found: Comparison, names: tuple[str, str]) -> list[str]:
         _carried(names, found.carried[0]),
         _carried(names[::-1], found.carried[1]),
     ]
-    differ = {name: values for name, values in found.differ.items() if name not in NEVER_SAID and None not in values}
+    differ = [_asked(name, *values) for name, values in _said(found).items()]
     if differ:
-        said = "; ".join(f"{name} {there} and {here}" for name, (there, here) in differ.items())
-        lines.append(f"asked differently: {said}")
+        lines.append(f"asked differently: {'; '.join(differ)}")
     if "task" in found.differ:
         lines.append("the tasks differ, so a difference of hypervolumes compares tasks and not searches")
     return lines
+
+
+def _said(found: Comparison) -> dict[str, tuple[object, object]]:
+    """What was asked differently and is worth a word: a method's own settings are not, nor what a table cannot have."""
+    one_is_a_table = None in found.differ.get("replay", ())
+    return {
+        name: values
+        for name, values in found.differ.items()
+        if name not in NEVER_SAID
+        and not name.startswith(("one_shot.", "halving."))
+        and not (one_is_a_table and None in values)
+    }
+
+
+def _asked(name: str, *values: object) -> str:
+    there, here = ("default" if value is None else value for value in values)
+    return f"{name} {there} and {here}"
 
 
 def _interval(found: Comparison) -> str:

@@ -12,20 +12,17 @@ from layersearch.report.course import Step
 from layersearch.report.layers import PARAMETERS, halves_of, share_of, shares_kept
 from layersearch.report.svg import WIDTH, Axis, Chart, group, text
 from layersearch.search.record import Record
-from layersearch.search.trials import Row, tied
+from layersearch.search.trials import Row, best_no_larger, tied
 
 _UNITS = ((90.0, 1.0, "seconds"), (5400.0, 60.0, "minutes"), (172800.0, 3600.0, "hours"), (0.0, 86400.0, "days"))
 
 
 def near_front(record: Record) -> list[Row]:
-    """Complete trials behind the front that cannot be told from the best front member of no more parameters."""
-    front = record.front
-    found = []
-    for row in record.rows:
-        better = next((member for member in front if (member.parameters or 0) <= (row.parameters or 0)), None)
-        if row.done and better is not None and row not in front and tied(row, better):
-            found.append(row)
-    return found
+    """Complete trials behind the front that cannot be told from its best member that is no larger in anything."""
+    front, direction = record.front, record.purpose.direction
+    behind = [row for row in record.rows if row.done and row.allowed and row not in front]
+    better = [(row, best_no_larger(front, row, direction)) for row in behind]
+    return [row for row, member in better if member is not None and tied(row, member)]
 
 
 def front_chart(record: Record) -> str:
@@ -76,8 +73,8 @@ def _others(chart: Chart, record: Record, done: Sequence[Row]) -> list[str]:
 
 
 def _members(chart: Chart, record: Record) -> list[str]:
-    """The front as stairs with intervals; what cannot be told from the unchanged model has a ring."""
-    front, baseline = record.front[::-1], record.baseline
+    """The front with intervals, as stairs where parameters are all that it wants small; rings are ties."""
+    front, baseline = sorted(record.front, key=lambda row: row.parameters or 0), record.baseline
     points = [_point(row, record) for row in front]
     whiskers = [chart.whisker(share_of(row, record), *row.interval, "whisker") for row in front if row.interval]
     rings = [
@@ -86,7 +83,8 @@ def _members(chart: Chart, record: Record) -> list[str]:
         if baseline is not None and row != baseline and tied(row, baseline)
     ]
     dots = [chart.dot(*point, 5, "member", {"trial": row.number}) for row, point in zip(front, points, strict=True)]
-    stairs = [chart.stairs(points, "stairs")] if points else []
+    is_stairs = bool(points) and record.purpose.costs == ("parameters",)
+    stairs = [chart.stairs(points, "stairs")] if is_stairs else []
     return [group(whiskers, "of-intervals"), group([*stairs, *rings, *dots], "of-front")]
 
 

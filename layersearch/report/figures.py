@@ -63,9 +63,11 @@ def draw_both(records: Sequence[tuple[str, Record]], file: Path) -> None:
     _require_format(file)
     figure, axes = _new()
     for (name, record), color, mark in zip(records, (_FRONT, _CONFIRMED), "os", strict=True):
-        front = record.front[::-1]
-        axes.step(*_points(front, Shown(record)), where="post", color=color, linewidth=1, alpha=0.6)
-        points, whiskers = _points(front, Shown(record)), _whiskers(front)
+        front = sorted(record.front, key=lambda row: row.parameters or 0)
+        points = [share_of(row, record) for row in front], [row.score or 0.0 for row in front]
+        if record.purpose.costs == ("parameters",):
+            axes.step(*points, where="post", color=color, linewidth=1, alpha=0.6)
+        whiskers = _whiskers(front)
         axes.errorbar(*points, yerr=whiskers, fmt=mark, color=color, elinewidth=0.8, capsize=3, alpha=0.85, label=name)
         if record.baseline is not None and record.baseline.score is not None:
             axes.axhline(record.baseline.score, color=color, linestyle="--", linewidth=1, alpha=0.6)

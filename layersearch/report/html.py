@@ -25,7 +25,7 @@ from layersearch.report.charts import (
 from layersearch.report.commands import export_command
 from layersearch.report.course import Early, Step, course_of, ended_early
 from layersearch.report.layers import PARAMETERS, share_of
-from layersearch.report.notes import notes_on_kept
+from layersearch.report.notes import notes_on_kept, over_limits
 from layersearch.report.page import count, described, page, paragraph, section, table
 from layersearch.report.table import cells_of, confirmed_cell
 from layersearch.search.record import Record
@@ -108,7 +108,7 @@ def _summary(record: Record) -> str:
     baseline = record.baseline
     ties = [row for row in record.front if baseline and row != baseline and tied(row, baseline)]
     if ties:
-        smallest = ties[-1]
+        smallest = min(ties, key=lambda row: row.parameters or 0)
         words += (
             f" The smallest candidate whose search score cannot be told from the unchanged model's is trial "
             f"{smallest.number} ({smallest.pattern}), with {share_of(smallest, record):.1f} % of its parameters."
@@ -270,6 +270,7 @@ def _trial(row: Row, record: Record, place: str, *, on_front: bool) -> dict[str,
         ("strategy", "the unchanged model" if row == baseline else row.strategy),
         ("parameters", f"{row.parameters:,} ({share_of(row, record):.1f} %)"),
         (record.purpose.metric, f"{row.score:.4f}{interval}"),
+        ("limits", over_limits(row)),
         ("tied", "not to be told from the unchanged model" if equal else ""),
         ("kept", kept and f"{kept:.1%}"),
         ("confirmed", found and confirmed_cell(found)),

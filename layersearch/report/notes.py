@@ -5,7 +5,7 @@ Knows: the record of a study, the costs by name. Does not know: terminals, SQL, 
 
 from __future__ import annotations
 
-from layersearch.search.objectives import COSTS, OVER, off_by
+from layersearch.search.objectives import COSTS, OVER, SCORE, off_by
 from layersearch.search.record import Record
 from layersearch.search.trials import BEATEN, LOW_RANKED, Row
 
@@ -17,6 +17,13 @@ def cost_cells(record: Record, row: Row) -> dict[str, str]:
         median, p95 = record.timed(row).get(1, (None, None))
         cells["timed ms"] = "" if median is None else f"{median:.3g} (p95 {p95:.3g})"
     return cells
+
+
+def over_limits(row: Row) -> str:
+    """By how much a row is over which limits, in words; nothing where it keeps them."""
+    over = {name: by for name, by in row.over.items() if by > 0}
+    words = [f"score by {by:.4f}" if name == SCORE else f"{name} by {by:.1%} of all" for name, by in over.items()]
+    return f"{OVER}: {', '.join(words)}" if words else ""
 
 
 def notes_on_costs(record: Record) -> list[str]:

@@ -15,9 +15,10 @@ from rich.text import Text
 from layersearch.pattern import Pattern
 from layersearch.report.commands import export_command
 from layersearch.report.layers import share_of
+from layersearch.report.notes import over_limits
 from layersearch.report.table import coloured, confirmed_cell
 from layersearch.search.record import Record
-from layersearch.search.trials import IN_WORDS, Row, as_record, in_words, tied
+from layersearch.search.trials import IN_WORDS, Row, as_record, best_no_larger, in_words, tied
 
 
 def print_trial(console: Console, record: Record, number: int, place: str) -> None:
@@ -52,13 +53,16 @@ def _state(record: Record, row: Row) -> str:
         return in_words(row)
     if row in record.front:
         return "complete, on the front"
+    if not row.allowed:
+        return f"complete; {over_limits(row)}"
     better = _beaten_by(record, row)
     return f"complete; beaten by trial {better.number} ({better.pattern})" if better else "complete"
 
 
 def _beaten_by(record: Record, row: Row) -> Row | None:
-    """The front member with the best score that has no more parameters."""
-    return next((member for member in record.front if (member.parameters or 0) <= (row.parameters or 0)), None)
+    """The front member with the best score that is no larger in anything; none beats what is over a limit."""
+    behind = row.done and row.allowed and row not in record.front
+    return best_no_larger(record.front, row, record.purpose.direction) if behind else None
 
 
 def _made_of(record: Record, row: Row) -> dict[str, str]:
@@ -145,6 +149,6 @@ def as_plain(record: Record, number: int, place: str) -> dict[str, Any]:
         "shared_score": record.shared.get(row.pattern),
         "rungs": {f"{share:.3g}": score for share, score in row.rungs.items()},
         "ended": None if row.ended is None else row.ended.isoformat(),
-        "beaten_by": None if better is None or row in record.front or not row.done else better.number,
+        "beaten_by": None if better is None else better.number,
         "export": export_command(record, row, place),
     }

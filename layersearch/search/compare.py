@@ -159,8 +159,8 @@ def _carried(study: Record, other: Record, reference: Point) -> Carried:
     rows = [row for row in other.rows if row.done]
     tried = [row for row in rows if row.pattern in wanted]
     direction, layers = other.purpose.direction, _layers(other)
-    whole = hypervolume([point_of(row, direction, layers) for row in rows], reference)
-    part = hypervolume([point_of(row, direction, layers) for row in tried], reference)
+    whole = hypervolume([point_of(row, direction, layers) for row in rows if row.allowed], reference)
+    part = hypervolume([point_of(row, direction, layers) for row in tried if row.allowed], reference)
     return Carried(len(wanted), len({row.pattern for row in tried}), part / whole if whole else None)
 
 

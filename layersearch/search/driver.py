@@ -23,6 +23,7 @@ from layersearch.search.trials import Row
 from layersearch.training.job import Job, Outcome
 
 FAILURES_BEFORE_STOP = 5  # and more than half of the trials (the circuit breaker of Ax)
+LOOK_SECONDS = 10.0  # between two looks at whether those live for whose scores this driver waits
 SAME_FAILURES_AT_START = 3  # the first so many trials failed alike: the set-up is wrong, not the candidates
 
 
@@ -79,6 +80,7 @@ class Driver:
     _running: dict[int, Job] = field(default_factory=dict)
     _failures: list[str] = field(default_factory=list)
     _exhausted: bool = False
+    _looked: float = field(default_factory=time.monotonic)
     _succeeded: int = 0
     _reused: int = 0
 
@@ -143,8 +145,17 @@ class Driver:
         wanted = self._wanted - len(self._paused())
         job = self.warm.ask(self.study, wanted) if self.warm else self.study.ask(wanted)
         self._tell_reused()
-        self._exhausted = job is None
+        waits = job is None and not self._running and self.study.waits()
+        self._exhausted = job is None and not waits
+        if waits:
+            self._look_after_others()
         return job
+
+    def _look_after_others(self) -> None:
+        """Another driver's scores come first: queue again what it left, if it has died."""
+        if time.monotonic() - self._looked > LOOK_SECONDS:
+            self._looked = time.monotonic()
+            self.study.heal()
 
     def _begun_all(self) -> bool:
         """Whether as many candidates have begun as are wanted, or as there are."""
@@ -317,8 +328,3 @@ class Driver:
     def _points(self) -> tuple[tuple[float, ...], ...]:
         sign = 1.0 if self.study.purpose.direction == "maximize" else -1.0
         return tuple((sign * row.score, *row.sizes) for row in self.study.front() if row.score is not None)
-
-
-def front_to_confirm(front: list[Row], unchanged: str) -> list[str]:
-    """The patterns that are confirmed: the unchanged model and the front."""
-    return list(dict.fromkeys([unchanged, *(row.pattern for row in front)]))

@@ -11,6 +11,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, create_trial
 
+from layersearch.errors import TrainingError
 from layersearch.pattern import Pattern
 from layersearch.search.objectives import SCORE, Costs
 from layersearch.search.trials import Direction, Row, attributes_of, baseline_of
@@ -61,11 +62,21 @@ class Ends:
         return tuple(p for p in patterns if self.allows(p) or p == Pattern.full(self.num_layers))
 
     def waits(self, rows: Sequence[Row]) -> bool:
-        """Whether nothing can be judged yet: the least score is a share of one that is still being made."""
+        """Whether nothing can be judged yet: the least score is a share of one that is still being made.
+
+        Raises TrainingError where it never will be.
+        """
         limit = self.costs and self.costs.min_score
         if not limit or not limit.is_share or baseline_of(rows, self.unchanged) is not None:
             return False
-        return any(row.state == "RUNNING" and row.pattern == self.unchanged for row in rows)
+        unchanged = [row for row in rows if row.pattern == self.unchanged]
+        broken = [row.reason for row in unchanged if row.state == "FAIL" and not row.lost]
+        if broken:
+            raise TrainingError(
+                f"the unchanged model cannot be trained ({broken[0]}), and {limit.option} is a share of its score: ask "
+                "with another recipe, or give a number"
+            )
+        return any(row.state == "RUNNING" for row in unchanged)
 
     def taken_over(self, pattern: str, known: Row | None, rows: Sequence[Row]) -> End:
         """The end of a trial that is not trained: with the score of a row of another study, or without any."""

@@ -15,13 +15,22 @@ from optuna.trial import TrialState
 
 from layersearch.errors import StudyError
 from layersearch.search.purpose import Purpose, check_purpose
-from layersearch.search.storage import PatientStorage
+from layersearch.search.storage import PatientStorage, Say, open_storage, parse_url
 from layersearch.search.trials import Row, rows_of
 
 
 def facts_of(storage: PatientStorage, name: str) -> Mapping[str, Any]:
     """What is noted with the study called `name`; nothing if there is none."""
     return next((s.user_attrs for s in storage.get_all_studies() if s.study_name == name), {})
+
+
+def noted(storage_text: str, name: str, say: Say) -> Mapping[str, Any]:
+    """`facts_of` a study of a database that is not open."""
+    storage = open_storage(parse_url(storage_text), say, create=True)
+    try:
+        return facts_of(storage, name)
+    finally:
+        storage.engine.dispose()
 
 
 def holder_of(storage: PatientStorage, name: str) -> str:

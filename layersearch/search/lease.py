@@ -67,17 +67,8 @@ class Lease:
         if self._engine is None or self.alone:
             yield
             return
-        key = _key(f"turn of {study}")
-        try:
-            connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-            connection.scalar(sqlalchemy.select(sqlalchemy.func.pg_advisory_lock(key)))
-        except exc.SQLAlchemyError:  # away: asking itself waits for it
+        with _one_at_a_time(self._engine, f"turn of {study}"):
             yield
-            return
-        try:
-            yield
-        finally:
-            connection.close()
 
     def renew(self) -> bool:
         """Take the server's locks again if their connection was lost (a restart of the server).
@@ -111,6 +102,32 @@ class Lease:
             self._file.release()
         if self._connection is not None:
             self._connection.close()
+
+
+@contextmanager
+def _one_at_a_time(engine: sqlalchemy.Engine, what: str) -> Iterator[None]:
+    try:
+        connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        connection.scalar(sqlalchemy.select(sqlalchemy.func.pg_advisory_lock(_key(what))))
+    except exc.SQLAlchemyError:  # away: what is done inside waits for it
+        yield
+        return
+    try:
+        yield
+    finally:
+        connection.close()
+
+
+@contextmanager
+def turn_before(storage: PatientStorage, study: str) -> Iterator[None]:
+    """Where several drivers may begin `study`, one at a time: what one measured, the next must find."""
+    url = sqlalchemy.make_url(storage.url)
+    if url.get_backend_name() != "postgresql":
+        yield
+        return
+    # no pool: closing a connection must give its lock back
+    with _one_at_a_time(sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool), f"beginning of {study}"):
+        yield
 
 
 def take_lease(storage: PatientStorage, url: sqlalchemy.URL, study: str, holder: str, *, alone: bool = False) -> Lease:

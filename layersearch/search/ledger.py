@@ -49,6 +49,14 @@ class Ledger:
         self._read()
         return self._waiting
 
+    def trial(self, number: int) -> FrozenTrial:
+        """Trial `number` as the storage has it."""
+        return self._study._storage.get_trial(self.id_of(number))
+
+    def id_of(self, number: int) -> int:
+        """What the storage calls trial `number`."""
+        return self._study._storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number)
+
     def _read(self) -> None:
         if self._fresh:
             return

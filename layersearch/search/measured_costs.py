@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from layersearch.pattern import Block, Halves, PartCounts, Pattern
-from layersearch.search.found import facts_of
-from layersearch.search.objectives import COSTS, Costs, check_limits, off_by
-from layersearch.search.question import How, Prepared, What, resolve_device
+from layersearch.search.found import create_or_load, facts_of
+from layersearch.search.lease import turn_before
+from layersearch.search.objectives import COSTS, Costs, off_by
+from layersearch.search.question import How, Prepared, What, check_space, resolve_device
 from layersearch.search.storage import Say, open_storage, parse_url
 from layersearch.search.study import Study
 from layersearch.search_space import SearchSpace
@@ -44,32 +45,40 @@ def wanted(what: What) -> tuple[str, ...]:
 def with_measured(prepared: Prepared, how: How, say: Say, *, stored: bool = True) -> Prepared:
     """`prepared` with the costs that it wants measured, and with the hardware as a part of its purpose.
 
-    What is `stored` with the study holds, if it is there; else nothing may run beside this. Raises LayersearchError for
+    What is `stored` with the study holds, if it is there; else nothing may run beside this, and what is measured is
+    noted with the study at once, for drivers that begin with this one. Raises LayersearchError for
     a limit that no pattern can keep, ModelError for energy where the machine does not tell it.
     """
     names, device = wanted(prepared.what), resolve_device(how.device)
     if not names:
         return prepared
+    if not stored:
+        return _knowing(prepared, _measure(prepared, names, device, say), device)
+    storage = open_storage(parse_url(how.storage), say, create=True)
+    try:
+        with turn_before(storage, how.name):
+            known = facts_of(storage, how.name).get("measured")
+            if known is not None and set(names) <= set(known["parts"]):
+                return _knowing(prepared, known, device)
+            found = _knowing(prepared, _measure(prepared, names, device, say), device)
+            study = create_or_load(storage, how.name, found.purpose)
+            for name, value in found.facts.items():
+                study.set_user_attr(name, value)
+            return found
+    finally:
+        storage.engine.dispose()
+
+
+def _knowing(prepared: Prepared, measured: Mapping[str, Any], device: str) -> Prepared:
+    """`prepared` with what was `measured`, and judged with it."""
     from layersearch.models.measure import hardware
 
-    known = _noted(how, say).get("measured") if stored else None
-    whole = known is not None and set(names) <= set(known["parts"])
-    measured = known if known and whole else _measure(prepared, names, device, say)
     values = {**prepared.purpose.values, "hardware": hardware(device)}
     parts = {name: PartCounts(fixed, tuple(a), tuple(f)) for name, (fixed, a, f) in measured["parts"].items()}
     costs = replace(prepared.costs, parts={**prepared.costs.parts, **parts})
-    check_limits(costs, prepared.space, prepared.task.metric, prepared.task.direction)
+    check_space(prepared.what, prepared.space, costs, prepared.task, prepared.model_type)
     purpose = replace(prepared.purpose, values=values)
     return replace(prepared, costs=costs, purpose=purpose, measured=measured)
-
-
-def _noted(how: How, say: Say) -> Mapping[str, Any]:
-    """What is noted with the study already."""
-    storage = open_storage(parse_url(how.storage), say, create=True)
-    try:
-        return facts_of(storage, how.name)
-    finally:
-        storage.engine.dispose()
 
 
 def _measure(prepared: Prepared, names: Iterable[str], device: str, say: Say) -> dict[str, Any]:
@@ -151,8 +160,7 @@ def probes(space: SearchSpace, depths: Sequence[int]) -> list[Pattern]:
     for kept in (depths, [max(1, depth // 2) for depth in depths], [1 for _ in depths]):
         layers = [range(start, start + number) for start, number in zip(starts, kept, strict=True)]
         found.append(Pattern.of_layers(chain(*layers)))
-    rng = random.Random(0)
-    if all(space.sample(sum(depths), rng).is_whole for _ in range(64)):
+    if not space.has_halves(sum(depths)):
         return list(dict.fromkeys(found))
     both: tuple[Halves, ...] = ("attention", "ffn")
     halves = (tuple(Block(layer, half) for layer in range(sum(depths))) for half in both)
@@ -200,6 +208,9 @@ def time_front(prepared: Prepared, how: How, say: Say, study: Study) -> None:
     patterns = dict.fromkeys([str(Pattern.full(prepared.num_layers)), *(row.pattern for row in study.front())])
     todo = [text for text in patterns if text not in found]
     if not todo:
+        return
+    if any(row.state == "RUNNING" for row in study.rows()):
+        say("the front is not timed while another driver trains; it is when the last one ends, or by the same command")
         return
     from layersearch.models.measure import inputs_of, timed
     from layersearch.models.surgery import build

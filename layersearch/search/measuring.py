@@ -15,7 +15,8 @@ from typing import Any
 from layersearch.errors import ModelError
 from layersearch.measured import Measured, spell_measured
 from layersearch.pattern import Pattern
-from layersearch.search.question import EXAMPLES, Part, Prepared, Question, resolve_device
+from layersearch.search.found import noted
+from layersearch.search.question import EXAMPLES, How, Part, Prepared, Question, check_space, resolve_device
 from layersearch.search.storage import Say
 
 Stored = Mapping[str, Sequence[str]]
@@ -63,6 +64,20 @@ def stored_of(question: Question, device: str, say: Say, stored: Stored = Mappin
     say(f"measuring the model for {', '.join(names)}")
     found = spell_measured(measure(question, device))
     return {name: [str(pattern) for pattern in found[name]] for name in names}
+
+
+def spelled(prepared: Prepared, how: How, say: Say, *, stored: bool = True) -> Prepared:
+    """`prepared` with a space that knows what its measured strategies spell, and judged with it.
+
+    What is `stored` with the study holds, if it is there. Raises SpaceError and LayersearchError like `check_space`.
+    """
+    if not prepared.space.unmeasured:
+        return prepared
+    known = noted(how.storage, how.name, say).get("spelled", {}) if stored else {}
+    told = knowing(prepared, stored_of(prepared, how.device, say, known))
+    found = replace(prepared, space=told.space)
+    check_space(found.what, found.space, found.costs, found.task, found.model_type)
+    return found
 
 
 def knowing(question: Question, stored: Stored) -> Question:

@@ -92,6 +92,18 @@ class Limit:
         """The limit as it was typed."""
         return f"{_ALLOWED[self.of][0]} {self.text}"
 
+    @property
+    def stored(self) -> str:
+        """The limit as a study keeps it, the same for every way to type it."""
+        share = f"{100 * self.number:.12g}%"
+        return f"{_ALLOWED[self.of][0]} {share if self.is_share else self._in_units}"
+
+    @property
+    def _in_units(self) -> str:
+        """With the smallest unit that the option knows."""
+        unit = min(_ALLOWED[self.of][1], key=_UNITS.__getitem__)
+        return f"{self.number / _UNITS[unit]:.12g}{unit}"
+
     def bound(self, unchanged: float) -> float:
         """The limit in counted units, where the unchanged model has `unchanged` of them."""
         return self.number * unchanged if self.is_share else self.number
@@ -153,7 +165,7 @@ class Costs:
         parts = self.parts[name]
         if COSTS[name].tied:
             return pattern.parameters(parts)
-        return parts.fixed + sum(parts.of(block) for block in pattern.blocks)
+        return parts.fixed + sum(parts.of(replace(block, tied=False)) for block in pattern.blocks)
 
     def unchanged(self, name: str) -> int:
         """The cost of the unchanged model."""
@@ -216,7 +228,7 @@ class Costs:
 def stored(objectives: Sequence[str], limits: Sequence[Limit]) -> dict[str, str]:
     """What a study keeps of them; nothing by default, so that older studies are the same."""
     found = {} if tuple(objectives) == DEFAULT else {"objectives": ",".join(objectives[1:])}
-    return found | ({"limits": " ".join(limit.option for limit in limits)} if limits else {})
+    return found | ({"limits": " ".join(limit.stored for limit in limits)} if limits else {})
 
 
 def check_limits(costs: Costs, space: SearchSpace, metric: str, direction: str) -> None:

@@ -69,14 +69,17 @@ def check_order(sampler: str, space: SearchSpace, num_layers: int) -> None:
 
 
 def trials_in(sampler: str, space: SearchSpace, num_layers: int) -> int | None:
-    """How many trials the order called `sampler` takes, the unchanged model included; None for a sampler."""
+    """How many trials the order called `sampler` takes at most, the unchanged model included; None for a sampler."""
     if sampler == EXHAUSTIVE:
         return space.size(num_layers)
     if sampler != GREEDY:
         return None
     total, step = 1, removals(Pattern.full(num_layers), space, num_layers)
-    while step:  # how many there are in a step does not depend on which layer went
-        total, step = total + len(step), removals(step[0], space, num_layers)
+    while step:  # halves before layers, and of an encoder and a decoder the one that has more left: the longest way
+        deepest = max(pattern.depth for pattern in step)
+        ways = [pattern for pattern in step if pattern.depth == deepest]
+        following = (removals(pattern, space, num_layers) for pattern in (ways[0], ways[-1]))
+        total, step = total + len(step), max(following, key=len)
     return total
 
 
@@ -96,7 +99,7 @@ def removals(pattern: Pattern, space: SearchSpace, num_layers: int) -> list[Patt
 def _greedy(rows: Sequence[Row], space: SearchSpace, num_layers: int, sign: float) -> Pattern | None:
     scored = {row.pattern: row for row in rows if row.done}
     out = {row.pattern for row in rows if row.state in ("WAITING", "RUNNING")}
-    failed = {row.pattern for row in rows if row.state == "FAIL" and not row.lost}
+    failed = {row.pattern for row in rows if row.state == "PRUNED" or (row.state == "FAIL" and not row.lost)}
     step = removals(Pattern.full(num_layers), space, num_layers)
     while step:
         untried = [pattern for pattern in step if str(pattern) not in {*scored, *out, *failed}]

@@ -9,11 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from layersearch.errors import LayersearchError, SpaceError
-from layersearch.models.families import FAMILIES, has_halves, no_halves
+from layersearch.errors import LayersearchError
+from layersearch.models.families import FAMILIES
 from layersearch.names import unknown
-from layersearch.search.objectives import DEFAULT, Costs, check_limits, stored
-from layersearch.search.question import Method, Prepared, What
+from layersearch.search.objectives import DEFAULT, SCORE, Costs, stored
+from layersearch.search.question import Method, Prepared, What, check_space
 from layersearch.training.recipe import Halving, OneShotRecipe, frozen
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ def prepare(what: What, space: SearchSpace | None = None, *, weights: bool = Tru
     """Look everything up that `what` names, cheapest first; raises the error that belongs to what is wrong.
 
     `space` stands in for the one that `what` names, for those who have it already. Without `weights` the model's folder
-    need hold no more than config.json. Costs that are measured are not known yet (`search/measured_costs.py`).
+    need hold no more than config.json, unless the space names strategies that are measured on it. What these spell and
+    costs that are measured are not known yet (`search/measuring.py`, `search/measured_costs.py`).
     """
     _check_words(what)
     from layersearch import hub
@@ -38,11 +39,10 @@ def prepare(what: What, space: SearchSpace | None = None, *, weights: bool = Tru
 
     space = space or load_space(what.space)
     task = load_task(what.task, what.data, what.columns)
-    folder, revision = hub.local_model(what.model, what.revision, weights=weights)
+    folder, revision = hub.local_model(what.model, what.revision, weights=weights or bool(space.unmeasured))
     # what is wrong so far is said before the seconds that the libraries behind these take
     from layersearch.models.base import load_config
     from layersearch.models.costs import count_all
-    from layersearch.search.orders import check_order
     from layersearch.stacked_space import StackedSpace
 
     _check_sampler(what)
@@ -54,10 +54,8 @@ def prepare(what: What, space: SearchSpace | None = None, *, weights: bool = Tru
     costs = Costs(counted, what.objectives[1:], what.limits)
     _check_recipe(what, costs.num_layers)
     space.check(costs.num_layers)
-    if not has_halves(config.model_type) and space.has_halves(costs.num_layers):
-        raise SpaceError(f"the search space {what.space!r} has half layers; {no_halves(config.model_type)}")
-    check_limits(costs, space, task.metric, task.direction)
-    check_order(what.sampler, space, costs.num_layers)
+    if not space.unmeasured:  # else what it holds is known later (`spelled`)
+        check_space(what, space, costs, task, config.model_type)
     splits = task.splits(what.holdout, what.recipe.seed)
     if what.measured_on is not None and not space.unmeasured:
         raise LayersearchError(f"--measure-on {what.measured_on}: the space {what.space} names no measured strategy")
@@ -102,13 +100,19 @@ def _check_words(what: What) -> None:
 
 def _check_sampler(what: What) -> None:
     from layersearch.search.orders import ORDERS
-    from layersearch.search.samplers import check_sampler
+    from layersearch.search.samplers import GREEDY, check_sampler
 
     check_sampler(what.sampler)
     if what.sampler in ORDERS and what.method in ("one-shot", "halving"):
         raise LayersearchError(
             f"--sampler {what.sampler} needs the full score of every candidate it asks for, and --method {what.method} "
             "does not give it; add --method fine-tune, distill or tune-drop-tune"
+        )
+    costly = [limit.option for limit in what.limits if limit.of != SCORE]
+    if what.sampler == GREEDY and costly:
+        raise LayersearchError(
+            f"--sampler {GREEDY} comes from the unchanged model, one layer after another, through what is over "
+            f"{' and '.join(costly)}: leave that out and ask `layersearch best`, or choose another sampler"
         )
 
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from layersearch.errors import LayersearchError
-from layersearch.models.families import FAMILIES
+from layersearch.errors import LayersearchError, SpaceError
+from layersearch.models.families import FAMILIES, has_halves, no_halves
 from layersearch.names import unknown
 from layersearch.pattern import PartCounts, Pattern
-from layersearch.search.objectives import DEFAULT, Costs, Limit
+from layersearch.search.objectives import DEFAULT, Costs, Limit, check_limits
 from layersearch.training.recipe import Halving, Recipe
 
 if TYPE_CHECKING:
@@ -258,6 +258,19 @@ def is_screened(question: Question) -> bool:
     from layersearch.search.orders import ORDERS
 
     return question.purpose.values.get("method") != "one-shot" and question.sampler not in ORDERS
+
+
+def check_space(what: What, space: SearchSpace, costs: Costs, task: Task, model_type: str) -> None:
+    """Raise SpaceError for a space that the model or the sampler cannot have, LayersearchError for a limit in it.
+
+    To be asked again as soon as more is known: what measured strategies spell, costs that are measured.
+    """
+    from layersearch.search.orders import check_order
+
+    if not has_halves(model_type) and space.has_halves(costs.num_layers):
+        raise SpaceError(f"the search space {what.space!r} has half layers; {no_halves(model_type)}")
+    check_limits(costs, space, task.metric, task.direction)
+    check_order(what.sampler, space, costs.num_layers)
 
 
 def remarks(question: Prepared) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
@@ -17,12 +18,12 @@ from functools import partial
 from layersearch.errors import LayersearchError, StoppedError
 from layersearch.pattern import PartCounts, Pattern
 from layersearch.search.distill import Distill
-from layersearch.search.driver import Driver, Watcher, front_to_confirm
-from layersearch.search.found import facts_of, holder_of
+from layersearch.search.driver import Driver, Watcher
+from layersearch.search.found import holder_of
 from layersearch.search.halving import Rungs
 from layersearch.search.lease import Lease, take_lease
 from layersearch.search.measured_costs import time_front, with_measured
-from layersearch.search.measuring import knowing, stored_of
+from layersearch.search.measuring import knowing, spelled, stored_of
 from layersearch.search.one_shot import OneShot
 from layersearch.search.preparing import prepare
 from layersearch.search.purpose import Purpose
@@ -42,11 +43,14 @@ from layersearch.search.signals import stopped_by_signals
 from layersearch.search.starts import front_of_another
 from layersearch.search.storage import PatientStorage, open_storage, parse_url
 from layersearch.search.study import Study
+from layersearch.search.trials import front_to_confirm
 from layersearch.tasks.task import Encoded
 from layersearch.training.evaluator import Evaluator
 from layersearch.training.finetune import Heartbeat
 from layersearch.training.job import Job, Outcome, Split
 from layersearch.training.recipe import BYTES_A_PARAMETER, Halving, OneShotRecipe
+
+WAIT_SECONDS = 0.5  # between two questions for a job where other drivers' scores come first
 
 Course = Callable[[Job, Heartbeat], Generator[Outcome, None, None]]  # a job's outcomes, one a rung
 Executor = Callable[[Driver], None]  # works a driver off
@@ -60,7 +64,7 @@ def run(what: What, how: How, *, trials: int | None, confirm: int, watcher: Watc
     TRIALS, and for a one-shot search as many as the front of the shared scores; with `how.until_plateau` it is the size
     of the space, or UNTIL_PLATEAU. The end says why it came.
     """
-    prepared = with_measured(prepare(what), how, watcher.say)
+    prepared = with_measured(spelled(prepare(what), how, watcher.say), how, watcher.say)
     for warning in prepared.splits.warnings:
         watcher.say(f"warning: {warning}")
     for line in remarks(prepared):
@@ -91,7 +95,8 @@ def run_replay(replay: Replay, how: How, *, trials: int | None, watcher: Watcher
     def make() -> Executor:
         return partial(run_inline, course=replay.course)
 
-    return _search(replay, how, make, None, None, trials=trials, confirm=0, watcher=watcher, command=command)
+    known = knowing(replay, stored_of(replay, how.device, watcher.say))
+    return _search(known, how, make, None, None, trials=trials, confirm=0, watcher=watcher, command=command)
 
 
 def _search(
@@ -147,6 +152,7 @@ def run_inline(driver: Driver, course: Course) -> None:
     while not driver.done:
         job = driver.next_job()
         if job is None:
+            time.sleep(0.0 if driver.done else WAIT_SECONDS)
             continue
         try:
             with closing(course(job, partial(heartbeat, job.number))) as outcomes:
@@ -259,8 +265,7 @@ def opened(question: Question, how: How, watcher: Watcher, *, alone: bool = Fals
     """Open (or make) the study under a lease and heal it; gives the lease back at the end.
 
     One process drives it `alone`, on any database, or on PostgreSQL beside others. The fronts of `how.start_from` come
-    first, after the unchanged model. What the space's strategies need to know of the model is measured first, unless
-    the study knows it.
+    first, after the unchanged model.
     """
     layers = question.num_layers
     sizes = question.parameters_of if question.costs is None else question.costs.values
@@ -268,9 +273,6 @@ def opened(question: Question, how: How, watcher: Watcher, *, alone: bool = Fals
     with ExitStack() as closed:
         storage = open_storage(url, watcher.say, create=True)
         closed.callback(storage.engine.dispose)
-        stored = facts_of(storage, how.name).get("spelled", {})
-        stored = stored_of(question, how.device, watcher.say, stored)
-        question = knowing(question, stored)
         space, say = question.space, watcher.say
         fronts = [front_of_another(source, how.storage, space, layers, say) for source in how.start_from]
         lease = take_lease(storage, url, how.name, holder_of(storage, how.name), alone=alone)
@@ -288,7 +290,8 @@ def opened(question: Question, how: How, watcher: Watcher, *, alone: bool = Fals
             parameters=sizes if is_screened(question) else None,
             costs=question.costs,
         )
-        found = {"spelled": stored} if stored else {}
+        known = {name: [*map(str, patterns)] for name, patterns in space.known.items()}
+        found = {"spelled": known} if known else {}
         study.note(driver=f"{socket.gethostname()} pid {os.getpid()}", **question.facts, **found)
         healed = study.heal()
         if healed:

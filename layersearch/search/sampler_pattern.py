@@ -20,13 +20,12 @@ from optuna.trial import FrozenTrial, TrialState
 
 from layersearch.pattern import Pattern
 from layersearch.search.fronts import fronts
-from layersearch.search.objectives import Costs, reachable
+from layersearch.search.objectives import LISTED, Costs, reachable
 from layersearch.search.quality import error_of, layer_share
 from layersearch.search.surrogate import Floats, coded, differing, expected_growth, fitted, one_thread
 from layersearch.search.trials import RUNGS, Direction
 from layersearch.search_space import SearchSpace
 
-LISTED = 4096  # spaces up to this size are candidates as a whole
 POOL = 2048  # patterns drawn from a larger space at the start, beside the neighbours of its front
 FRESH = 32  # and with each proposal
 WEIGHED = 384  # candidates a proposal

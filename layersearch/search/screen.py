@@ -16,6 +16,7 @@ import numpy as np
 
 from layersearch.pattern import Pattern
 from layersearch.search.cheap import CheapRanking, best_agreement, cheap_score, parsed
+from layersearch.search.objectives import LISTED, SCORE, Costs, reachable
 from layersearch.search.purpose import Purpose
 from layersearch.search.quality import error_of
 from layersearch.search.surrogate import NOISE, Floats, Surrogate, coded, fitted, one_thread
@@ -28,7 +29,6 @@ DEVIATIONS = 3.0  # of the surrogate, between what it expects and the best imagi
 WIDER = 1.25  # times as many as cover the scores that it was not told
 LEARNT_FROM = 128  # complete trials: the front, and the latest
 
-LISTED = 4096  # spaces up to this size are listed to find what is unseen
 DRAWN = 512  # patterns of a larger space that are looked at instead
 
 Parameters = Callable[[Pattern], int | tuple[int, ...]]  # or other costs, all of which shall be small
@@ -39,7 +39,7 @@ class Screen:
     """What stands between the proposals of a study and their training; without `parameters`, nothing does.
 
     `parameters` counts those of a pattern of the space, or its other costs; `starts` are patterns that are tried in any
-    case; `allowed` tells, also without `parameters`, which patterns keep the limits.
+    case; `costs` tell, also without `parameters`, which patterns keep the limits.
     """
 
     space: SearchSpace
@@ -47,7 +47,7 @@ class Screen:
     purpose: Purpose
     parameters: Parameters | None = None
     starts: frozenset[Pattern] = frozenset()
-    allowed: Callable[[Pattern], bool] = lambda _: True
+    costs: Costs | None = None
 
     def skipped(self, patterns: Sequence[Pattern], rows: Sequence[Row]) -> dict[str, str]:
         """The reasons, by pattern, of those that are not worth a training; start points always are."""
@@ -74,7 +74,7 @@ class Screen:
 
     def draw(self, rows: Sequence[Row], rng: random.Random) -> Pattern | None:
         """A pattern that none of `rows` has and that is worth a training, drawn at random; None if none is found."""
-        unseen = [pattern for pattern in self._unseen({row.pattern for row in rows}, rng) if self.allowed(pattern)]
+        unseen = [pattern for pattern in self._unseen({row.pattern for row in rows}, rng) if self._allows(pattern)]
         skipped = self.skipped(unseen, rows)
         return next((pattern for pattern in unseen if str(pattern) not in skipped), None)
 
@@ -84,7 +84,20 @@ class Screen:
             found = [pattern for text, pattern in self._pool.items() if text not in seen]
             return rng.sample(found, len(found))
         drawn = (self.space.sample(self.num_layers, rng) for _ in range(DRAWN))
-        return [pattern for pattern in dict.fromkeys(drawn) if str(pattern) not in seen]
+        near = rng.sample(self._near_limits, min(DRAWN, len(self._near_limits)))
+        return [pattern for pattern in dict.fromkeys([*drawn, *near]) if str(pattern) not in seen]
+
+    def _allows(self, pattern: Pattern) -> bool:
+        return self.costs is None or self.costs.allows(pattern)
+
+    @cached_property
+    def _near_limits(self) -> list[Pattern]:
+        """Patterns of a large space within its limits, which a draw may never meet: the cheapest, and their like."""
+        if self.costs is None or not any(limit.of != SCORE for limit in self.costs.limits):
+            return []
+        known = reachable(self.space, self.num_layers, self.costs)
+        beside = (other for pattern in known for other in self.space.neighbours(pattern, self.num_layers))
+        return [pattern for pattern in dict.fromkeys([*known, *beside]) if self._allows(pattern)]
 
     @cached_property
     def _never(self) -> frozenset[Pattern]:

@@ -78,7 +78,7 @@ class Study:
         self._named = self._ends.tried(space.start_points(num_layers)) if space else ()
         self._named = self._named[:1] if self._order else self._named
         self._first: tuple[Pattern, ...] = ()
-        self._screen = Screen(space, num_layers, purpose, parameters, allowed=self._ends.allows) if space else None
+        self._screen = Screen(space, num_layers, purpose, parameters, costs=costs) if space else None
         self._outbox = Outbox(folder / "outbox")
         self._study = create_or_load(Remembered(storage) if lease.alone else storage, name, purpose)
         self._ledger = Ledger(self._study, purpose.direction)
@@ -149,7 +149,7 @@ class Study:
     def _spell(self, trial: Trial) -> str | None:
         """The pattern that the trial stands for, None if it stands for none."""
         queued: str | None = trial.user_attrs.get("pattern")
-        given = self._frozen(trial.number).system_attrs.get("fixed_params")
+        given = self._ledger.trial(trial.number).system_attrs.get("fixed_params")
         if self._space is None or (queued is not None and not given):
             return queued
         pattern = self._space.suggest(trial, self._num_layers)
@@ -212,6 +212,11 @@ class Study:
         """Whether queued trials wait to be asked."""
         return self._ledger.waiting()
 
+    def waits(self) -> bool:
+        """Whether `ask` may have more as soon as what is out, here or with another driver, has come to something."""
+        ordered = self._order is not None and any(row.state == "RUNNING" for row in self.rows())
+        return ordered or self._ends.waits(self.rows())
+
     # -- telling ---------------------------------------------------------------------------------------------------
 
     def tell(self, outcome: Outcome) -> None:
@@ -222,7 +227,7 @@ class Study:
         self._outbox.remove(outcome.number)
 
     def _record(self, outcome: Outcome) -> None:
-        trial = self._frozen(outcome.number)
+        trial = self._ledger.trial(outcome.number)
         if outcome.pattern != trial.user_attrs.get("pattern", outcome.pattern):
             return  # left in the folder by a study of the same name in another database
         if trial.state == TrialState.FAIL and outcome.score is not None:
@@ -259,7 +264,7 @@ class Study:
 
     def reach(self, outcome: Outcome) -> None:
         """Write down what a running trial scored at a rung."""
-        trial = self._frozen(outcome.number)
+        trial = self._ledger.trial(outcome.number)
         if trial.state == TrialState.RUNNING and trial.user_attrs.get("pattern") == outcome.pattern:
             rungs = {**dict(trial.user_attrs.get(RUNGS, ())), outcome.rung: outcome.score}
             reached = {"parameters": outcome.parameters, RUNGS: list(rungs.items())}
@@ -273,25 +278,19 @@ class Study:
     def _close(self, number: int, state: TrialState, attrs: Mapping[str, Any], end: End = NOTHING) -> None:
         """Write attributes and the state at once."""
         for name, value in end.system_attrs.items():
-            self._study._storage.set_trial_system_attr(self._trial_id(number), name, value)
+            self._study._storage.set_trial_system_attr(self._ledger.id_of(number), name, value)
         told = {**attrs, **end.attrs}
         self._mark(number, told, lambda: self._study.tell(number, end.values, state=state, skip_if_finished=True))
 
     def _mark(self, number: int, attrs: Mapping[str, Any], then: Callable[[], object] = lambda: None) -> None:
         """Write attributes of an unfinished trial, and what `then` does to it, at once."""
-        trial_id = self._trial_id(number)
+        trial_id = self._ledger.id_of(number)
         with self._storage.together():
             for name, value in attrs.items():
                 if value is not None:
                     self._study._storage.set_trial_user_attr(trial_id, name, value)
             then()
         self._ledger.changed()
-
-    def _frozen(self, number: int) -> FrozenTrial:
-        return self._study._storage.get_trial(self._trial_id(number))
-
-    def _trial_id(self, number: int) -> int:
-        return self._study._storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number)
 
     def heal(self) -> int:
         """Settle what a dead driver left: tell what its outbox holds, queue again all but what is paused; how many."""

@@ -122,6 +122,18 @@ def front_of(rows: Sequence[Row], direction: Direction) -> list[Row]:
     return [done[place] for front in fronts(points)[:1] for place in front]
 
 
+def best_no_larger(front: Sequence[Row], row: Row, direction: Direction) -> Row | None:
+    """The best score of `front` among those that are no larger than `row` in anything that shall be small."""
+    sign = 1.0 if direction == "maximize" else -1.0
+    smaller = [other for other in front if all(a <= b for a, b in zip(other.sizes, row.sizes, strict=True))]
+    return max(smaller, key=lambda other: sign * (other.score or 0.0), default=None)
+
+
+def front_to_confirm(front: Sequence[Row], unchanged: str) -> list[str]:
+    """The patterns that are confirmed: the unchanged model and the front."""
+    return list(dict.fromkeys([unchanged, *(row.pattern for row in front)]))
+
+
 def baseline_of(rows: Iterable[Row], unchanged: str) -> Row | None:
     """The complete row of the unchanged model, whose pattern is `unchanged`."""
     return next((row for row in rows if row.pattern == unchanged and row.done), None)

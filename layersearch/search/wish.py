@@ -114,8 +114,9 @@ def best(record: Record, wish: Wish) -> Answer:
 
     Of what fits, the pick has the best score; with `max_drop`, which says what may be lost, the fewest parameters; with
     `knee` it lies farthest above the straight line between the smallest and the largest (Satopää et al., "Finding a
-    Kneedle in a Haystack", ICDCS workshops 2011). Scores are the confirmed ones where all of the front and the
-    unchanged model are confirmed, else those of the search. Raises StudyError where the study cannot tell.
+    Kneedle in a Haystack", ICDCS workshops 2011). What is over the study's own limits is never picked. Scores are the
+    confirmed ones where all of the front and the unchanged model are confirmed, else those of the search. Raises
+    StudyError where the study cannot tell.
     """
     members = _members(record)
     unchanged = next((m for m in members if m.row.pattern == record.unchanged), None)
@@ -126,6 +127,13 @@ def best(record: Record, wish: Wish) -> Answer:
         )
     _require_latency(record, wish, members)
     confirmed = _all_confirmed(record)
+    members = [member for member in members if member.row.allowed]
+    if not members:
+        limits = record.purpose.values.get("limits")
+        raise StudyError(
+            f"study {record.name!r} has no candidate that keeps its own limits ({limits}); continue it with "
+            "`layersearch run --trials`"
+        )
     over = {member.row.number: _over(member, unchanged, wish) for member in members}
     fitting = [member for member in members if not over[member.row.number]]
     if not fitting:

@@ -36,15 +36,14 @@ def best_of_sizes(evaluator: Evaluator, patterns: list[Pattern], folder: Path) -
     model, _ = checkpoint.load(folder)
     precision = resolve_precision(evaluator.recipe, model.device)
     task, search, unseen = evaluator.task, evaluator.data["search"], evaluator.data["validation"]
-    logits = predict_many(model, patterns, search, precision)
-    scores = {pattern: task.score(answer, search.labels)[task.metric] for pattern, answer in logits.items()}
+    logits = predict_many(model, task.kind, patterns, search, precision)
+    scores = {pattern: task.score(answer, search)[task.metric] for pattern, answer in logits.items()}
     sizes = sorted({pattern.depth for pattern in patterns}, reverse=True)
     best = [max((p for p in patterns if p.depth == size), key=scores.__getitem__) for size in sizes]
-    own = predict_many(model, best, unseen, precision)
+    own = predict_many(model, task.kind, best, unseen, precision)
     whole = 3 * evaluator.base.num_layers * len(evaluator.data["train"]) * evaluator.recipe.epochs
     rows = (
-        {"pattern": str(p), "search": scores[p], "validation": task.score(own[p], unseen.labels)[task.metric]}
-        for p in best
+        {"pattern": str(p), "search": scores[p], "validation": task.score(own[p], unseen)[task.metric]} for p in best
     )
     return thirds(blocks_run(patterns)) / 3 * len(search) / whole, rows
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -50,6 +51,19 @@ def make_record(space: str, trials: int, *, confirmed: bool = True) -> Record:
 @pytest.fixture
 def record() -> Record:
     return make_record("layers", 40)
+
+
+@pytest.fixture
+def by_macs() -> Record:
+    """A search for few MACs: by these trial 3 is behind 1, by parameters behind 2; trial 4 is over the limit."""
+    found = (("0-11", 100, 100, 0.9), ("0-5", 90, 80, 0.85), ("0-4", 60, 40, 0.7), ("1-5", 70, 85, 0.84))
+    rows = [
+        Row(n, "COMPLETE", pattern, 0, score=score, parameters=size, costs=(macs * 1e6,), interval=(score - 0.03, 0.95))
+        for n, (pattern, size, macs, score) in enumerate(found)
+    ]
+    over = replace(rows[1], number=4, pattern="6-11", over={"macs": 0.2, "parameters": -0.1, "score": 0.01})
+    purpose = Purpose({"objectives": "macs", "limits": "--max-macs 60%"}, "accuracy", "maximize")
+    return Record("s", purpose, {"num_layers": LAYERS, "parameters": 100}, (*rows, over), {})
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 
 from layersearch.errors import LayersearchError
 from layersearch.report import figures
-from layersearch.report.figures import draw_all, draw_front
+from layersearch.report.figures import draw_all, draw_both, draw_front
 from layersearch.search.purpose import Purpose
 from layersearch.search.record import Record
 from layersearch.search.trials import Confirmed
@@ -29,6 +29,17 @@ def size_of(png: Path) -> tuple[int, int]:
 def test_a_figure_is_drawn_for_many_few_and_no_trials(record: Record, tmp_path: Path, kept: int) -> None:
     draw_front(replace(record, rows=record.rows[:kept]), tmp_path / "front.png")
     assert size_of(tmp_path / "front.png") == (1200, 750)
+
+
+def test_two_fronts_of_other_objectives_lie_over_parameters(
+    by_macs: Record, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr(figures, "_save", lambda figure, _: drawn.append(figure))
+    draw_both([("a", by_macs), ("b", by_macs)], tmp_path / "both.png")
+    front = drawn[0].axes[0].lines[0]
+    assert list(front.get_xdata()) == [60.0, 90.0, 100.0]
+    assert front.get_linestyle() == "None"  # no stairs
 
 
 def test_names_lie_inside_the_figure_and_not_over_each_other(

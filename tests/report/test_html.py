@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from layersearch.errors import LayersearchError
+from layersearch.report.charts import front_chart, near_front
 from layersearch.report.html import LISTED, report_of, write_report
 from layersearch.search.record import Record
 from layersearch.search.trials import Confirmed, Row
@@ -96,6 +97,14 @@ def test_marks_tell_the_front_ties_the_baseline_and_named_strategies(full: Recor
     )
     assert page.classes.count("map-row") == len(full.front)
     assert page.classes.count("tied") + page.classes.count("other") + named + 1 >= 120 - len(full.front)
+
+
+def test_stairs_and_ties_are_those_of_the_studys_objectives(record: Record, by_macs: Record) -> None:
+    assert 'class="stairs"' in front_chart(record)
+    assert 'class="stairs"' not in front_chart(by_macs)
+    assert [row.number for row in near_front(by_macs)] == [3]
+    facts = dict(trials_of(report_of(by_macs))[4]["facts"])
+    assert facts["limits"] == "over a limit: macs by 20.0% of all, score by 0.0100"
 
 
 def test_a_trial_is_shown_with_its_pattern_and_the_command_that_exports_it(record: Record) -> None:

@@ -55,6 +55,12 @@ def test_a_trial_behind_the_front_names_what_beats_it(record: Record) -> None:
     assert as_plain(record, record.front[0].number, "")["beaten_by"] is None
 
 
+def test_other_objectives_decide_what_is_beaten(by_macs: Record) -> None:
+    assert as_plain(by_macs, 3, "")["beaten_by"] == 1
+    assert shown(by_macs, 4)["trial"] == "4 of s: complete; over a limit: macs by 20.0% of all, score by 0.0100"
+    assert as_plain(by_macs, 4, "")["beaten_by"] is None
+
+
 def test_what_has_no_score_says_why(record: Record) -> None:
     failed = Row(90, "FAIL", "0-4 6a", 0, reason="the loss is [red]nan")
     stopped = Row(91, "PRUNED", "0-4", 0, reason="stopped at rung 0.333 with 0.5", rungs={0.333: 0.5}, parameters=9)

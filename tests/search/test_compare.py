@@ -57,6 +57,22 @@ def test_the_difference_of_the_areas_that_two_fronts_beat() -> None:
     assert back.difference == pytest.approx(-found.difference)
 
 
+def test_what_is_over_a_limit_there_carries_nothing() -> None:
+    first, second = record_of("a", FIRST), record_of("b", SECOND)
+    rows = tuple(replace(row, over={"macs": 0.1}) if row.pattern == "0-2" else row for row in second.rows)
+    share = compare(replace(first, rows=first.rows[:2]), replace(second, rows=rows)).carried[0].share
+    assert share == 0  # `0-2` beats nothing there, and `0-3` has all parameters
+
+
+def test_what_one_side_does_not_say_is_named_as_the_default() -> None:
+    first, second = record_of("a", FIRST), record_of("b", SECOND)
+    values = {**second.purpose.values, "objectives": "macs", "halving.factor": 3}
+    asked = replace(second, purpose=replace(second.purpose, values=values))
+    assert "asked differently: objectives default and macs" in lines_of(compare(first, asked), ("a", "b"))
+    table = replace(first, purpose=replace(first.purpose, values={"replay": "x", "seed": 0}))
+    assert not any("asked" in line for line in lines_of(compare(table, asked), ("a", "b")))
+
+
 def test_a_front_is_carried_to_the_scores_of_the_other_study() -> None:
     found = compare(record_of("a", FIRST), record_of("b", SECOND))
     there, here = found.carried

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from layersearch.errors import TrainingError
-from layersearch.search.driver import Driver, front_to_confirm
+from layersearch.search.driver import Driver
 from layersearch.search.quality import plateau
 from layersearch.search.study import Study
+from layersearch.search.trials import front_to_confirm
 from layersearch.training.job import Job, Outcome
 from tests.search.support import open_study, outcome_of, purpose
 

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from layersearch.errors import TrainingError
 from layersearch.pattern import PartCounts, Pattern
+from layersearch.report.console import Progress
+from layersearch.search.driver import Driver
 from layersearch.search.objectives import SCORE, Costs, parse_limit
 from layersearch.search.purpose import Purpose
 from layersearch.search.screen import hopeless
@@ -73,18 +76,21 @@ def test_a_least_score_is_a_share_of_the_unchanged_models(tmp_path: Path) -> Non
     unchanged = study.ask()
     assert unchanged is not None
     assert study.ask() is None  # the rest cannot be judged before it
+    driver = Driver(study, 10, Progress())  # another one
+    assert (driver.next_job(), driver.done) == (None, False)
     study.tell(outcome_of(unchanged))
     work_off(study)
     assert {row.pattern: row.score for row in study.front()} == pytest.approx({"0-3": 0.76, "0-2": 0.71})
     assert {row.pattern for row in study.rows() if row.allowed} >= {"0-3", "0-2", "0-1 3", "0 2-3"}
 
 
-def test_an_unchanged_model_that_fails_holds_nobody_back(tmp_path: Path) -> None:
+def test_a_share_of_a_score_that_never_comes_ends_the_search(tmp_path: Path) -> None:
     study = search(tmp_path, costs((SCORE, "95%")))
     first = study.ask()
     assert first is not None
     study.tell(Outcome(first.number, first.pattern, first.seed, reason="broken"))
-    assert study.ask() is not None
+    with pytest.raises(TrainingError, match=r"cannot be trained \(broken\), and --min-score 95% is a share"):
+        study.ask()
 
 
 def three(folder: Path, sampler: str) -> Study:

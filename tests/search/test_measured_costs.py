@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -11,12 +13,14 @@ from layersearch.errors import LayersearchError, StudyError
 from layersearch.models import measure
 from layersearch.pattern import PartCounts, Pattern
 from layersearch.report.console import Progress
-from layersearch.search.measured_costs import fitted_parts, probes, wanted, with_measured
+from layersearch.search import measured_costs
+from layersearch.search.measured_costs import fitted_parts, probes, time_front, wanted, with_measured
 from layersearch.search.objectives import parse_limit
 from layersearch.search.preparing import prepare
 from layersearch.search.question import How, Prepared, What
 from layersearch.search.record import read_study
 from layersearch.search.run import run
+from layersearch.search.trials import Row
 from layersearch.space_files import load
 from layersearch.training.recipe import Recipe
 
@@ -71,6 +75,29 @@ def test_every_pattern_has_a_measured_cost(prepared: Prepared) -> None:
     larger, smaller = (found.costs.values(Pattern.parse(text)) for text in ("0-3", "0"))
     assert all(more >= less for more, less in zip(larger, smaller, strict=True))
     assert larger[0] - smaller[0] == 4 * 3 * (prepared.counts.attention[0] + prepared.counts.ffn[0])
+
+
+def test_what_is_measured_is_noted_before_a_study_is_driven(
+    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    how = How("two", f"{tmp_path}/s.db", device="cpu")
+    first = with_measured(prepared, how, lambda _: None)
+    monkeypatch.setattr(measured_costs, "_measure", None)
+    assert with_measured(prepared, how, lambda _: None).costs == first.costs
+
+
+def test_a_front_is_not_timed_beside_another_driver(prepared: Prepared) -> None:
+    row = Row(0, "RUNNING", "0-3", 0)
+    study: Any = SimpleNamespace(facts={}, front=list, rows=lambda: [row])
+    said: list[str] = []
+    time_front(prepared, How("x"), said.append, study)
+    assert [line.partition(";")[0] for line in said] == ["the front is not timed while another driver trains"]
+
+
+def test_halves_are_probed_where_the_space_has_any() -> None:
+    """One pattern of many has a half, and no draw meets it."""
+    space = load("halves").within([*load("layers").patterns(10), Pattern.parse("0-8 9a")], 10)
+    assert [str(pattern)[:5] for pattern in probes(space, (10,))][-1] == "0f 1f"
 
 
 def test_a_latency_that_nothing_reaches_is_told_before_training(tiny_model: Path, tiny_data: Path) -> None:

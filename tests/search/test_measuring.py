@@ -17,9 +17,10 @@ from layersearch.models.base import load_base
 from layersearch.models.surgery import build
 from layersearch.pattern import Pattern
 from layersearch.search import measuring
-from layersearch.search.measuring import knowing, measure, stored_of
+from layersearch.search.measuring import knowing, measure, spelled, stored_of
+from layersearch.search.objectives import parse_limit
 from layersearch.search.preparing import prepare
-from layersearch.search.question import Prepared, What
+from layersearch.search.question import How, Prepared, What
 from layersearch.search.record import read_study
 from layersearch.training.recipe import Recipe
 from tests.conftest import Said, call
@@ -72,6 +73,16 @@ def test_a_search_tries_what_was_measured_once(
     assert sorted(record.facts["spelled"]) == ["contribution", "ffn-only-influence"]
 
 
+def test_limits_are_judged_with_what_was_measured(what: What) -> None:
+    def told(text: str) -> Prepared:
+        limited = prepare(replace(what, limits=(parse_limit("parameters", text),)), weights=False)
+        return spelled(limited, How("x", device="cpu"), lambda _: None, stored=False)
+
+    assert told("98%").space.size(4) > 2
+    with pytest.raises(LayersearchError, match="no pattern of the space keeps --max-params 1%: the nearest is"):
+        told("1%")
+
+
 def test_what_is_measured_follows_the_seed_and_the_part(prepared: Prepared) -> None:
     assert measure(prepared, "cpu", number=10) == measure(prepared, "cpu", number=10)
     assert measure(prepared, "cpu", number=10) != measure(prepared, "cpu", number=11)
@@ -106,13 +117,13 @@ def test_measuring_without_a_measured_strategy_is_refused(what: What, tmp_path: 
         prepare(replace(what, space="layers", measured_on=tmp_path))
 
 
-def spelled(what: What, *more: str | int) -> Said:
+def listing(what: What, *more: str | int) -> Said:
     asked = ("--model", what.model, "--task", "sst2", "--data", str(what.data), "--max-length", 24)
     return call("patterns", *asked, *more)
 
 
 def listed(what: What, *more: str | int) -> list[dict[str, object]]:
-    said = spelled(what, *more, "--json")
+    said = listing(what, *more, "--json")
     assert said.code == 0, said.err
     found: list[dict[str, object]] = json.loads(said.out)
     return found
@@ -135,11 +146,11 @@ def test_patterns_takes_words_that_change_a_strategy(what: What, monkeypatch: py
 
 
 def test_patterns_shows_the_numbers_and_takes_a_threshold(what: What) -> None:
-    said = spelled(what, "--strategy", "contribution", "--k", 2)
+    said = listing(what, "--strategy", "contribution", "--k", 2)
     assert said.code == 0, said.err
     assert "first token" in said.out
     assert "contribution  2" in said.out
-    said = spelled(what, "--threshold", "1.5")
+    said = listing(what, "--threshold", "1.5")
     assert (said.code, said.out) == (1, "")
     assert said.err.startswith("error: no layer has a cosine above 1.5, which leaves no pattern to try: they lie")
 
@@ -159,7 +170,7 @@ def test_patterns_shows_the_numbers_and_takes_a_threshold(what: What) -> None:
     ],
 )
 def test_wrong_words_are_one_line(what: What, more: tuple[str, ...], line: str) -> None:
-    said = spelled(what, *more)
+    said = listing(what, *more)
     assert said.code == 1
     assert said.err.startswith(f"error: {line}")
 

@@ -6,7 +6,7 @@ import pytest
 
 from layersearch.errors import LayersearchError
 from layersearch.pattern import PartCounts, Pattern
-from layersearch.search.objectives import COSTS, SCORE, Costs, parse_limit, parse_objectives, reachable
+from layersearch.search.objectives import COSTS, SCORE, Costs, parse_limit, parse_objectives, reachable, stored
 from layersearch.search_space import SearchSpace
 
 LAYERS = 4
@@ -74,10 +74,30 @@ def test_a_limit_that_is_none_is_refused(of: str, text: str, said: str) -> None:
     assert said in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("of", "texts", "kept"),
+    [
+        ("parameters", ("66M", "66000000", "0.066b"), "--max-params 66000000"),
+        ("parameters", ("60%", "60.0 %"), "--max-params 60%"),
+        ("latency", ("8ms", "8000us", "0.008s"), "--max-latency 8000us"),
+        (SCORE, ("0.8", "0.80"), "--min-score 0.8"),
+    ],
+)
+def test_a_limit_is_stored_alike_however_it_is_typed(of: str, texts: tuple[str, ...], kept: str) -> None:
+    for text in texts:
+        assert stored(("metric", "parameters"), (parse_limit(of, text),)) == {"limits": kept}
+
+
 def test_a_cost_is_the_sum_of_parts() -> None:
     found = costs()
     assert found.values(Pattern.parse("0 1a 2f 3 3")) == (1000 + 300 + 100, 10 + 1200 + 400)
     assert found.shares(Pattern.full(LAYERS)) == (1.0, 1.0)
+
+
+def test_a_tied_copy_has_no_parameters_and_runs() -> None:
+    found, tied = costs(), Pattern.parse("0-3 3t")
+    assert found.of("parameters", tied) == found.unchanged("parameters")
+    assert found.of("macs", tied) == found.unchanged("macs") + 400
     assert found.unchanged("macs") == 1610
 
 

@@ -9,12 +9,16 @@ import pytest
 
 from layersearch.errors import LayersearchError, SpaceError
 from layersearch.pattern import Pattern
+from layersearch.report.console import Progress
+from layersearch.search.driver import Driver
+from layersearch.search.objectives import parse_limit
 from layersearch.search.orders import MOST, check_order, order_of, removals, trials_in
 from layersearch.search.preparing import prepare
 from layersearch.search.question import What
 from layersearch.search.study import Study
 from layersearch.search.trials import Row
 from layersearch.search_space import SearchSpace
+from layersearch.stacked_space import StackedSpace
 from layersearch.training.job import Job, Outcome
 from tests.conftest import call
 from tests.search.support import COUNTS, LAYERS, SPACE, close_all, open_study, outcome_of, purpose
@@ -76,6 +80,18 @@ def test_greedy_waits_until_its_step_is_scored(tmp_path: Path) -> None:
     assert following.pattern == "1-2"
 
 
+def test_a_driver_waits_for_what_another_has_out(tmp_path: Path) -> None:
+    study = opened(tmp_path, "greedy")
+    theirs = [job for job in (study.ask() for _ in range(5)) if job is not None]
+    driver = Driver(study, 10, Progress())
+    assert (driver.next_job(), driver.done, study.waits()) == (None, False, True)
+    for job in theirs:
+        study.tell(outcome_of(job))
+    following = driver.next_job()
+    assert following is not None
+    assert following.pattern == "1-2"
+
+
 def test_a_failed_removal_is_passed_over_and_a_lost_one_tried_again(tmp_path: Path) -> None:
     study = opened(tmp_path, "greedy")
     jobs = [job for job in (study.ask() for _ in range(5)) if job is not None]
@@ -121,6 +137,13 @@ def test_exhaustive_tries_every_pattern_once_and_ends(tmp_path: Path, batch: int
     assert trials_in("exhaustive", SPACE, LAYERS) == len(asked) == 15
 
 
+def test_the_longest_way_down_counts() -> None:
+    """With an encoder of two layers and a decoder of four, and where an FFN half may be left."""
+    stacked = StackedSpace.of(SearchSpace(choices=("keep", "drop")), (2, 4))
+    assert trials_in("greedy", stacked, 6) == 1 + 6 + 5 + 4 + 2
+    assert trials_in("greedy", SearchSpace(choices=("keep", "drop", "ffn")), 2) == 1 + 2 + 2 + 2
+
+
 def test_samplers_are_no_orders() -> None:
     assert order_of("TPESampler", SPACE, LAYERS, "maximize") is None
     assert trials_in("TPESampler", SPACE, LAYERS) is None
@@ -140,6 +163,21 @@ def test_a_method_without_full_scores_is_refused(tiny_model: Path, tiny_data: Pa
     what = What(str(tiny_model), "sst2", tiny_data, sampler="greedy")
     with pytest.raises(LayersearchError, match="--sampler greedy needs the full score of every candidate it asks for"):
         prepare(what)
+
+
+def test_greedy_with_a_limit_on_a_cost_is_refused(tiny_model: Path, tiny_data: Path) -> None:
+    limits = (parse_limit("parameters", "60%"), parse_limit("score", "0.5"))
+    what = What(str(tiny_model), "sst2", tiny_data, sampler="greedy", method="fine-tune", limits=limits)
+    with pytest.raises(LayersearchError, match=r"greedy comes from .* what is over --max-params 60%:"):
+        prepare(what)
+
+
+def test_greedy_proposes_nothing_twice_that_was_not_trained() -> None:
+    greedy = order_of("greedy", SPACE, LAYERS, "maximize")
+    assert greedy is not None
+    rows = [row("0-3", 0.9), row("1-3", None, "PRUNED"), row("0 2-3", 0.8), row("0-1 3", 0.7), row("0-2", 0.6)]
+    assert greedy(rows) == Pattern.parse("2-3")
+    assert greedy([row("0-3", 0.9), *(row(text, None, "PRUNED") for text in ("1-3", "0 2-3", "0-1 3", "0-2"))]) is None
 
 
 TABLE = """layers,score,parameters

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from layersearch.pattern import Pattern, thirds
+from layersearch.pattern import PartCounts, Pattern, thirds
 from layersearch.search.cheap import CheapRanking
+from layersearch.search.objectives import Costs, parse_limit
 from layersearch.search.purpose import Purpose
 from layersearch.search.question import How, What
 from layersearch.search.record import read_study
@@ -163,6 +164,18 @@ def test_unseen_patterns_are_all_of_a_small_space_and_some_of_a_large_one() -> N
     assert found != screen._unseen({"0-7", "3"}, random.Random(1))
     large = Screen(SPACE, 24, Purpose({}, "accuracy", "maximize"), parameters)
     assert 0 < len(large._unseen(set(), random.Random(0))) <= 512
+
+
+def test_few_patterns_within_a_limit_are_found_in_a_large_space() -> None:
+    """24 patterns of millions have one layer; those next to the cheapest are found."""
+    parts = PartCounts(1000, (40,) * 24, (60,) * 24)
+    costs = Costs({"parameters": parts}, limits=(parse_limit("parameters", "1100"),))
+    screen = Screen(SPACE, 24, Purpose({}, "accuracy", "maximize"), costs=costs)
+    rows: list[Row] = []
+    while (found := screen.draw(rows, random.Random(0))) is not None:
+        rows.append(row(len(rows), found, None))
+    assert len(rows) > 1
+    assert {Pattern.parse(one.pattern).depth for one in rows} == {1}
 
 
 def perfect(job: Job) -> Outcome:

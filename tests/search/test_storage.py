@@ -17,6 +17,7 @@ from sqlalchemy import exc
 
 from layersearch.errors import StudyError
 from layersearch.search import storage as module
+from layersearch.search.lease import turn_before
 from layersearch.search.storage import open_storage, parse_url, shown, sqlite_file
 from tests.search.support import open_study, outcome_of
 
@@ -200,7 +201,7 @@ def test_a_restart_of_postgres_is_waited_out(
     assert study.finished() == 2
     assert [line for line in said if "waiting for the database" in line]
     assert not study._lease.is_left(
-        study._frozen(job.number).user_attrs["driver"], None
+        study._ledger.trial(job.number).user_attrs["driver"], None
     )  # the lock of this driver was taken again
 
 
@@ -217,6 +218,24 @@ def test_several_drivers_share_a_study_on_postgres_and_the_dead_are_told_from_th
     assert second.heal() == 0  # the first lives
     first._lease.release()
     assert second.heal() == 1
+
+
+def test_drivers_on_postgres_begin_a_study_one_at_a_time(postgres: Postgres) -> None:
+    storage = open_storage(parse_url(postgres.url), lambda _: None, create=True)
+    entered: list[str] = []
+
+    def begin() -> None:
+        with turn_before(storage, "s"):
+            entered.append("second")
+
+    with turn_before(storage, "s"):
+        second = threading.Thread(target=begin)
+        second.start()
+        second.join(0.3)
+        entered.append("first")
+    second.join(10)
+    storage.engine.dispose()
+    assert entered == ["first", "second"]
 
 
 def test_a_study_on_postgres_can_have_a_sole_driver(postgres: Postgres, tmp_path: Path) -> None:

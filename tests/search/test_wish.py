@@ -49,6 +49,17 @@ def numbers(answer: Answer) -> tuple[int | None, ...]:
     return tuple(None if member is None else member.row.number for member in members)
 
 
+def test_what_is_over_the_studys_limits_is_never_picked() -> None:
+    """The unchanged model is listed to compare with, and has the best score."""
+    plain = record_of()
+    over = replace(plain, rows=(replace(plain.rows[0], over={"parameters": 0.1}), *plain.rows[1:]))
+    assert numbers(best(over, wish(drop="0pt"))) == (None, None, None, None, 1)
+    assert numbers(best(over, wish(latency="100%"))) == (1, 2, None, 2, None)
+    alone = replace(over, rows=over.rows[:1], purpose=replace(over.purpose, values={"limits": "--max-params 50%"}))
+    with pytest.raises(StudyError, match=r"has no candidate that keeps its own limits \(--max-params 50%\);"):
+        best(alone, wish("90%"))
+
+
 @pytest.mark.parametrize(
     ("asked", "expected"),
     [
