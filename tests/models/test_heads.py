@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -54,7 +55,7 @@ def test_an_encoder_has_no_perplexity(tiny_model: Path) -> None:
 
 def test_a_language_model_without_its_head_is_refused(tmp_path: Path) -> None:
     """Its embeddings are not its head, so that would begin with random numbers."""
-    model = DECODERS["llama"].model(AutoModelForCausalLM)
+    model: Any = DECODERS["llama"].model(AutoModelForCausalLM)
     assert not model.config.tie_word_embeddings
     model.base_model.save_pretrained(tmp_path)
     with pytest.raises(ModelError, match=r"the weights in .* lack lm_head\.weight, without which a language model tel"):
