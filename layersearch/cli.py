@@ -24,14 +24,19 @@ from layersearch.options import (
     Confirm,
     Data,
     Device,
+    Label,
     MaxLength,
     MeasureOn,
+    Metric,
     Revision,
     Seed,
     Storage,
     StudyName,
+    Text,
+    TextPair,
     Trials,
     WordsError,
+    columns_of,
 )
 from layersearch.reading import reading
 from layersearch.search.preparing import prepare
@@ -150,6 +155,10 @@ def patterns(
     max_length: MaxLength = None,
     seed: Seed = Recipe.seed,
     device: Device = How.device,
+    text: Text = None,
+    text_pair: TextPair = None,
+    label: Label = None,
+    metric: Metric = None,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
 ) -> None:
@@ -162,12 +171,14 @@ def patterns(
     _check_form(as_json=as_json, as_csv=as_csv)
     names = strategy or (NAMES if threshold is None else tuple(BY_THRESHOLD))
     check_names(names, threshold)
-    what = What(model, task, data, recipe=Recipe().with_(max_length=max_length, seed=seed), revision=revision)
-    prepared = prepare(what)
+    recipe = Recipe().with_(max_length=max_length, seed=seed)
+    columns = columns_of(text, text_pair, label, metric)
+    prepared = prepare(What(model, task, data, recipe=recipe, revision=revision, columns=columns))
     measured = None
     if any(name in MEASURED for name in names):
         measured = measure(prepared, device, part=split, number=examples, on=measure_on)
-    found = patterns_by_strategy(prepared.counts, names, measured, k=k, threshold=threshold, copies=copies, seed=seed)
+    counts, family = prepared.counts, prepared.model_type
+    found = patterns_by_strategy(counts, family, names, measured, k=k, threshold=threshold, copies=copies, seed=seed)
     if as_json or as_csv:
         _print_records([one.as_record() for one in found], as_json=as_json)
         return

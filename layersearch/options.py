@@ -234,20 +234,20 @@ def asked(
         limits = tuple(parse_limit(name, text) for name, text in given.items() if text is not None)
     except LayersearchError as error:
         raise WordsError(str(error)) from None
-    columns = _columns(text, text_pair, label, metric, validation, examples)
+    columns = columns_of(text, text_pair, label, metric, validation, examples)
     chosen = model, task, data, space, changed, sampler, holdout, revision, method
     return What(*chosen, wanted, limits, measure_on, columns)
 
 
-def _columns(
+def columns_of(
     text: str | None,
     pair: str | None,
     label: list[str] | None,
     metric: str | None,
-    validation: Path | None,
-    examples: int | None,
+    validation: Path | None = None,
+    examples: int | None = None,
 ) -> Columns | None:
-    """The columns of the user's own table; None where nothing is said of one."""
+    """The columns of the user's own table; None where nothing is said of one. Raises WordsError for half of them."""
     if text is not None and label:
         return Columns(text, tuple(label), pair, metric, validation, examples)
     if any(said for said in (text, pair, label, metric, validation, examples)):

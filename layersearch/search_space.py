@@ -130,6 +130,11 @@ class SearchSpace(BaseModel):
             return not {"attention", "ffn"}.isdisjoint(self.choices)
         return not all(pattern.is_whole for pattern in listed)
 
+    def has_ties(self, num_layers: int) -> bool:
+        """Whether some pattern has tied copies."""
+        listed = self._listed(num_layers)
+        return "duplicate-tied" in self.choices if listed is None else any(pattern.owners() for pattern in listed)
+
     @property
     def _names(self) -> tuple[str, ...]:
         """All that the space names: choices and strategies."""

@@ -22,7 +22,7 @@ from layersearch.models.surgery import family_in, layers_of, stacks_of
 from layersearch.tasks.task import Encoded
 from layersearch.training.batches import collate, scoring_order
 from layersearch.training.finetune import pad_of
-from layersearch.training.influence import hidden_states, mask_of
+from layersearch.training.influence import as_batches, first_of, hidden_states, mask_of
 
 BATCH = 16  # examples at once: the states of all halves are in memory together
 
@@ -39,8 +39,8 @@ def similarity(
     Cosines of the first token (contribution, Sajjad et al., arXiv 2004.03844) and of all tokens (block influence, Men
     et al., arXiv 2403.03853) before and after each layer; 1 - cosine over all tokens for each half (Siddiqui et al.,
     arXiv 2407.16286); angular distances of the last token between any two places (Gromov et al., arXiv 2403.17887).
-    Padding counts nowhere. The model is left in evaluation mode. `heartbeat` is told the share that is done. Raises
-    ModelError for a model with two stacks.
+    Padding counts nowhere; where texts end together (XLNet), the last token stands for the first. The model is left in
+    evaluation mode. `heartbeat` is told the share that is done. Raises ModelError for a model with two stacks.
     """
     if len(stacks_of(model)) > 1:
         raise ModelError(
@@ -50,19 +50,21 @@ def similarity(
     chosen = np.random.default_rng(seed).permutation(len(encoded))[:number]
     model.eval()  # type: ignore[no-untyped-call]
     sums: _Sums | None = None
+    family = family_in(model)
     order = scoring_order(encoded.lengths[chosen], BATCH)
     for done, places in enumerate(order, 1):
         inputs = collate(encoded, chosen[places], model.device, *pad_of(model))
         with torch.inference_mode(), hidden_states(model) as states:
             model(**inputs)
-            found = _sums_of(_as_batches(states[0], model), mask_of(inputs, states[0][0]))
+            laid = as_batches(states[0], states[0][0], family)
+            found = _sums_of(laid, mask_of(inputs, states[0][0]), first_of(family))
         sums = found if sums is None else sums.plus(found)
         heartbeat(done / len(order))
     assert sums is not None
-    return sums.means(*weights_of(model))
+    return sums.means(*sizes_of(model))
 
 
-def weights_of(model: PreTrainedModel) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def sizes_of(model: PreTrainedModel) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean absolute value and variance of each layer's weight matrices (biases and norms left out), lowest first.
 
     After the parameter-based ranking of Sajjad et al., arXiv 2004.03844 v3.
@@ -104,19 +106,16 @@ class _Sums:
         )
 
 
-def _as_batches(states: list[torch.Tensor], model: PreTrainedModel) -> list[torch.Tensor]:
-    """The states as [batch, longest, width], however the family lays them."""
-    laid = [state.reshape(states[0].shape) for state in states]
-    return [state.transpose(0, 1) for state in laid] if family_in(model).length_first else laid
+def _sums_of(states: list[torch.Tensor], mask: torch.Tensor, first: int) -> _Sums:
+    """The sums of one batch: `states` [batch, longest, width] before the first layer and after every half.
 
-
-def _sums_of(states: list[torch.Tensor], mask: torch.Tensor) -> _Sums:
-    """The sums of one batch: `states` [batch, longest, width] before the first layer and after every half."""
+    `first` is the place of the token that stands for a text.
+    """
     layers = states[::2]
     cosines = [functional.cosine_similarity(a, b, dim=-1) for a, b in pairwise(layers)]
     apart = [1 - functional.cosine_similarity(a, b, dim=-1) for a, b in pairwise(states)]
     return _Sums(
-        first=torch.stack([cosine[:, 0].sum() for cosine in cosines]).double().cpu(),
+        first=torch.stack([cosine[:, first].sum() for cosine in cosines]).double().cpu(),
         every=torch.stack([(cosine * mask).sum() for cosine in cosines]).double().cpu(),
         halves=torch.stack([(half * mask).sum() for half in apart]).double().cpu(),
         turned=_turned(layers, mask).double().cpu(),

@@ -136,6 +136,11 @@ def load_base(folder: Path, *, num_labels: int, kind: KindName) -> BaseModel:
     base = BaseModel(model, _fresh(folder, model, info), kind)
     if not KINDS[kind].labelled:
         _require_causal(folder, model)
+        if base.fresh:
+            raise ModelError(
+                f"the weights in {folder} lack {base.fresh[0]}, without which a language model tells nothing; get a "
+                "folder with the whole language model"
+            )
     reset_head(model, base, seed=0)
     return base
 

@@ -27,7 +27,7 @@ from layersearch.models.card import ModelCard, write_card
 from layersearch.models.checkpoint import Manifest
 from layersearch.models.families import is_plain
 from layersearch.models.proof import answers, encode, ids_of
-from layersearch.models.surgery import layers_of
+from layersearch.models.surgery import family_in, layers_of
 from layersearch.models.tying import untie
 from layersearch.pattern import Pattern
 
@@ -107,9 +107,9 @@ def export(
     model, manifest = checkpoint.load(source)
     untie(layers_of(model), manifest.pattern)  # plain transformers code ties no layers
     name_labels(model, card.labels)
-    tokenizer = _reader(tokenizer_folder, manifest.kind)
+    tokenizer = _reader(tokenizer_folder, model, manifest.kind)
     try:
-        with checkpoint.new_folder(to, needed=manifest.size) as part:
+        with checkpoint.new_folder(to, needed=_bytes_of(model)) as part:
             case = write_folder(model, tokenizer, part, texts, max_length, manifest.kind)
             proof = replace(prove(part, case), folder=to)
             (part / "README.md").write_text(write_card(card, manifest), encoding="utf-8")
@@ -192,7 +192,13 @@ def _examine(folder: Path, case: Case) -> dict[str, Any]:
     return answer
 
 
-def _reader(folder: Path, kind: KindName) -> Any:
+def _bytes_of(model: PreTrainedModel) -> int:
+    """What the weights take in a file; tied copies must have left already, a folder holds each of them."""
+    return sum(parameter.nbytes for parameter in model.parameters())
+
+
+def _reader(folder: Path, model: PreTrainedModel, kind: KindName) -> Any:
+    """The tokenizer as strangers will use it; of a labelled kind it pads as the model was trained."""
     reader = load_reader(folder, kind)
     if not hasattr(reader, "init_kwargs"):  # of images
         return reader
@@ -200,6 +206,9 @@ def _reader(folder: Path, kind: KindName) -> Any:
         reader.init_kwargs.pop(how_opened, None)
     if reader.pad_token is None:
         reader.pad_token = reader.eos_token
+    if KINDS[kind].labelled and model.config.pad_token_id is not None:
+        reader.pad_token = reader.convert_ids_to_tokens(model.config.pad_token_id)
+        reader.padding_side = "left" if family_in(model).pads_left else "right"
     return reader
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
+from layersearch.errors import PatternError
 from layersearch.pattern import Pattern
 
 StandIn = Literal["input", "input, None", "two inputs", "zeros", "zeros, None", "zeros, bias, None"]
@@ -66,6 +67,8 @@ class Family:
     layer alone does without, and another of the same make: plain transformers builds the layer in that place without
     it, whichever layer it was. `shared` is the key of how many layers there are where one is applied again and again,
     depth times. `pads_left` says that texts end together, `length_first` that hidden states are [length, batch, width].
+    `embeddings` are the modules and parameters outside the layers that work before the first one, by their paths; not
+    named where they are those that are registered before the list of layers.
     """
 
     model_type: str
@@ -81,6 +84,7 @@ class Family:
     shared: str | None = None
     pads_left: bool = False
     length_first: bool = False
+    embeddings: tuple[str, ...] = ()
 
     @property
     def stacks(self) -> tuple[Stack, ...]:
@@ -99,6 +103,11 @@ _LLAMA_FFN: Half = (("post_attention_layernorm", "input"), ("mlp", "zeros"))
 _BART_ATTENTION: Half = (("self_attn_layer_norm", "input"), ("self_attn", "zeros, None"))
 _BART_CROSS: Half = (("encoder_attn_layer_norm", "input"), ("encoder_attn", "zeros, None"))
 _BART_FFN: Half = (("final_layer_norm", "input"), ("fc1", "input"), ("fc2", "zeros"))
+_BART_EMBEDDINGS = tuple(
+    f"{stack}.{part}"
+    for stack in ("encoder", "decoder")
+    for part in ("embed_tokens", "embed_positions", "layernorm_embedding")
+)
 
 _T5_ATTENTION: Half = (("layer.0.layer_norm", "input"), ("layer.0.SelfAttention", "zeros, bias, None"))
 _T5_CROSS: Half = (("layer.1.layer_norm", "input"), ("layer.1.EncDecAttention", "zeros, bias, None"))
@@ -123,8 +132,23 @@ _ROWS = (
         ffn=(("ffn", "zeros"), ("output_layer_norm", "input")),
     ),
     Family("albert", "encoder.albert_layer_groups", "num_hidden_layers", shared="num_hidden_groups"),
-    Family("deberta-v2", "encoder.layer", "num_hidden_layers", _BERT_ATTENTION, _BERT_FFN),
-    Family("mpnet", "encoder.layer", "num_hidden_layers", _BERT_ATTENTION, _BERT_FFN, positions_off=2),
+    Family(
+        "deberta-v2",
+        "encoder.layer",
+        "num_hidden_layers",
+        _BERT_ATTENTION,
+        _BERT_FFN,
+        embeddings=("embeddings", "encoder.rel_embeddings", "encoder.LayerNorm"),
+    ),
+    Family(
+        "mpnet",
+        "encoder.layer",
+        "num_hidden_layers",
+        _BERT_ATTENTION,
+        _BERT_FFN,
+        positions_off=2,
+        embeddings=("embeddings", "encoder.relative_attention_bias"),
+    ),
     Family(
         "xlnet",
         "layer",
@@ -133,6 +157,7 @@ _ROWS = (
         ffn=(("ff", "input"),),
         pads_left=True,
         length_first=True,
+        embeddings=("word_embedding", "mask_emb"),
     ),
     Family(
         "modernbert",
@@ -150,7 +175,14 @@ _ROWS = (
         ffn=(("ln_2", "input"), ("mlp", "zeros")),
         refused=("scale_attn_by_inverse_layer_idx",),
     ),
-    Family("opt", "decoder.layers", "num_hidden_layers", _BART_ATTENTION, _BART_FFN),
+    Family(
+        "opt",
+        "decoder.layers",
+        "num_hidden_layers",
+        _BART_ATTENTION,
+        _BART_FFN,
+        embeddings=("decoder.embed_tokens", "decoder.embed_positions", "decoder.project_in"),
+    ),
     Family("llama", "layers", "num_hidden_layers", _LLAMA_ATTENTION, _LLAMA_FFN),
     Family("mistral", "layers", "num_hidden_layers", _LLAMA_ATTENTION, _LLAMA_FFN),
     Family("qwen2", "layers", "num_hidden_layers", _LLAMA_ATTENTION, _LLAMA_FFN),
@@ -164,6 +196,7 @@ _ROWS = (
         _BART_ATTENTION,
         _BART_FFN,
         decoder=Stack("decoder.layers", "decoder_layers", _BART_ATTENTION + _BART_CROSS, _BART_FFN),
+        embeddings=("shared", *_BART_EMBEDDINGS),
     ),
     Family(
         "t5",
@@ -191,14 +224,29 @@ def has_halves(model_type: str) -> bool:
     return model_type in FAMILIES and bool(FAMILIES[model_type].attention)
 
 
+def has_one_layer(model_type: str) -> bool:
+    """Whether all layers are one, applied again and again."""
+    return model_type in FAMILIES and FAMILIES[model_type].shared is not None
+
+
 def no_halves(model_type: str) -> str:
     """Why a family's layers cannot be halved, and what to do, for an error."""
-    shared = model_type in FAMILIES and FAMILIES[model_type].shared
-    why = "are one layer, applied again and again" if shared else "have no row in the families table"
+    why = "are one layer, applied again and again" if has_one_layer(model_type) else "have no row in the families table"
     return (
         f"the layers of {model_type} models {why}, so only whole ones can be dropped or repeated: give whole layers, "
         "or search the space `layers`, which has no others"
     )
+
+
+def check_layers(pattern: Pattern, model_type: str) -> None:
+    """Raise PatternError for halves and tied copies of layers that do not come in halves, or are one already."""
+    if not pattern.is_whole and not has_halves(model_type):
+        raise PatternError(f"pattern `{pattern}` has half layers; {no_halves(model_type)}")
+    if pattern.owners() and has_one_layer(model_type):
+        raise PatternError(
+            f"pattern `{pattern}` has tied copies, and all layers of {model_type} share one set of weights; write "
+            "repeated layers plainly, as in `0 0`"
+        )
 
 
 def is_plain(pattern: Pattern, model_type: str) -> bool:

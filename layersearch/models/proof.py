@@ -6,7 +6,8 @@ Does not know: layersearch's checkpoints, patterns or surgery, so nothing of the
 The case holds `head` and `reader` (classes of transformers), `texts` (lists of one or two strings, for images the names
 of their files), `max_length`, `input_ids` (none for images), `logits` as `answers` gives them, `parameters` and
 `tolerance`. The answer is one line of JSON: `failed` (sentences with numbers, empty if all is well) and
-`max_difference`, the largest absolute difference of a logit.
+`max_difference`, the largest absolute difference of a logit. A classifier that reads the last token of a text finds it
+by the padding token, so it must answer a short text alone as it does between longer ones.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from typing import Any
 
 import torch
 import transformers
+
+_PADDED = 100
+"""Times the tolerance that a text alone may differ from itself padded: sums over other shapes round otherwise."""
 
 
 def examine(folder: Path, case: dict[str, Any]) -> dict[str, Any]:
@@ -34,6 +38,8 @@ def examine(folder: Path, case: dict[str, Any]) -> dict[str, Any]:
         failed.append(f"parameters: {found} instead of {expected}")
     if ids_of(batch) != case["input_ids"]:
         failed.append("tokenizer: other token ids for the same texts")
+    if hasattr(model, "score"):  # the head that reads the last token
+        failed += _of_padding(model, reader, case, logits)
     return _with_logits(failed, logits, torch.tensor(case["logits"]), case["tolerance"])
 
 
@@ -69,6 +75,17 @@ def _image(name: str) -> Any:
     from PIL import Image
 
     return Image.open(name).convert("RGB")
+
+
+def _of_padding(model: Any, reader: Any, case: dict[str, Any], logits: torch.Tensor) -> list[str]:
+    """What is wrong with the shortest text, padded in the batch that gave `logits` [n, labels] and alone."""
+    texts = case["texts"]
+    shortest = min(range(len(texts)), key=lambda place: sum(map(len, texts[place])))
+    alone = answers(model, encode(reader, [texts[shortest]], case["max_length"]))[0]
+    difference = (alone - logits[shortest]).abs().max().item()
+    if difference <= _PADDED * case["tolerance"]:
+        return []
+    return [f"padding: the logits of a text differ by {difference:.3g} alone and padded; config.json has another pad"]
 
 
 def _keys(info: dict[str, Any]) -> dict[str, list[str]]:

@@ -17,9 +17,9 @@ from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
-from layersearch.errors import ModelError, PatternError
+from layersearch.errors import ModelError
 from layersearch.kinds import KINDS, KindName
-from layersearch.models.families import FAMILIES, Family, Half, Stack, StandIn, has_halves, no_halves
+from layersearch.models.families import FAMILIES, Family, Half, Stack, StandIn, check_layers
 from layersearch.models.places import (
     Stacks,
     configs_of,
@@ -96,7 +96,7 @@ def build(base: PreTrainedModel, pattern: Pattern) -> PreTrainedModel:
         for index, layer in enumerate(own):
             renumber(layer, "layer_idx", index)  # attention modules know their place, for the cache
         renumber(owner_of(candidate, row), row.depth_key, len(own))
-        _give_lead(own, row, copy.deepcopy(_lead_of(layers[0], row)))
+        _give_lead(own, row, copy.deepcopy(_lead_of(layers, row)))
     tie_copies([layer for layers in empty.values() for layer in layers], pattern)
     if base.config.model_type not in FAMILIES:
         _require_plain(candidate, pattern)
@@ -105,14 +105,7 @@ def build(base: PreTrainedModel, pattern: Pattern) -> PreTrainedModel:
 
 def split(pattern: Pattern, model: PreTrainedModel, stacks: Stacks) -> tuple[tuple[Block, ...], ...]:
     """The blocks of each stack. Raises PatternError for those that the model cannot have."""
-    model_type = model.config.model_type
-    if not pattern.is_whole and not has_halves(model_type):
-        raise PatternError(f"pattern `{pattern}` has half layers; {no_halves(model_type)}")
-    if pattern.owners() and any(row.shared for _, row in stacks):
-        raise PatternError(
-            f"pattern `{pattern}` has tied copies, and all layers of {model_type} share one set of weights; write "
-            "repeated layers plainly, as in `0 0`"
-        )
+    check_layers(pattern, model.config.model_type)
     return pattern.split([len(layers) for layers, _ in stacks])
 
 
@@ -213,7 +206,7 @@ def drop_halves(candidate: PreTrainedModel, pattern: Pattern) -> None:
     Where the pattern drops a half, stand-ins go; what only the first or only later layers have goes where it was.
     """
     stacks = stacks_of(candidate)
-    leads = [_lead_of(layers[0], row) for layers, row in stacks]
+    leads = [_lead_of(layers, row) for layers, row in stacks]
     for layers, row in stacks:
         move_first_norm(layers, row, pattern.blocks)
     for layer, row, block in zip(layers_of(candidate), rows_of(candidate), pattern.blocks, strict=True):
@@ -280,9 +273,12 @@ def _copy_block(layer: nn.Module, block: Block, row: Stack, memo: dict[int, Any]
     return copy.deepcopy(layer, memo | {id(part): Dropped(answer, part) for part, answer in parts})
 
 
-def _lead_of(layer: nn.Module, row: Stack) -> nn.Module | None:
-    """What a whole first layer holds for its stack."""
-    return None if row.lead is None else layer.get_submodule(f"{row.lead.part}.{row.lead.name}")
+def _lead_of(layers: nn.ModuleList, row: Stack) -> nn.Module | None:
+    """What one layer holds for its stack: the first one, or in a candidate any."""
+    if row.lead is None:
+        return None
+    held = (dict(layer.get_submodule(row.lead.part).named_children()) for layer in layers)
+    return next(children[row.lead.name] for children in held if row.lead.name in children)
 
 
 def _give_lead(layers: nn.ModuleList, row: Stack, lead: nn.Module | None) -> None:

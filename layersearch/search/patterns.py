@@ -1,7 +1,7 @@
 """What strategies spell for a model, with parameters: for one k, for all of them, or by a threshold.
 
-Knows: strategies by name, measured ones too, and counts of parameters. Does not know: how anything is measured, search
-spaces, how it is shown.
+Knows: strategies by name, measured ones too, counts of parameters, which patterns a family has. Does not know: how
+anything is measured, search spaces, how it is shown.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 from layersearch.errors import PatternError
 from layersearch.measured import BY_THRESHOLD, MEASURED, NAMES, Measured
+from layersearch.models.families import check_layers
 from layersearch.names import unknown
 from layersearch.pattern import PartCounts, Pattern
 from layersearch.strategies import STRATEGIES
@@ -43,6 +44,7 @@ def check_names(names: Iterable[str], threshold: float | None) -> None:
 
 def patterns_by_strategy(
     counts: PartCounts,
+    model_type: str,
     names: Sequence[str],
     measured: Measured | None,
     *,
@@ -53,8 +55,9 @@ def patterns_by_strategy(
 ) -> list[Spelled]:
     """The patterns of the strategies `names` for `k`, or for every k that there is, or by `threshold`.
 
-    `measured` is needed for those that are measured on a model. Duplicated layers get `copies` copies, random ones are
-    drawn with `seed`. Raises PatternError for a threshold, or a k, for which there is none.
+    Those that a model of `model_type` cannot have are left out: halves or tied copies that its family does not know,
+    and a stack of two without a layer. `measured` is needed for strategies that are measured on a model. Duplicated
+    layers get `copies` copies, random ones are drawn with `seed`. Raises PatternError where none is left.
     """
     check_names(names, threshold)
     found: list[Spelled] = []
@@ -63,18 +66,25 @@ def patterns_by_strategy(
         more: dict[str, Any] = {"copies": copies} if name.startswith("duplicate") else {}
         more |= {"seed": seed} if name == "random" else {}
         first: Any = measured if name in MEASURED else counts.num_layers
-        if threshold is not None:
-            found.append(_counted(name, None, BY_THRESHOLD[name](first, threshold), counts))
-            continue
-        rule: Any = MEASURED.get(name) or STRATEGIES[name]
-        for each in range(1, counts.num_layers + 1) if k is None else (k,):
+        rule: Any = BY_THRESHOLD.get(name) if threshold is not None else MEASURED.get(name) or STRATEGIES[name]
+        numbers = range(1, counts.num_layers + 1) if k is None else (k,)
+        for each in numbers if threshold is None else (None,):
             try:
-                found.append(_counted(name, each, rule(first, each, **more), counts))
+                pattern = rule(first, threshold if each is None else each, **more)
+                _check(pattern, counts, model_type)
+                found.append(_counted(name, each, pattern, counts))
             except PatternError as error:
-                impossible = error
+                impossible = impossible or error
     if not found and impossible is not None:
         raise impossible
     return found
+
+
+def _check(pattern: Pattern, counts: PartCounts, model_type: str) -> None:
+    """Raise PatternError for a pattern that no candidate can have."""
+    check_layers(pattern, model_type)
+    if counts.depths:
+        pattern.split(counts.depths)
 
 
 def _counted(name: str, k: int | None, pattern: Pattern, counts: PartCounts) -> Spelled:

@@ -53,6 +53,7 @@ def prepare(what: What, space: SearchSpace | None = None, *, weights: bool = Tru
     space = StackedSpace.of(space, depths) if depths else space
     costs = Costs(counted, what.objectives[1:], what.limits)
     _check_recipe(what, costs.num_layers)
+    _check_one_layer(what, space, costs.num_layers, config.model_type)
     space.check(costs.num_layers)
     if not space.unmeasured:  # else what it holds is known later (`spelled`)
         check_space(what, space, costs, task, config.model_type)
@@ -144,6 +145,23 @@ def _check_recipe(what: What, num_layers: int) -> None:
         raise LayersearchError(
             f"--drop-every {what.recipe.drop_every:g} drops layers while a candidate is trained from the pre-trained "
             f"model, which --method {what.method} does not do; add --method fine-tune"
+        )
+
+
+def _check_one_layer(what: What, space: SearchSpace, num_layers: int, model_type: str) -> None:
+    """Raise LayersearchError for what tells layers apart that are one, applied again and again."""
+    family = FAMILIES.get(model_type)
+    if family is None or family.shared is None:
+        return
+    if frozen(what.recipe.freeze)[1]:
+        raise LayersearchError(
+            f"--freeze {what.recipe.freeze!r} names a layer, and all layers of {model_type} share one set of weights; "
+            "freeze `embeddings` or nothing"
+        )
+    if space.has_ties(num_layers) and not space.has_halves(num_layers):  # halves are told of in words of their own
+        raise LayersearchError(
+            f"the search space {what.space!r} has tied copies, and all layers of {model_type} share one set of "
+            "weights; search `duplication`, which repeats them plainly"
         )
 
 

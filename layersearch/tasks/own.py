@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from layersearch.errors import DataError
 from layersearch.names import nearest
 from layersearch.tasks.metrics import METRICS
-from layersearch.tasks.tables import Source, Store, Texts, sources_of
+from layersearch.tasks.tables import Source, Store, Texts, empty_in, is_list, sources_of, texts_of
 from layersearch.tasks.task import Examples
 from layersearch.tasks.text import Corpus, TextTask, held_out
 
@@ -167,15 +168,15 @@ def _stored(source: Source, columns: Columns) -> tuple[Store, _Words]:
     empty: dict[str, list[int]] = {name: [] for name in (*columns.texts, *columns.label)}
     for batch in source.batches([*columns.texts, *columns.label]):
         rows = len(store)
-        texts = [_text(batch.column(place)) for place in range(len(columns.texts))]
+        texts = [texts_of(batch.column(place)) for place in range(len(columns.texts))]
         for name, column in zip(columns.texts, texts, strict=True):
-            empty[name] += _empty(column, rows)
+            empty[name] += empty_in(column, rows)
         store.add(texts)
         for place, name in enumerate(columns.label):
             column = batch.column(len(texts) + place)
-            if not _is_list(column):
-                column = _text(column, source.words.get(name))
-                empty[name] += _empty(column, rows)
+            if not is_list(column):
+                column = texts_of(column, source.words.get(name))
+                empty[name] += empty_in(column, rows)
             _number(labels, place, column, source.words.get(name))
     for name, places in empty.items():
         if places:
@@ -187,37 +188,13 @@ def _stored(source: Source, columns: Columns) -> tuple[Store, _Words]:
     return store, labels
 
 
-def _is_list(column: Any) -> bool:
-    import pyarrow
-
-    return bool(pyarrow.types.is_list(column.type) or pyarrow.types.is_large_list(column.type))
-
-
-def _text(column: Any, words: Sequence[str] | None = None) -> Any:
-    """A column as stripped texts, what is missing as an empty one; numbers of classes by their `words`."""
-    import pyarrow
-    from pyarrow import compute
-
-    if words is not None and pyarrow.types.is_integer(column.type):
-        column = pyarrow.array(words).take(compute.if_else(compute.less(column, 0), None, column))
-    return compute.utf8_trim_whitespace(compute.fill_null(column.cast(pyarrow.string()), ""))
-
-
-def _empty(column: Any, rows: int) -> list[int]:
-    """Numbers of the rows, counted from 1, whose text is empty."""
-    from pyarrow import compute
-
-    found = compute.equal(compute.binary_length(column), 0).to_numpy(zero_copy_only=False)
-    return [int(place) + rows + 1 for place in np.flatnonzero(found)]
-
-
 def _number(labels: _Words, place: int, column: Any, words: Sequence[str] | None) -> None:
     """Add a batch of one column of labels."""
     import pyarrow
 
-    if _is_list(column):
+    if is_list(column):
         labels.lists = True
-        flat = _text(column.flatten(), words)
+        flat = texts_of(column.flatten(), words)
         codes = [labels.words.setdefault(word, len(labels.words)) for word in flat.to_pylist()]
         cuts = np.cumsum([len(row or ()) for row in column.to_pylist()])[:-1]
         rows = np.empty(len(column), dtype=object)
@@ -253,11 +230,26 @@ def _train_labels(found: _Words, columns: Columns, data: Path) -> _Labels:
             f"column {name!r} of {data} has more than {MOST_CLASSES:,} different labels; name another column with "
             "--label, or if it holds amounts, --metric spearman"
         )
+    found = _by_integer(found) if floats is not None else found
     words = sorted(found.words, key=(lambda word: (float(word), word)) if floats is not None else str)
     places = np.array([words.index(word) for word in found.words], dtype=np.int64)
     codes = places[np.concatenate(found.columns[0])]
     _refuse_constant(codes, name, data)
     return _Labels("classification", codes, tuple(words))
+
+
+def _by_integer(found: _Words) -> _Words:
+    """`found` with every whole number under its integer, as another table may write it: 1.0 and 1 are one class."""
+    words: dict[str, int] = {}
+    codes = [words.setdefault(_integer(word), len(words)) for word in found.words]
+    return replace(found, columns=[[np.array(codes)[part] for part in column] for column in found.columns], words=words)
+
+
+def _integer(word: str) -> str:
+    """A whole number without its point or exponent; any other word as it is."""
+    if word.lstrip("+-").isdigit() or not _is_number(word) or float(word) % 1 != 0:  # nan, of inf
+        return word
+    return str(int(Decimal(word)))
 
 
 def _refuse_constant(values: NDArray[Any], name: str, data: Path) -> None:
@@ -303,6 +295,8 @@ def _like(found: _Words, train: _Labels, path: Path) -> _Labels:
         return replace(train, values=np.concatenate(found.floats).astype(np.float32))
     if train.kind == "multi-label" and not found.lists:
         return _several(found, Columns("", train.classes), path, train)
+    if not found.lists and all(map(_is_number, train.classes)):
+        found = _by_integer(found)
     for word, row in _first_rows(found):
         if word not in train.classes:
             known = ", ".join(train.classes[:8]) + (", ..." if len(train.classes) > 8 else "")

@@ -128,11 +128,37 @@ def _part(place: Path, dataset: Any) -> Source:
         parts = dataset.select_columns(columns).with_format("arrow").iter(AT_ONCE)
         return (batch for part in parts for batch in part.to_batches())
 
-    words = {name: tuple(feature.names) for name, feature in dataset.features.items() if hasattr(feature, "names")}
+    inner = {name: getattr(feature, "feature", feature) for name, feature in dataset.features.items()}  # of a list
+    words = {name: tuple(feature.names) for name, feature in inner.items() if hasattr(feature, "names")}
     mark = hashlib.sha256()
     for file in dataset.cache_files:
         mark.update(hash_of(Path(file["filename"]), text=False).encode())
     return Source(place, tuple(dataset.column_names), read, mark.hexdigest(), words)
+
+
+def is_list(column: Any) -> bool:
+    """Whether the cells of an Arrow column are lists."""
+    import pyarrow
+
+    return bool(pyarrow.types.is_list(column.type) or pyarrow.types.is_large_list(column.type))
+
+
+def texts_of(column: Any, words: Sequence[str] | None = None) -> Any:
+    """A column as stripped texts, what is missing as an empty one; numbers of classes by their `words`."""
+    import pyarrow
+    from pyarrow import compute
+
+    if words is not None and pyarrow.types.is_integer(column.type):
+        column = pyarrow.array(words).take(compute.if_else(compute.less(column, 0), None, column))
+    return compute.utf8_trim_whitespace(compute.fill_null(column.cast(pyarrow.string()), ""))
+
+
+def empty_in(column: Any, rows: int) -> list[int]:
+    """Numbers of the rows, counted from 1, whose text is empty."""
+    from pyarrow import compute
+
+    found = compute.equal(compute.binary_length(column), 0).to_numpy(zero_copy_only=False)
+    return [int(place) + rows + 1 for place in np.flatnonzero(found)]
 
 
 def hash_of(path: Path, *, text: bool) -> str:

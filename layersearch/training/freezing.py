@@ -31,17 +31,27 @@ def freeze(model: PreTrainedModel, pattern: Pattern, what: str) -> None:
         if block.layer in layers:
             layer.requires_grad_(False)
     if embeddings:
-        for module in _before(blocks[0][0], model):
-            module.requires_grad_(False)
+        for parameter in _before(blocks[0][0], model):
+            parameter.requires_grad_(False)
 
 
-def _before(first: nn.Module, model: PreTrainedModel) -> Iterator[nn.Module]:
-    """The modules without the head that are registered before the stack of layer `first`, at every level above it."""
-    path = next(name for name, module in model.base_model.named_modules() if module is first)
-    node: nn.Module = model.base_model
+def _before(first: nn.Module, model: PreTrainedModel) -> Iterator[nn.Parameter]:
+    """The parameters that work before the layers: those that the family's row names, or those registered before them.
+
+    Registered before the stack of layer `first`, at every level above it.
+    """
+    from layersearch.models.surgery import family_in
+
+    body = model.base_model
+    if named := family_in(model).embeddings:
+        prefixes = tuple(f"{path}." for path in named)
+        yield from (p for name, p in body.named_parameters(remove_duplicate=False) if f"{name}.".startswith(prefixes))
+        return
+    path = next(name for name, module in body.named_modules() if module is first)
+    node: nn.Module = body
     for name in path.split(".")[:-1]:
         for child_name, child in node.named_children():
             if child_name == name:
                 break
-            yield child
+            yield from child.parameters()
         node = node.get_submodule(name)

@@ -6,7 +6,7 @@ are used for, whether they are worth anything (`search/cheap.py` asks the study)
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from typing import Any
@@ -24,13 +24,13 @@ from layersearch.tasks.task import Encoded
 from layersearch.training.batches import batch_of, scoring_order
 from layersearch.training.finetune import pad_of
 
-EXAMPLES = 256
+MOST_EXAMPLES = 256
 SHARE = 0.05  # of a fine-tuning's work, the most that measuring may cost
 
 
 def examples_for(count: int, epochs: float) -> int:
-    """How many of `count` training examples are measured: EXAMPLES, or fewer where training itself is short."""
-    return max(1, min(EXAMPLES, count, int(SHARE * count * epochs)))
+    """How many of `count` training examples are measured: MOST_EXAMPLES, or fewer where training itself is short."""
+    return max(1, min(MOST_EXAMPLES, count, int(SHARE * count * epochs)))
 
 
 def influence(
@@ -73,6 +73,17 @@ def mask_of(inputs: Mapping[str, torch.Tensor], state: torch.Tensor) -> torch.Te
     return torch.ones(state.shape[:2], dtype=torch.int64, device=state.device) if mask is None else mask
 
 
+def as_batches(states: Sequence[torch.Tensor], like: torch.Tensor, family: Family) -> list[torch.Tensor]:
+    """The states as [batch, longest, width], however the family lays those before its first layer, such as `like`."""
+    laid = [state.reshape(like.shape) for state in states]
+    return [state.transpose(0, 1) for state in laid] if family.length_first else laid
+
+
+def first_of(family: Family) -> int:
+    """The place of the token that stands for a text: the first, or the last where texts end together (XLNet)."""
+    return -1 if family.pads_left else 0
+
+
 def _sums(
     states: list[torch.Tensor], gradients: Iterator[torch.Tensor], mask: torch.Tensor, family: Family
 ) -> torch.Tensor:
@@ -81,17 +92,12 @@ def _sums(
     A decoder that reads the input once more has the encoder's tokens, one place on. OPT has its tokens in one row
     between its halves.
     """
-
-    def as_batch(tensor: torch.Tensor) -> torch.Tensor:
-        tensor = tensor.reshape(states[0].shape)
-        return tensor.transpose(0, 1) if family.length_first else tensor
-
     columns = []
-    for before, after in pairwise(map(as_batch, states)):
-        gradient = as_batch(next(gradients))
+    for before, after in pairwise(as_batches(states, states[0], family)):
+        gradient = as_batches([next(gradients)], states[0], family)[0]
         apart = 1 - functional.cosine_similarity(before, after, dim=-1)  # [batch, longest]
         change = (gradient * (after - before)).sum(dim=(1, 2))  # padding has no gradient
-        first = apart[:, -1 if family.pads_left else 0]
+        first = apart[:, first_of(family)]
         columns.append(torch.stack([(apart * mask).sum(), first.sum(), change.abs().sum()]))
     return torch.stack(columns, dim=1).detach().double()
 

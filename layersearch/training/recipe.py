@@ -80,7 +80,10 @@ _LATER = ("freeze", "drop_every")  # studies made before these fields were there
 
 
 def frozen(text: str) -> tuple[bool, frozenset[int]]:
-    """Whether the embeddings are frozen, and which layers (0-based), in a text such as `embeddings 0-2 4`."""
+    """Whether the embeddings are frozen, and which layers (0-based), in a text such as `embeddings 0-2 4`.
+
+    Raises LayersearchError for other words.
+    """
     embeddings, layers = False, set[int]()
     for word in text.split():
         found = re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", word)
@@ -90,7 +93,10 @@ def frozen(text: str) -> tuple[bool, frozenset[int]]:
             )
         embeddings |= found is None
         if found is not None:
-            layers |= set(range(int(found[1]), int(found[2] or found[1]) + 1))
+            first, last = int(found[1]), int(found[2] or found[1])
+            if last < first:
+                raise LayersearchError(f"--freeze {text!r}: the range {word} runs backwards; write {last}-{first}")
+            layers |= set(range(first, last + 1))
     return embeddings, frozenset(layers)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from layersearch.analysis import similarity as module
-from layersearch.analysis.similarity import similarity, weights_of
+from layersearch.analysis.similarity import similarity, sizes_of
 from layersearch.kinds import KindName
 from layersearch.measured import angular, block_influence, contribution
 from layersearch.models.surgery import auto_class, layers_of
@@ -83,6 +84,20 @@ def test_the_batches_do_not_matter(tiny: PreTrainedModel, encoded: Encoded, monk
         assert getattr(parts, name) == pytest.approx(getattr(whole, name), abs=1e-5)
 
 
+def test_the_first_token_is_no_padding_where_texts_end_together(encoded: Encoded) -> None:
+    """XLNet, whose padding stands on the left: as `influence` takes it for halves, alone or in a batch."""
+    model = TINY["xlnet"].model()
+    together = similarity(model, encoded)
+    cosines = []
+    for example in range(12):
+        alone = encoded.offsets[example : example + 2]
+        inputs = {"input_ids": torch.from_numpy(encoded.input_ids[alone[0] : alone[1]])[None].long()}
+        with torch.no_grad():
+            states = model(**inputs, output_hidden_states=True).hidden_states
+        cosines.append([float(functional.cosine_similarity(a[0, -1], b[0, -1], dim=-1)) for a, b in pairwise(states)])
+    assert together.first_token == pytest.approx(np.mean(cosines, axis=0)[:LAYERS].tolist(), abs=1e-4)
+
+
 def test_a_draw_follows_the_seed(tiny: PreTrainedModel, encoded: Encoded) -> None:
     assert similarity(tiny, encoded, 5, seed=1) == similarity(tiny, encoded, 5, seed=1)
     assert similarity(tiny, encoded, 5, seed=1) != similarity(tiny, encoded, 5, seed=2)
@@ -91,7 +106,7 @@ def test_a_draw_follows_the_seed(tiny: PreTrainedModel, encoded: Encoded) -> Non
 def test_weights_are_those_of_the_matrices(tiny: PreTrainedModel) -> None:
     matrices = [p.detach().flatten() for p in layers_of(tiny)[1].parameters() if p.ndim == 2]
     flat = torch.cat(matrices).numpy()
-    sizes, variances = weights_of(tiny)
+    sizes, variances = sizes_of(tiny)
     assert sizes[1] == pytest.approx(float(np.abs(flat).mean()), rel=1e-5)
     assert variances[1] == pytest.approx(float(flat.var()), rel=1e-4)
 

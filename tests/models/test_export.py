@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from layersearch.errors import ExportError, ModelError
 from layersearch.models import checkpoint
@@ -24,6 +24,7 @@ from layersearch.models.surgery import build
 from layersearch.pattern import Pattern
 
 from .conftest import LAYERS
+from .tiny_decoders import DECODERS
 
 TEXTS = [("a man eats", "somebody eats"), ("the cat sat on the mat and looked", "dogs bark"), ("no", "yes")]
 CARD = ModelCard(
@@ -115,12 +116,15 @@ def other_words(folder: Path) -> None:
 
 
 def test_tied_copies_leave_as_layers_of_their_own(
-    source: Callable[[str], Path], tokenizer_folder: Path, tmp_path: Path
+    source: Callable[[str], Path], tokenizer_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = source("0-1 1t 3")
+    needed: list[int] = []
+    monkeypatch.setattr(checkpoint, "_require_space", lambda _, size: needed.append(size))
     proof = export(kept, tmp_path / "it", tokenizer_folder, TEXTS, CARD)
     layers = AutoModelForSequenceClassification.from_pretrained(tmp_path / "it").bert.encoder.layer
     assert all(torch.equal(one, two) for one, two in zip(layers[1].parameters(), layers[2].parameters(), strict=True))
+    assert needed == [4 * proof.parameters]  # bytes, fp32
     assert proof.parameters == checkpoint.read(kept).parameters + sum(p.numel() for p in layers[2].parameters())
     assert "tied copies counted once; in this folder each has its own" in (tmp_path / "it" / "README.md").read_text()
 
@@ -167,6 +171,26 @@ def test_every_family_reproduces_its_numbers(
     answer = examine(tmp_path / "it", asdict(case))
     assert answer["failed"] == []
     assert answer["max_difference"] <= case.tolerance
+
+
+def test_a_decoders_folder_pads_with_the_token_by_which_the_last_is_found(
+    tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    """The tokenizer has a padding token of its own, and the model was padded with an end."""
+    model = DECODERS["llama"].model()
+    model.config.pad_token_id = 2
+    file = tokenizer_folder / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"padding_side": "left"}))
+    checkpoint.save(model, Pattern.parse("0-3"), tmp_path / "kept", source_layers=LAYERS, extras={})
+    export(tmp_path / "kept", tmp_path / "it", tokenizer_folder, TEXTS, CARD)
+    reader = AutoTokenizer.from_pretrained(tmp_path / "it")
+    assert (reader.pad_token_id, reader.padding_side) == (2, "right")
+    reader.pad_token = "[PAD]"
+    (tmp_path / "wrong").mkdir()
+    case = write_folder(checkpoint.load(tmp_path / "kept")[0], reader, tmp_path / "wrong", TEXTS, 16)
+    failed = examine(tmp_path / "wrong", asdict(case))["failed"]
+    assert len(failed) == 1
+    assert failed[0].startswith("padding: the logits of a text differ by ")
 
 
 @pytest.mark.parametrize(

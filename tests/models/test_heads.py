@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +16,8 @@ from layersearch.models.base import from_arrays, load_base, load_config, load_re
 from layersearch.models.costs import count_parts
 from layersearch.pattern import Pattern
 from layersearch.training.supernet import KEPT_BYTES, groups_of
+
+from .tiny_decoders import DECODERS
 
 
 @pytest.mark.parametrize(("kind", "width"), [("token-classification", 5), ("span", 2), ("multi-label", 3)])
@@ -48,6 +51,15 @@ def test_a_decoder_without_padding_fills_with_its_last_token(ends: int | list[in
 def test_an_encoder_has_no_perplexity(tiny_model: Path) -> None:
     with pytest.raises(ModelError, match=r"the bert in .* reads both ways and is no decoder, .*; choose a decoder"):
         load_base(tiny_model, num_labels=1, kind="causal-lm")
+
+
+def test_a_language_model_without_its_head_is_refused(tmp_path: Path) -> None:
+    """Its embeddings are not its head, so that would begin with random numbers."""
+    model: Any = DECODERS["llama"].model(AutoModelForCausalLM)
+    assert not model.config.tie_word_embeddings
+    model.base_model.save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=r"the weights in .* lack lm_head\.weight, without which a language model tel"):
+        load_base(tmp_path, num_labels=1, kind="causal-lm")
 
 
 def test_tied_weights_are_written_once_and_tied_again(tiny_model: Path, tmp_path: Path) -> None:

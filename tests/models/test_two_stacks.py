@@ -114,6 +114,17 @@ def test_the_bias_of_a_stack_is_with_its_first_attention(text: str, holders: lis
     assert sum(parameter.numel() for parameter in candidate.parameters()) == pattern.parameters(count_parts(base))
 
 
+@torch.no_grad()
+def test_a_candidate_of_a_candidate_has_the_bias_wherever_it_was() -> None:
+    """As layers that go one after another need it: its first layer with an attention half is not its first."""
+    base = three_and_two("t5")
+    between = build(base, Pattern.parse("0f 1-2 3f 4"))
+    found, expected = build(between, Pattern.parse("0 2 3-4")), build(base, Pattern.parse("0f 2 3f 4"))
+    inputs = tokens_with_end()
+    assert torch.equal(found(**inputs).last_hidden_state, expected(**inputs).last_hidden_state)
+    build(build(base, Pattern.parse("0f 3f")), Pattern.parse("0-1"))  # whose bias is idle
+
+
 @pytest.mark.parametrize(
     ("name", "keys"), [("bart", "encoder_layers decoder_layers"), ("t5", "num_layers num_decoder_layers")]
 )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from layersearch.errors import SpaceError
+from layersearch.errors import LayersearchError, SpaceError
 from layersearch.models import checkpoint
 from layersearch.models.card import write_card
 from layersearch.models.surgery import build
@@ -64,6 +64,17 @@ def test_a_layer_that_all_share_is_said_and_weighed_by_how_often_it_runs(ask: As
     assert {line.share for line in lines(question)} == {1.0}
     total = cost(question, 1000, 0)
     assert total.fine_tunings == pytest.approx(sum(p.depth for p in question.space.patterns(4)) / 4)
+
+
+def test_what_tells_layers_apart_is_refused_where_they_are_one(ask: Ask) -> None:
+    with pytest.raises(
+        LayersearchError, match="space 'duplication-tied' has tied copies, and all layers of albert share"
+    ):
+        ask("albert", "duplication-tied")
+    what = ask("albert", "layers").what
+    prepare(replace(what, recipe=replace(what.recipe, freeze="embeddings")))
+    with pytest.raises(LayersearchError, match="--freeze '2' names a layer, and all layers of albert share one set of"):
+        prepare(replace(what, recipe=replace(what.recipe, freeze="2")))
 
 
 def test_other_families_need_no_remark(ask: Ask) -> None:

@@ -145,6 +145,16 @@ def test_patterns_takes_words_that_change_a_strategy(what: What, monkeypatch: py
     assert len(drawn) > 1
 
 
+def test_patterns_reads_a_table_of_ones_own(what: What, tmp_path: Path) -> None:
+    table = tmp_path / "mine.csv"
+    table.write_text("words,mood\n" + "".join(f"number {row},{row % 3}\n" for row in range(30)))
+    asked = ("--model", what.model, "--task", "own", "--data", table, "--max-length", 24, "--strategy", "top", "--k", 1)
+    said = call("patterns", *map(str, asked), "--text", "words", "--label", "mood", "--json")
+    assert said.code == 0, said.err
+    assert [row["pattern"] for row in json.loads(said.out)] == ["0-2"]
+    assert "needs --label COLUMN beside" in call("patterns", *map(str, asked), "--text", "words").err
+
+
 def test_patterns_shows_the_numbers_and_takes_a_threshold(what: What) -> None:
     said = listing(what, "--strategy", "contribution", "--k", 2)
     assert said.code == 0, said.err

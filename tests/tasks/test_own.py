@@ -112,6 +112,25 @@ def test_numbers_are_classes_unless_they_are_fractions_or_the_metric_says_so(tmp
     assert task_of(parts, tmp_path, name="d.jsonl").metric == "spearman"
 
 
+@pytest.mark.parametrize(("here", "there"), [(int, float), (float, int)])
+def test_whole_numbers_are_one_class_however_they_are_written(
+    here: Callable[[int], object], there: Callable[[int], object], tmp_path: Path
+) -> None:
+    """pandas writes 0.0 where a column of whole numbers has had a gap."""
+    (tmp_path / "v.csv").write_text("t,y\n" + "".join(f"v {i},{there(i % 3)}\n" for i in range(9)))
+    (tmp_path / "d.csv").write_text("t,y\n" + "".join(f"d {i},{here(i % 3)}\n" for i in range(60)))
+    task = load_task("own", tmp_path / "d.csv", Columns("t", ("y",), validation=tmp_path / "v.csv"))
+    assert task.labels == ("0", "1", "2")
+    assert task.splits(0.2, 0).validation.labels.tolist() == [i % 3 for i in range(9)]
+    part = task.splits(0.2, 0).train
+    assert [int(text.split()[1]) % 3 for text in part.text] == part.labels.tolist()
+
+
+def test_a_version_is_no_number_where_one_of_them_is_none(tmp_path: Path) -> None:
+    versions = [{"t": f"v {i}", "y": ["1.0", "2.0", "beta"][i % 3]} for i in range(60)]
+    assert task_of(versions, tmp_path, Columns("t", ("y",))).labels == ("1.0", "2.0", "beta")
+
+
 @pytest.mark.parametrize("name", ["d.jsonl", "d.parquet", "folder"])
 def test_lists_and_several_columns_are_many_labels(name: str, tmp_path: Path) -> None:
     tags = [{"text": f"t {i}", "tags": [["red"], ["blue", "red"], [], ["blue"]][i % 4]} for i in range(40)]
@@ -154,6 +173,19 @@ def test_a_saved_folder_may_have_its_own_validation_part_and_names_of_classes(tm
     task = load_task("own", tmp_path / "saved", Columns("t", ("y",)))
     assert task.labels == ("no", "yes")
     assert len(task.splits(0.2, 0).validation) == 6
+
+
+def test_a_saved_folder_names_the_classes_in_its_lists(tmp_path: Path) -> None:
+    names = datasets.ClassLabel(names=["red", "blue"])
+    features = datasets.Features({"t": datasets.Value("string"), "y": datasets.List(names)})
+    lists = [{"t": f"t {i}", "y": [[0], [0, 1], [], [1]][i % 4]} for i in range(40)]
+    datasets.Dataset.from_list(lists, features=features).save_to_disk(str(tmp_path / "saved"))
+    task = load_task("own", tmp_path / "saved", Columns("t", ("y",)))
+    assert (task.kind, task.labels) == ("multi-label", ("blue", "red"))
+    part = task.splits(0.2, 0).train
+    assert [row.tolist() for row in part.labels] == [
+        [[0, 1], [1, 1], [0, 0], [1, 0]][int(text.split()[1]) % 4] for text in part.text
+    ]
 
 
 def test_so_many_examples_at_most(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from layersearch.search.trials import attributes_of
 from layersearch.tasks.task import Encoded
 from layersearch.training.batches import collate
 from layersearch.training.evaluator import Evaluator
-from layersearch.training.influence import EXAMPLES, examples_for, hidden_states, influence
+from layersearch.training.influence import MOST_EXAMPLES, examples_for, hidden_states, influence
 from layersearch.training.job import Job, Outcome
 from tests.models.conftest import LAYERS, make_tiny, tiny
 from tests.models.tiny import TINY
@@ -133,7 +133,7 @@ def test_measuring_changes_no_weight_and_needs_no_gradient_of_one(tiny: PreTrain
 
 
 def test_measuring_is_a_small_part_of_a_fine_tuning() -> None:
-    assert examples_for(5000, 2) == EXAMPLES
+    assert examples_for(5000, 2) == MOST_EXAMPLES
     assert examples_for(100, 3) == 15
     assert examples_for(100, 100) == 100
     assert examples_for(3, 1) == 1

@@ -21,10 +21,13 @@ from layersearch.training.evaluator import Evaluator
 from layersearch.training.finetune import begin
 from layersearch.training.freezing import freeze
 from layersearch.training.gradual import layers_trained, way_to
+from layersearch.training.influence import hidden_states
 from layersearch.training.job import Job
 from layersearch.training.recipe import OneShotRecipe, Recipe, frozen
 from layersearch.training.told import told_in
-from tests.models.conftest import make_tiny, tiny
+from tests.models.conftest import LAYERS, make_tiny, tiny
+from tests.models.tiny import TINY
+from tests.models.tiny_decoders import DECODERS
 
 __all__ = ["make_tiny", "tiny"]
 HEAD = ("classifier", "pre_classifier", "pooler")
@@ -45,6 +48,24 @@ def test_frozen_parts_are_those_of_the_base_models_layers(tiny: PreTrainedModel)
     assert not any("embedding" in name for name in trained)
     assert any(part in name for name in trained for part in HEAD)
     assert all(parameter.requires_grad for parameter in tiny.parameters())
+
+
+@pytest.mark.parametrize("name", [*TINY, *DECODERS])
+def test_frozen_embeddings_are_all_that_the_first_layer_gets(name: str) -> None:
+    """What the states before the first layer of a stack depend on; relative positions go by another way."""
+    entry = {**TINY, **DECODERS}[name]
+    model = entry.model()
+    parameters = dict(model.named_parameters())
+    with hidden_states(model) as states:
+        model(**entry.inputs())
+    total = sum((own[0].sum() for own in states), torch.zeros(()))
+    found = torch.autograd.grad(total, list(parameters.values()), allow_unused=True)
+    expected = {path for path, gradient in zip(parameters, found, strict=True) if gradient is not None}
+    assert expected
+    relative = ("rel_embeddings.weight", "encoder.LayerNorm", "encoder.relative_attention_bias.weight", "mask_emb")
+    expected |= {path for path in parameters if any(part in path for part in relative)}
+    freeze(model, Pattern.full(LAYERS), "embeddings")
+    assert {path for path, parameter in parameters.items() if not parameter.requires_grad} == expected
 
 
 def test_the_optimizer_keeps_nothing_of_what_is_frozen(evaluator: Evaluator) -> None:
@@ -86,6 +107,8 @@ def test_words_of_freezing() -> None:
     assert frozen("embeddings 0-2 4") == (True, frozenset({0, 1, 2, 4}))
     with pytest.raises(LayersearchError, match="--freeze 'embedings 0' is not possible: 'embedings' is neither `emb"):
         Recipe(freeze="embedings 0")
+    with pytest.raises(LayersearchError, match="--freeze '5-2': the range 5-2 runs backwards; write 2-5"):
+        Recipe(freeze="5-2")
     assert "freeze" not in Recipe().as_dict()
     assert "drop_every" not in Recipe().as_dict()
     assert Recipe(freeze="0", drop_every=0.5).as_dict()["drop_every"] == 0.5
