@@ -25,9 +25,9 @@ from layersearch.report.charts import (
 from layersearch.report.commands import export_command
 from layersearch.report.course import Early, Step, course_of, ended_early
 from layersearch.report.layers import PARAMETERS, share_of
-from layersearch.report.notes import over_limits
+from layersearch.report.notes import cost_cells, notes_on_costs, over_limits
 from layersearch.report.page import count, described, page, paragraph, section, table
-from layersearch.report.table import cells_of, confirmed_cell
+from layersearch.report.table import cells_of, confirmed_cell, with_more
 from layersearch.search.record import Record
 from layersearch.search.trials import Row, kept_share, tied
 
@@ -138,16 +138,11 @@ def _front(record: Record) -> str:
         if not absent.get(part)
     )
     cells = partial(cells_of, baseline=record.baseline, num_layers=int(record.facts["num_layers"]))
-    rows = [
-        cells(
-            row,
-            unchanged_parameters=record.parameters,
-            confirmed=dict(record.confirmed),
-            metric=record.purpose.metric,
-        )
-        for row in record.shown()
-    ]
+    size, confirmed, metric = record.parameters, dict(record.confirmed), record.purpose.metric
+    found = [(row, cells(row, unchanged_parameters=size, confirmed=confirmed, metric=metric)) for row in record.shown()]
+    rows = [with_more(own, cost_cells(record, row)) for row, own in found]
     notes = f"{LEGEND}. Share and kept: of the unchanged model's. =: its interval overlaps the unchanged model's."
+    notes = " ".join([notes, *(f"{note[0].upper()}{note[1:]}." for note in notes_on_costs(record))])
     return section(
         "The front",
         paragraph("Point at a mark for its trial, click to keep it in view with the command that exports it."),
@@ -269,6 +264,7 @@ def _trial(row: Row, record: Record, place: str, *, on_front: bool) -> dict[str,
         ("strategy", "the unchanged model" if row == baseline else row.strategy),
         ("parameters", f"{row.parameters:,} ({share_of(row, record):.1f} %)"),
         (record.purpose.metric, f"{row.score:.4f}{interval}"),
+        *cost_cells(record, row).items(),
         ("limits", over_limits(row)),
         ("tied", "not to be told from the unchanged model" if equal else ""),
         ("kept", kept and f"{kept:.1%}"),
