@@ -111,8 +111,8 @@ def plan(
     Takes every word of `run`; those of speed, place and order (--study to --start-from) change no pattern here.
     """
     from layersearch.report.console import cost_lines, print_plan
-    from layersearch.search.measuring import spelled
     from layersearch.search.plan import cost, lines
+    from layersearch.search.spelling import spelled
 
     _check_form(as_json=as_json, as_csv=as_csv)
     if isinstance(what, Lookup):
@@ -165,8 +165,8 @@ def patterns(
     """Train nothing: list what strategies spell, after measuring the model for those that need it."""
     from layersearch.measured import BY_THRESHOLD, MEASURED, NAMES
     from layersearch.report.patterns import print_patterns
-    from layersearch.search.measuring import measure
     from layersearch.search.patterns import check_names, patterns_by_strategy
+    from layersearch.search.spelling import measure
 
     _check_form(as_json=as_json, as_csv=as_csv)
     names = strategy or (NAMES if threshold is None else tuple(BY_THRESHOLD))

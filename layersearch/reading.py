@@ -59,12 +59,13 @@ def best(
     from layersearch.report.answer import as_plain, print_answer
     from layersearch.report.commands import place_of
     from layersearch.report.console import output
+    from layersearch.search.objectives import DROP, parse_limit
     from layersearch.search.record import read_study
-    from layersearch.search.wish import Wish, read_limit
+    from layersearch.search.wish import Wish
     from layersearch.search.wish import best as best_of
 
-    given = {"--max-params": max_params, "--max-drop": max_drop, "--max-latency": max_latency}
-    size, drop, latency = (None if text is None else read_limit(option, text) for option, text in given.items())
+    given = {"parameters": max_params, DROP: max_drop, "latency": max_latency}
+    size, drop, latency = (None if text is None else parse_limit(of, text) for of, text in given.items())
     wish = Wish(size, drop, latency, knee)
     if wish == Wish():
         raise WordsError("say what is wanted: --max-params, --max-drop, --max-latency, --knee, or several of them")

@@ -25,9 +25,9 @@ from layersearch.report.charts import (
 from layersearch.report.commands import export_command
 from layersearch.report.course import Early, Step, course_of, ended_early
 from layersearch.report.layers import PARAMETERS, share_of
-from layersearch.report.notes import notes_on_kept, over_limits
+from layersearch.report.notes import cost_cells, notes_on_costs, notes_on_kept, over_limits
 from layersearch.report.page import count, described, page, paragraph, section, table
-from layersearch.report.table import cells_of, confirmed_cell
+from layersearch.report.table import cells_of, confirmed_cell, with_more
 from layersearch.search.record import Record
 from layersearch.search.trials import Row, tied
 
@@ -137,19 +137,19 @@ def _front(record: Record) -> str:
         for part, words in texts.items()
         if not absent.get(part)
     )
-    cells = partial(cells_of, baseline=record.baseline, num_layers=int(record.facts["num_layers"]))
-    rows = [
-        cells(
-            row,
-            unchanged_parameters=record.parameters,
-            confirmed=dict(record.confirmed),
-            metric=record.purpose.metric,
-            direction=record.purpose.direction,
-        )
-        for row in record.shown()
-    ]
+    cells = partial(
+        cells_of,
+        baseline=record.baseline,
+        num_layers=int(record.facts["num_layers"]),
+        unchanged_parameters=record.parameters,
+        confirmed=dict(record.confirmed),
+        metric=record.purpose.metric,
+        direction=record.purpose.direction,
+    )
+    rows = [with_more(cells(row), cost_cells(record, row)) for row in record.shown()]
     notes = f"{LEGEND}. Share and kept: of the unchanged model's. =: its interval overlaps the unchanged model's."
-    notes += "".join(f" {line[0].upper()}{line[1:]}." for line in notes_on_kept(record))
+    below = [*notes_on_kept(record), *notes_on_costs(record)]
+    notes = " ".join([notes, *(f"{note[0].upper()}{note[1:]}." for note in below)])
     return section(
         "The front",
         paragraph("Point at a mark for its trial, click to keep it in view with the command that exports it."),
@@ -270,6 +270,7 @@ def _trial(row: Row, record: Record, place: str, *, on_front: bool) -> dict[str,
         ("strategy", "the unchanged model" if row == baseline else row.strategy),
         ("parameters", f"{row.parameters:,} ({share_of(row, record):.1f} %)"),
         (record.purpose.metric, f"{row.score:.4f}{interval}"),
+        *cost_cells(record, row).items(),
         ("limits", over_limits(row)),
         ("tied", "not to be told from the unchanged model" if equal else ""),
         ("kept", kept and f"{kept:.1%}"),

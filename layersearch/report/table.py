@@ -38,7 +38,7 @@ def front_table(
     """
     rows = [cells_of(row, baseline, num_layers, unchanged_parameters, confirmed, metric, direction) for row in front]
     if more:
-        rows = [_with_more(cells, more.get(row.number, {})) for row, cells in zip(front, rows, strict=True)]
+        rows = [with_more(cells, more.get(row.number, {})) for row, cells in zip(front, rows, strict=True)]
     if marked:
         rows = [{**cells, "front": "*" if row.number in marked else ""} for row, cells in zip(front, rows, strict=True)]
     titles = _fitting(rows, width)
@@ -51,7 +51,7 @@ def front_table(
     return table
 
 
-def _with_more(cells: dict[str, str], more: Mapping[str, str]) -> dict[str, str]:
+def with_more(cells: dict[str, str], more: Mapping[str, str]) -> dict[str, str]:
     """Further cells, behind the share of parameters."""
     titles = list(cells)
     after = titles.index("share") + 1

@@ -12,10 +12,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from layersearch.models.families import is_plain
 from layersearch.pattern import Pattern
 from layersearch.report.commands import export_command
 from layersearch.report.layers import share_of
-from layersearch.report.notes import over_limits
+from layersearch.report.notes import cost_cells, over_limits
 from layersearch.report.table import coloured, confirmed_cell
 from layersearch.search.record import Record
 from layersearch.search.trials import IN_WORDS, Row, as_record, best_no_larger, in_words, tied
@@ -36,6 +37,7 @@ def print_trial(console: Console, record: Record, number: int, place: str) -> No
     table.add_row("layers", coloured(Pattern.parse(row.pattern).diagram(int(record.facts["num_layers"]))))
     for name, words in {
         **_made_of(record, row),
+        **(cost_cells(record, row) if row.done else {}),
         **_scores(record, row),
         **_course(row),
         **_weights(record, row),
@@ -117,11 +119,11 @@ def _course(row: Row) -> dict[str, str]:
 def _weights(record: Record, row: Row) -> dict[str, str]:
     if "replay" in record.facts:
         return {"weights": f"none: scores came from {record.facts['replay']}"}
-    whole = Pattern.parse(row.pattern).is_whole
+    plain = is_plain(Pattern.parse(row.pattern), record.facts.get("model_type", ""))
     lost = "not kept; an export trains the trial again" if row.done else ""
     return {
         "weights": row.checkpoint or lost,
-        "export": "plain folder" if whole else "not yet: it has halves, which plain transformers code does not know",
+        "export": "plain folder" if plain else "not yet: plain transformers code has no model for it",
     }
 
 
@@ -137,6 +139,7 @@ def as_plain(record: Record, number: int, place: str) -> dict[str, Any]:
         found,
         record.parameters,
         on_front=row in record.front,
+        costs=record.columns(row) if row.done else {},
         direction=record.purpose.direction,
     )
     more = {name: getattr(row, name) for name in ("state", "seed", "metrics", "seconds", "score_seconds", "work")}

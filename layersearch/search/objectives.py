@@ -20,6 +20,7 @@ from layersearch.search_space import SearchSpace
 METRIC = "metric"  # the task's own score, always the first objective
 SCORE = "score"  # what `--min-score` limits
 LISTED = 4096  # patterns of a space that are looked at one by one
+DROP = "drop"  # what `--max-drop` of `layersearch best` limits
 OVER = "over a limit"  # how the reason begins for which a proposal is not trained
 
 
@@ -54,13 +55,28 @@ COSTS: Mapping[str, Cost] = MappingProxyType(
 """Counted in parameters, multiply-accumulates of a sequence, bytes, nanoseconds a batch, microjoules a sequence."""
 
 DEFAULT = (METRIC, "parameters")
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9, "ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9}
+_UNITS: Mapping[str, float] = MappingProxyType(
+    {
+        "": 1,
+        "k": 10**3,
+        "m": 10**6,
+        "g": 10**9,
+        "b": 10**9,
+        "ns": 1,
+        "us": 10**3,
+        "ms": 10**6,
+        "s": 10**9,
+        "pt": 0.01,
+        "pts": 0.01,
+    }
+)
 _LIMIT = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(%|[a-z]*)")
 _ALLOWED = {  # by what is limited: the option, the units, and examples
     "parameters": ("--max-params", ("", "k", "m", "b", "g"), "60%, 66M or 66000000"),
     "macs": ("--max-macs", ("", "k", "m", "g"), "60%, 2.5G or 2500000000"),
     "latency": ("--max-latency", ("us", "ms", "s"), "60% or 8ms"),
     SCORE: ("--min-score", ("",), "0.8 or 98%"),
+    DROP: ("--max-drop", ("", "pt", "pts"), "1pt, 0.01 or 2%"),
 }
 
 
@@ -110,14 +126,17 @@ class Limit:
 
 
 def parse_limit(of: str, text: str) -> Limit:
-    """Read `60%`, `66M`, `8ms`. Raises LayersearchError for what is none, or can be met by everything or nothing."""
+    """Read `60%`, `66M`, `8ms`, `1pt`. Raises LayersearchError for what is none, or is met by nothing.
+
+    A point (`pt`) is 0.01 of a score. Only a drop may be 0.
+    """
     option, units, examples = _ALLOWED[of]
     found = _LIMIT.fullmatch(text.strip().lower())
     if found is None or found[2] not in ("%", *units):
         raise LayersearchError(f"{option} {text} is not possible; allowed: a number or a share, such as {examples}")
     is_share = found[2] == "%"
     number = float(found[1]) * (0.01 if is_share else _UNITS[found[2]])
-    if number <= 0:
+    if number <= 0 and of != DROP:
         raise LayersearchError(f"{option} {text} is not possible; allowed: more than 0, such as {examples}")
     return Limit(of, number, is_share, text.strip())
 

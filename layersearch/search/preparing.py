@@ -30,7 +30,7 @@ def prepare(what: What, space: SearchSpace | None = None, *, weights: bool = Tru
 
     `space` stands in for the one that `what` names, for those who have it already. Without `weights` the model's folder
     need hold no more than config.json, unless the space names strategies that are measured on it. What these spell and
-    costs that are measured are not known yet (`search/measuring.py`, `search/measured_costs.py`).
+    costs that are measured are not known yet (`search/spelling.py`, `search/measured_costs.py`).
     """
     _check_words(what)
     from layersearch import hub

@@ -158,13 +158,13 @@ class Record:
                 self.confirmed.get(row.pattern),
                 self.parameters,
                 on_front=row in front,
-                costs=self._columns(row),
+                costs=self.columns(row),
                 direction=self.purpose.direction,
             )
             for row in self.shown(everything=everything)
         ]
 
-    def _columns(self, row: Row) -> dict[str, Any]:
+    def columns(self, row: Row) -> dict[str, Any]:
         """What a row has in this study and not in every study: its other costs, the limits, its time."""
         limits = {"within_limits": row.allowed} if "limits" in self.purpose.values else {}
         if "timed" not in self.facts:

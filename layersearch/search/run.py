@@ -23,7 +23,6 @@ from layersearch.search.found import holder_of
 from layersearch.search.halving import Rungs
 from layersearch.search.lease import Lease, take_lease
 from layersearch.search.measured_costs import time_front, with_measured
-from layersearch.search.measuring import knowing, spelled, stored_of
 from layersearch.search.one_shot import OneShot
 from layersearch.search.preparing import prepare
 from layersearch.search.purpose import Purpose
@@ -40,6 +39,7 @@ from layersearch.search.question import (
 from layersearch.search.record import CONFIRMATION, SHARED
 from layersearch.search.replay import Replay
 from layersearch.search.signals import stopped_by_signals
+from layersearch.search.spelling import knowing, spelled, stored_of
 from layersearch.search.starts import front_of_another
 from layersearch.search.storage import PatientStorage, open_storage, parse_url
 from layersearch.search.study import Study

@@ -6,55 +6,17 @@ nothing is computed anew but differences.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 
-from layersearch.errors import LayersearchError, StudyError
+from layersearch.errors import StudyError
 from layersearch.search.fronts import fronts
+from layersearch.search.objectives import Limit
 from layersearch.search.quality import error_of
 from layersearch.search.record import Record
 from layersearch.search.trials import Row
 
-_AMOUNT = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(%|[a-z]*)")
-_UNITS: Mapping[str, tuple[Mapping[str, float], str]] = MappingProxyType(
-    {
-        "--max-params": ({"": 1, "k": 1e3, "m": 1e6, "b": 1e9}, "60%, 66M or 66000000"),
-        "--max-drop": ({"": 1, "pt": 0.01, "pts": 0.01}, "1pt, 0.01 or 2%"),
-        "--max-latency": ({"ms": 1, "us": 1e-3, "s": 1e3}, "8ms or 60%"),
-    }
-)
-_PERCENT = 0.01
-
-
-@dataclass(frozen=True)
-class Limit:
-    """At most so much: a `number` in parameters, units of the metric or milliseconds, or a share of the unchanged."""
-
-    option: str
-    text: str
-    number: float
-    is_share: bool
-
-    @property
-    def typed(self) -> str:
-        """The limit as it was typed."""
-        return f"{self.option} {self.text}"
-
-    def bound(self, unchanged: float) -> float:
-        """The limit as a number, where the unchanged model has `unchanged`."""
-        return self.number * unchanged if self.is_share else self.number
-
-
-def read_limit(option: str, text: str) -> Limit:
-    """Read `60%`, `66M`, `1pt`, `8ms`. A point (`pt`) is 0.01 of the metric. Raises LayersearchError."""
-    units, examples = _UNITS[option]
-    found = _AMOUNT.fullmatch(text.strip().lower())
-    if found is None or found[2] not in ("%", *units):
-        raise LayersearchError(f"{option} {text} is not possible; allowed: a number or a share, such as {examples}")
-    share = found[2] == "%"
-    return Limit(option, text.strip(), float(found[1]) * (_PERCENT if share else units[found[2]]), share)
+NANOSECONDS = 1e6  # of a millisecond
 
 
 @dataclass(frozen=True)
@@ -134,11 +96,11 @@ def best(record: Record, wish: Wish) -> Answer:
             f"study {record.name!r} has no candidate that keeps its own limits ({limits}); continue it with "
             "`layersearch run --trials`"
         )
-    over = {member.row.number: _over(member, unchanged, wish) for member in members}
+    over = {member.row.number: _over(member, unchanged, wish, _point(record, unchanged)) for member in members}
     fitting = [member for member in members if not over[member.row.number]]
     if not fitting:
         nearest = min(members, key=lambda member: max(over[member.row.number].values()))
-        misses = tuple(_missed(limit, nearest) for limit in wish.limits if limit.option in over[nearest.row.number])
+        misses = tuple(_missed(limit, nearest) for limit in wish.limits if limit.of in over[nearest.row.number])
         return Answer(confirmed, unchanged, nearest=nearest, misses=misses)
     pick, *others = sorted(fitting, key=_order(record, wish, fitting))
     front = _undominated(record, members)
@@ -184,26 +146,30 @@ def _require_latency(record: Record, wish: Wish, members: Sequence[Member]) -> N
     if limit is None:
         return
     if all(member.latency is None for member in members):
-        raise StudyError(f"{limit.typed} cannot be answered: no latency was measured in study {record.name!r}")
+        raise StudyError(f"{limit.option} cannot be answered: no latency was measured in study {record.name!r}")
     if limit.is_share and not any(m.latency for m in members if m.row.pattern == record.unchanged):
         raise StudyError(
-            f"{limit.typed} cannot be answered: the latency of the unchanged model was not measured; give milliseconds"
+            f"{limit.option} cannot be answered: the latency of the unchanged model was not measured; give milliseconds"
         )
 
 
-def _over(member: Member, unchanged: Member, wish: Wish) -> dict[str, float]:
-    """By option, how far a member is over a limit, as a share of that limit; limits that it keeps are left out."""
+def _point(record: Record, unchanged: Member) -> float:
+    """What a point of the score is: 1 of a metric in percent, 0.01 of any other."""
+    return 1.0 if record.purpose.direction == "maximize" and 1 < unchanged.score <= 100 else 0.01
+
+
+def _over(member: Member, unchanged: Member, wish: Wish, point: float) -> dict[str, float]:
+    """By what is limited, how far a member is over it, as a share of the limit; limits that it keeps are left out."""
     found: dict[str, float] = {}
     if wish.max_params is not None:
-        found["--max-params"] = _share_over(member.parameters, wish.max_params.bound(unchanged.parameters))
+        found["parameters"] = _share_over(member.parameters, wish.max_params.bound(unchanged.parameters))
     if wish.max_drop is not None:
         scale = abs(unchanged.score)
-        point = 1.0 if scale > 1 else 0.01  # of a metric in percent, or of one that ends at 1
         bound = wish.max_drop.bound(scale) * (100 * point if "pt" in wish.max_drop.text else 1)
-        found["--max-drop"] = (member.drop - bound) / max(bound, point)
+        found["drop"] = (member.drop - bound) / max(bound, point)
     if wish.max_latency is not None:
-        bound = wish.max_latency.bound(unchanged.latency or 0.0)
-        found["--max-latency"] = float("inf") if member.latency is None else _share_over(member.latency, bound)
+        bound = wish.max_latency.bound(NANOSECONDS * (unchanged.latency or 0.0)) / NANOSECONDS
+        found["latency"] = float("inf") if member.latency is None else _share_over(member.latency, bound)
     return {option: by for option, by in found.items() if by > 1e-9}
 
 
@@ -213,11 +179,11 @@ def _share_over(value: float, bound: float) -> float:
 
 def _missed(limit: Limit, member: Member) -> str:
     has = {
-        "--max-params": f"{member.share:.1%} of the parameters ({member.parameters:,})",
-        "--max-drop": f"a score {member.drop:.4f} worse than the unchanged model's",
-        "--max-latency": "no measured latency" if member.latency is None else f"{member.latency:.3g} ms",
+        "parameters": f"{member.share:.1%} of the parameters ({member.parameters:,})",
+        "drop": f"a score {member.drop:.4f} worse than the unchanged model's",
+        "latency": "no measured latency" if member.latency is None else f"{member.latency:.3g} ms",
     }
-    return f"it has {has[limit.option]} ({limit.typed})"
+    return f"it has {has[limit.of]} ({limit.option})"
 
 
 def _order(record: Record, wish: Wish, fitting: Sequence[Member]) -> Callable[[Member], tuple[float, float]]:

@@ -103,7 +103,11 @@ def test_stairs_and_ties_are_those_of_the_studys_objectives(record: Record, by_m
     assert 'class="stairs"' in front_chart(record)
     assert 'class="stairs"' not in front_chart(by_macs)
     assert [row.number for row in near_front(by_macs)] == [3]
-    facts = dict(trials_of(report_of(by_macs))[4]["facts"])
+    page = report_of(by_macs)
+    assert "MACs (M)" in page
+    assert "The front keeps --max-macs 60%." in page
+    facts = dict(trials_of(page)[4]["facts"])
+    assert facts["MACs (M)"] == "80"
     assert facts["limits"] == "over a limit: macs by 20.0% of all, score by 0.0100"
 
 

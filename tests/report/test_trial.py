@@ -59,6 +59,18 @@ def test_other_objectives_decide_what_is_beaten(by_macs: Record) -> None:
     assert as_plain(by_macs, 3, "")["beaten_by"] == 1
     assert shown(by_macs, 4)["trial"] == "4 of s: complete; over a limit: macs by 20.0% of all, score by 0.0100"
     assert as_plain(by_macs, 4, "")["beaten_by"] is None
+    timed = replace(by_macs, facts={**by_macs.facts, "timed": {"1-5": {"1": [2e6, 3e6]}}})
+    assert (shown(timed, 3)["MACs (M)"], shown(timed, 3)["timed ms"]) == ("85", "2 (p95 3)")
+    assert as_plain(timed, 3, "")["macs"] == 85e6
+    assert as_plain(timed, 4, "")["within_limits"] is False
+
+
+def test_only_what_exports_plainly_is_said_to(record: Record) -> None:
+    """ModernBERT's lowest layer lacks a norm that the others have."""
+    first = replace(record, rows=(Row(90, "COMPLETE", "1-4", 0, score=0.5, parameters=9),))
+    assert shown(first, 90)["export"] == "plain folder"
+    modern = replace(first, facts={**record.facts, "model_type": "modernbert"})
+    assert shown(modern, 90)["export"] == "not yet: plain transformers code has no model for it"
 
 
 def test_what_has_no_score_says_why(record: Record) -> None:

@@ -14,7 +14,7 @@ from layersearch.models import checkpoint
 from layersearch.models.card import write_card
 from layersearch.models.surgery import build
 from layersearch.pattern import Pattern
-from layersearch.search import measuring
+from layersearch.search import spelling
 from layersearch.search.plan import cost, lines
 from layersearch.search.preparing import prepare
 from layersearch.search.question import How, Prepared, What, remarks
@@ -39,9 +39,9 @@ def ask(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> Ask:
 
 
 def test_measured_halves_are_refused_where_layers_have_none(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measuring, "stored_of", lambda *_: {"ffn-only-influence": ["0a 1-3"]})
+    monkeypatch.setattr(spelling, "stored_of", lambda *_: {"ffn-only-influence": ["0a 1-3"]})
     with pytest.raises(SpaceError, match="the search space 'measured' has half layers; the layers of albert models"):
-        measuring.spelled(ask("albert", "measured"), How("x", device="cpu"), lambda _: None, stored=False)
+        spelling.spelled(ask("albert", "measured"), How("x", device="cpu"), lambda _: None, stored=False)
 
 
 @pytest.mark.parametrize("space", ["halves", "strategies", "everything"])

@@ -8,10 +8,11 @@ from dataclasses import replace
 import pytest
 
 from layersearch.errors import LayersearchError, StudyError
+from layersearch.search.objectives import parse_limit
 from layersearch.search.purpose import Purpose
 from layersearch.search.record import Record
 from layersearch.search.trials import Confirmed, Row
-from layersearch.search.wish import Answer, Wish, best, read_limit
+from layersearch.search.wish import Answer, Wish, best
 from tests.conftest import TinyRun, call
 
 # number, pattern, parameters, score, confirmed, latency
@@ -38,8 +39,8 @@ def record_of(*, confirmed: bool = False, sign: int = 1) -> Record:
 
 
 def wish(params: str = "", drop: str = "", latency: str = "", *, knee: bool = False) -> Wish:
-    given = (("--max-params", params), ("--max-drop", drop), ("--max-latency", latency))
-    size, lost, slow = (read_limit(option, text) if text else None for option, text in given)
+    given = (("parameters", params), ("drop", drop), ("latency", latency))
+    size, lost, slow = (parse_limit(of, text) if text else None for of, text in given)
     return Wish(size, lost, slow, knee)
 
 
@@ -114,20 +115,25 @@ def test_points_of_a_metric_in_percent_are_its_units() -> None:
     percent = record_of()
     rows = tuple(replace(row, score=100 * (row.score or 0)) for row in percent.rows)
     assert numbers(best(replace(percent, rows=rows), wish(drop="1pt")))[0] == 2
+    lower = tuple(replace(row, score=100 - 100 * (row.score or 0)) for row in percent.rows)
+    perplexity = replace(percent, rows=lower, purpose=Purpose({}, "perplexity", "minimize"))
+    assert numbers(best(perplexity, wish(drop="1pt")))[0] == 0  # 0.01, as of every metric that is not in percent
 
 
 @pytest.mark.parametrize(
-    ("option", "text", "examples"),
+    ("of", "option", "text", "examples"),
     [
-        ("--max-params", "8ms", "60%, 66M or 66000000"),
-        ("--max-drop", "a bit", "1pt, 0.01 or 2%"),
-        ("--max-latency", "8", "8ms or 60%"),
-        ("--max-latency", "-8ms", "8ms or 60%"),
+        ("parameters", "--max-params", "8ms", "60%, 66M or 66000000"),
+        ("drop", "--max-drop", "a bit", "1pt, 0.01 or 2%"),
+        ("latency", "--max-latency", "8", "60% or 8ms"),
+        ("latency", "--max-latency", "-8ms", "60% or 8ms"),
     ],
 )
-def test_a_limit_that_cannot_be_read_is_refused_with_what_is_allowed(option: str, text: str, examples: str) -> None:
+def test_a_limit_that_cannot_be_read_is_refused_with_what_is_allowed(
+    of: str, option: str, text: str, examples: str
+) -> None:
     with pytest.raises(LayersearchError) as caught:
-        read_limit(option, text)
+        parse_limit(of, text)
     assert str(caught.value) == (f"{option} {text} is not possible; allowed: a number or a share, such as {examples}")
 
 

@@ -16,12 +16,12 @@ from layersearch.measured import MEASURED, NAMES
 from layersearch.models.base import load_base
 from layersearch.models.surgery import build
 from layersearch.pattern import Pattern
-from layersearch.search import measuring
-from layersearch.search.measuring import knowing, measure, spelled, stored_of
+from layersearch.search import spelling
 from layersearch.search.objectives import parse_limit
 from layersearch.search.preparing import prepare
 from layersearch.search.question import How, Prepared, What
 from layersearch.search.record import read_study
+from layersearch.search.spelling import knowing, measure, spelled, stored_of
 from layersearch.training.recipe import Recipe
 from tests.conftest import Said, call
 
@@ -60,7 +60,7 @@ def test_a_search_tries_what_was_measured_once(
     said = words(what, tmp_path, "--trials", "3")
     assert said.code == 0, said.err
     assert "measuring the model for contribution, ffn-only-influence" in said.err
-    monkeypatch.setattr(measuring, "measure", None)
+    monkeypatch.setattr(spelling, "measure", None)
     said = words(what, tmp_path, "--trials", "7")
     assert said.code == 0, said.err
     assert "measuring" not in said.err
@@ -138,7 +138,7 @@ def test_patterns_lists_every_strategy_for_every_k(what: What) -> None:
 
 
 def test_patterns_takes_words_that_change_a_strategy(what: What, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measuring, "measure", None)  # nothing here needs it
+    monkeypatch.setattr(spelling, "measure", None)  # nothing here needs it
     rows = listed(what, "--strategy", "duplicate-tied", "--copies", 2, "--k", 1)
     assert [row["pattern"] for row in rows] == ["0-3 3t 3t"]
     drawn = {str(listed(what, "--strategy", "random", "--seed", seed, "--k", 2)) for seed in range(6)}
