@@ -106,14 +106,22 @@ def _summary(record: Record) -> str:
     if running:
         words += f" {running:,} more had begun when this was written."
     baseline = record.baseline
-    ties = [row for row in record.front if baseline and row != baseline and tied(row, baseline)]
-    if ties:
-        smallest = min(ties, key=lambda row: row.parameters or 0)
+    as_good = [row for row in record.front if baseline and row != baseline and _is_as_good(row, baseline, record)]
+    if as_good:
+        smallest = min(as_good, key=lambda row: row.parameters or 0)
         words += (
-            f" The smallest candidate whose search score cannot be told from the unchanged model's is trial "
+            f" The smallest candidate whose search score lies within the unchanged model's interval is trial "
             f"{smallest.number} ({smallest.pattern}), with {share_of(smallest, record):.1f} % of its parameters."
         )
     return words
+
+
+def _is_as_good(row: Row, baseline: Row, record: Record) -> bool:
+    """Whether the score itself, not only its interval, reaches into the baseline's interval or beyond."""
+    if row.score is None or baseline.interval is None:
+        return False
+    low, high = baseline.interval
+    return row.score >= low if record.purpose.direction == "maximize" else row.score <= high
 
 
 def _front(record: Record) -> str:

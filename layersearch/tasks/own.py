@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 NAME = "own"
 VALIDATION = 0.15  # share of a table that becomes the validation set where the user gives none
 MOST_CLASSES = 1000
+FEW_CLASSES = 20  # up to so many may be as frequent as rows of a small table
 _SEED = 0  # of what is drawn here: other seeds of a study are scored on the same validation set
 
 # The first of each kind is the objective unless the user names one; two classes have one metric more.
@@ -231,6 +232,12 @@ def _train_labels(found: _Words, columns: Columns, data: Path) -> _Labels:
             "--label, or if it holds amounts, --metric spearman"
         )
     found = _by_integer(found) if floats is not None else found
+    rows = sum(map(len, found.columns[0]))
+    if len(found.words) > FEW_CLASSES and 2 * len(found.words) > rows:
+        raise DataError(
+            f"column {name!r} of {data} has {len(found.words):,} different labels in {rows:,} rows: it tells rows "
+            "apart, not classes; name another column with --label, or if it holds amounts, --metric spearman"
+        )
     words = sorted(found.words, key=(lambda word: (float(word), word)) if floats is not None else str)
     places = np.array([words.index(word) for word in found.words], dtype=np.int64)
     codes = places[np.concatenate(found.columns[0])]

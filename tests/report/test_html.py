@@ -85,6 +85,17 @@ def test_every_section_is_there_and_says_what_the_study_holds(full: Record) -> N
     assert "0.5500 ± 0.0700 (2)" in page.text
 
 
+def test_the_summary_names_a_candidate_only_if_its_own_score_is_as_good(record: Record) -> None:
+    full, *others = record.rows
+    low, high = 0.66, 0.92
+    baseline = replace(full, score=0.79, interval=(low, high))
+    wide = replace(others[0], score=0.53, interval=(0.4, 0.7), parameters=(full.parameters or 0) - 2, state="COMPLETE")
+    said = report_of(replace(record, rows=(baseline, wide)))
+    assert "lies within the unchanged model" not in said
+    said = report_of(replace(record, rows=(baseline, replace(wide, score=0.68))))
+    assert f"is trial {wide.number} ({wide.pattern})" in said
+
+
 def test_marks_tell_the_front_ties_the_baseline_and_named_strategies(full: Record) -> None:
     page = Reader(report_of(replace(full, confirmed={})))
     named = sum(row.strategy is not None for row in full.rows if row.pattern != "0-11")

@@ -112,6 +112,13 @@ def test_numbers_are_classes_unless_they_are_fractions_or_the_metric_says_so(tmp
     assert task_of(parts, tmp_path, name="d.jsonl").metric == "spearman"
 
 
+def test_a_column_that_tells_rows_apart_is_no_label(tmp_path: Path) -> None:
+    table = [{**row, "stars": f"id {i // 2 if i > 50 else i}"} for i, row in enumerate(rows())]
+    _csv(table, tmp_path / "d.csv")
+    said = refused(Columns("review", ("stars",)), tmp_path / "d.csv")
+    assert "different labels in 60 rows: it tells rows apart, not classes; name another column with --label" in said
+
+
 @pytest.mark.parametrize(("here", "there"), [(int, float), (float, int)])
 def test_whole_numbers_are_one_class_however_they_are_written(
     here: Callable[[int], object], there: Callable[[int], object], tmp_path: Path
