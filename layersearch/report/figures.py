@@ -157,10 +157,10 @@ def _draw_kept(record: Record, file: Path) -> None:
     ]
     figure, axes = _new(height=3.6)
     axes.axhline(100, color=_UNCHANGED, linestyle="--", linewidth=1)
-    axes.plot(*zip(*sorted(kept), strict=True), "o-", color=_FRONT, label="on the search split", zorder=3)
-    if again:
+    axes.plot(*zip(*sorted(kept), strict=True), "o", color=_FRONT, label="on the search split", zorder=3)
+    if len(again) > 1:  # the unchanged model alone keeps all of itself
         points = zip(*sorted(again), strict=True)
-        axes.plot(*points, "D-", color=_CONFIRMED, markerfacecolor="none", label="confirmed", zorder=3)
+        axes.plot(*points, "D", color=_CONFIRMED, markerfacecolor="none", label="confirmed", zorder=3)
     axes.set_xlabel(PARAMETERS)
     axes.set_ylabel("score kept, %")
     axes.set_title(record.name, parse_math=False)
@@ -172,7 +172,7 @@ def _draw_course(record: Record, steps: list[Step], file: Path) -> None:
     """Hypervolume over the work that was spent."""
     points = [(step.work, step.volume) for step in steps if step.work is not None]
     figure, axes = _new(height=3.6)
-    axes.step(*zip(*points, strict=True), where="post", color=_FRONT)
+    axes.step(*zip(*points, strict=True), "o-", where="post", color=_FRONT, markersize=3)
     axes.set_xlim(left=0)
     axes.set_ylim(bottom=0)
     axes.set_xlabel("work, fine-tunings of the unchanged model")
