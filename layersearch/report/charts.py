@@ -116,8 +116,7 @@ def kept_chart(record: Record, across: Callable[[Row], float | None], title: str
         height=330,
     )
     marks = [chart.level(100.0, "baseline")]
-    for points, line, kind in ((search, "stairs", "member"), (again, "again", "confirmed")):
-        marks.append(chart.line(sorted((x, y) for x, y, _ in points), line) if points else "")
+    for points, kind in ((search, "member"), (again if len(again) > 1 else [], "confirmed")):
         draw = chart.dot if kind == "member" else chart.diamond
         marks += [draw(x, y, 4.5, kind, {"trial": number}) for x, y, number in points]
     return chart.page(marks, f"score kept over {title}")
