@@ -28,7 +28,7 @@ demo: $(READY)
 	@echo "look at $(DEMO)/front.png, or: $(BIN)/layersearch dashboard --storage $(DEMO)/study.db"
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow

@@ -19,7 +19,6 @@ from optuna.trial import TrialState
 from layersearch.search.cluster import _cluster_hardware, _hardware, _resources
 from layersearch.search.worker import Watchdog
 
-pytestmark = pytest.mark.xdist_group("ray")  # one Ray at a time
 TRIALS = 8
 
 

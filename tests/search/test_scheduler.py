@@ -24,7 +24,6 @@ from tests.search.support import open_study, outcome_of
 from tests.search.test_cluster import command, end, left_over, start, trials, wait_for
 from tests.search.test_driver import Witness
 
-pytestmark = pytest.mark.xdist_group("ray")  # one Ray at a time
 TRIALS = 9
 
 
