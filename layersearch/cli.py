@@ -176,6 +176,7 @@ def patterns(
     prepared = prepare(What(model, task, data, recipe=recipe, revision=revision, columns=columns))
     measured = None
     if any(name in MEASURED for name in names):
+        _say(f"measuring the model on {examples} examples of the part {split}")
         measured = measure(prepared, device, part=split, number=examples, on=measure_on)
     counts, family = prepared.counts, prepared.model_type
     found = patterns_by_strategy(counts, family, names, measured, k=k, threshold=threshold, copies=copies, seed=seed)

@@ -162,7 +162,9 @@ def test_patterns_shows_the_numbers_and_takes_a_threshold(what: What) -> None:
     assert "contribution  2" in said.out
     said = listing(what, "--threshold", "1.5")
     assert (said.code, said.out) == (1, "")
-    assert said.err.startswith("error: no layer has a cosine above 1.5, which leaves no pattern to try: they lie")
+    measuring, error = said.err.splitlines()
+    assert measuring == "measuring the model on 256 examples of the part train"
+    assert error.startswith("error: no layer has a cosine above 1.5, which leaves no pattern to try: they lie")
 
 
 @pytest.mark.parametrize(
