@@ -52,7 +52,9 @@ class Source:
         for name in columns:
             if name not in self.columns:
                 there = ", ".join(self.columns)
-                raise DataError(f"{self.path} has no column {name!r}{nearest(name, self.columns)}; it has: {there}")
+                raise DataError(
+                    f"{self.path} has no column {name!r}{nearest(name, self.columns)}; it has: {there or 'none at all'}"
+                )
         with _readable(self.path):
             yield from (batch.select(list(columns)) for batch in self.read(list(dict.fromkeys(columns))))
 
@@ -187,7 +189,9 @@ def _readable(path: Path) -> Iterator[None]:
     try:
         yield
     except pyarrow.ArrowException as problem:
-        raise DataError(f"{path} cannot be read: {' '.join(str(problem).split())[:200]}") from None
+        what = " ".join(str(problem).split())[:200]
+        mend = "correct the row (in CSV quote a cell that holds the separator), or write the table anew"
+        raise DataError(f"{path} cannot be read: {what}; {mend}") from None
     except OSError as problem:
         raise DataError(f"{path} cannot be read: {problem.strerror or problem}") from None
 
