@@ -7,6 +7,7 @@ commands that need them, so that `--help` answers at once.
 from __future__ import annotations
 
 import csv
+import gc
 import json
 import shlex
 import sys
@@ -45,6 +46,7 @@ from layersearch.spelled import refused, spelled_out
 from layersearch.training.recipe import Recipe
 
 PLAN_LINES = 40
+ALLOCATIONS = 100_000  # between two collections of garbage; by Python's 700 they took an eighth of `plan`
 
 app = typer.Typer(add_completion=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(reading)
@@ -249,6 +251,7 @@ def dashboard(
 
 def main() -> None:
     """Run the command line. A LayersearchError becomes one line and exit 1, wrong words one and exit 2, a stop 130."""
+    gc.set_threshold(ALLOCATIONS)
     try:
         sys.exit(app(prog_name="layersearch", standalone_mode=False))
     except typer.TyperException as error:

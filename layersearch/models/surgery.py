@@ -16,6 +16,7 @@ import transformers
 from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers.initialization import no_init_weights
 
 from layersearch.errors import ModelError
 from layersearch.kinds import KINDS, KindName
@@ -232,8 +233,9 @@ def skeleton(model_class: Any, config: PreTrainedConfig) -> PreTrainedModel:
         raise ModelError(
             f"transformers has no {model_class.__name__} for the model family {config.model_type!r}; choose another"
         )
-    with _parameters_on_meta():
+    with _parameters_on_meta(), no_init_weights():
         model = model_class.from_config(copy.deepcopy(config), dtype=torch.float32)
+    model.tie_weights()
     return cast(PreTrainedModel, model.eval())
 
 

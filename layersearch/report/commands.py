@@ -7,16 +7,20 @@ is made.
 from __future__ import annotations
 
 import shlex
+from typing import TYPE_CHECKING
 
 from layersearch.models.families import is_plain
 from layersearch.pattern import Pattern
-from layersearch.search.record import Record
-from layersearch.search.storage import parse_url, shown
-from layersearch.search.trials import Row
+
+if TYPE_CHECKING:
+    from layersearch.search.record import Record
+    from layersearch.search.trials import Row
 
 
 def place_of(storage: str, default: str) -> str:
     """The words that name a storage, none where it is the default; a password is left out."""
+    from layersearch.search.storage import parse_url, shown
+
     if storage == default:
         return ""
     return f" --storage {shlex.quote(shown(parse_url(storage)) if '://' in storage else storage)}"

@@ -5,9 +5,13 @@ Knows: the record of a study, the costs by name. Does not know: terminals, SQL, 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from layersearch.search.objectives import COSTS, OVER, SCORE, off_by
-from layersearch.search.record import Record
 from layersearch.search.trials import BEATEN, LOW_RANKED, Row
+
+if TYPE_CHECKING:
+    from layersearch.search.record import Record
 
 
 def cost_cells(record: Record, row: Row) -> dict[str, str]:

@@ -10,12 +10,15 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from layersearch.errors import TrainingError
 from layersearch.pattern import Pattern
-from layersearch.search.study import Study
 from layersearch.search.trials import Row
 from layersearch.training.job import Job, Outcome
+
+if TYPE_CHECKING:
+    from layersearch.search.study import Study
 
 TRIES = 3  # for what others start from, when its worker dies
 

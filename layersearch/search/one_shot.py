@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from layersearch.errors import TrainingError
 from layersearch.pattern import Pattern, thirds
@@ -20,11 +21,13 @@ from layersearch.search.distill import TRIES, Distill
 from layersearch.search.fronts import fronts, ranked, spread
 from layersearch.search.objectives import Costs, reachable
 from layersearch.search.quality import noise_of
-from layersearch.search.study import Study
 from layersearch.search.trials import Direction, Row
 from layersearch.search_space import SearchSpace
 from layersearch.training.job import Job, Outcome
 from layersearch.training.recipe import OneShotRecipe
+
+if TYPE_CHECKING:
+    from layersearch.search.study import Study
 
 MOST_SHARED = 512  # patterns of a large space that a super-network scores
 DRAWN = 256  # of them drawn evenly over the sizes; the rest are neighbours of the front,

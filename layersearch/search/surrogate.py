@@ -14,8 +14,6 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import solve_triangular
-from scipy.special import ndtr
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 from layersearch.pattern import Pattern
@@ -127,6 +125,8 @@ def fitted(known: Coded, errors: Floats) -> Surrogate:
 
 
 def _solved(half: Floats, right: Floats) -> Floats:
+    from scipy.linalg import solve_triangular
+
     return np.asarray(solve_triangular(half, right, lower=True, check_finite=False), dtype=float)
 
 
@@ -182,6 +182,8 @@ def _own_area(sizes: Floats, others: Sequence[Sequence[float]], corner: Sequence
 
 def _expected_improvement(on: float, mean: Floats, deviation: Floats) -> Floats:
     """E max(0, on - e) of normal errors e (Jones et al. 1998)."""
+    from scipy.special import ndtr
+
     deviation = np.maximum(deviation, 1e-9)
     score = (on - mean) / deviation
     return np.asarray(deviation * (score * ndtr(score) + np.exp(-0.5 * np.square(score)) / math.sqrt(2 * math.pi)))
