@@ -10,6 +10,7 @@ import pytest
 
 courses = import_module("results.search-cost.courses")
 compare = import_module("results.search-cost.compare")
+halving = import_module("results.search-cost.halving")
 within = import_module("results.search-cost.within")
 
 HEADER = "task,seed,trial,pattern,parameters,search,validation,shared,work,seconds\n"
@@ -106,6 +107,24 @@ def test_a_table_counts_when_it_has_every_pattern(tmp_path: Path) -> None:
         assert found.points["0-5"] == (pytest.approx(1 - score), 1.0)
     file.write_text("\n".join(["kept_layers,search,validation", *lines[1:]]))
     assert compare.table_of("cola", [tmp_path]) is None
+
+
+@pytest.mark.slow
+def test_halving_pays_a_rung_at_a_time_and_returns_what_it_trained_to_the_end(tmp_path: Path) -> None:
+    kept = [[layer for layer in range(6) if number >> layer & 1] for number in range(1, 64)]
+    lines = [f"{' '.join(map(str, layers))},{len(layers) / 10}" for layers in kept]
+    (tmp_path / "minilm_l6_cola_subsets.csv").write_text("\n".join(["kept_layers,matthews_epoch2", *lines]))
+    problem = compare.table_of("cola", [tmp_path])
+    rungs = [f"{text},{known.score / 3},{known.score / 2},0" for text, known in problem.table.known.items()]
+    (tmp_path / "rungs.csv").write_text("\n".join(["pattern,first,second,work", *rungs]))
+    steps = halving.halved(halving.with_rungs(problem, tmp_path / "rungs.csv"), 0, tmp_path, courses.Rate(0.0, 60.0))
+    unchanged = next(number for number, found in enumerate(steps) if found.pattern == "0-5")
+    assert sum(found.work for found in steps[: unchanged + 1] if found.work > 0) == pytest.approx(1.0)
+    ended = [found for found in steps if found.pattern is not None]
+    assert 5 <= len(ended) < 32
+    assert {1, 6} <= {round(6 * courses.share_of(found)) for found in ended}  # small ones are not stopped for that
+    assert sum(found.seconds for found in steps) == pytest.approx(360 * sum(found.work for found in steps))
+    assert 63 / 9 * 3.5 / 6 < sum(found.work for found in steps) < 32 / 2
 
 
 def test_seconds_are_a_line_over_layers(tmp_path: Path) -> None:

@@ -28,9 +28,10 @@ from layersearch.search.quality import at_costs, hypervolume
 from layersearch.search.scores import read_table
 from results.machine import as_table, environment, write_csv
 
-from .claims import claims
+from .claims import HALVING, claims
 from .courses import LAYERS, Method, Rate, Step, above_from, curve_of, read_runs, steps_of, times_as_much
 from .curves import draw
+from .halving import halved, with_rungs
 from .samplers import SAMPLERS, Problem, course, fixed, greedy, problem_of, quartiles
 
 HERE = Path(__file__).parent
@@ -144,6 +145,10 @@ def methods_of(folders: Sequence[Path], runs: Path, seeds: int) -> list[Method]:
         if problem is not None:
             with tempfile.TemporaryDirectory() as temp:
                 courses = replays(problem, seeds, Path(temp))
+                if (rungs := HERE / f"rungs_{task}.csv").exists():
+                    climbing, rate = with_rungs(problem, rungs), rates["layersearch"]
+                    ours = [halved(climbing, seed, Path(temp), rate) for seed in range(seeds)]
+                    found.append(Method(task, HALVING, True, [curve_of(one, constant, whole) for one in ours]))
             for name, chosen in courses.items():
                 rate = rates["stock" if name.startswith("stock") else "layersearch"]
                 curves = [curve_of(replayed_steps(problem, one, rate), constant, whole) for one in chosen]
