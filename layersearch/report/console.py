@@ -12,6 +12,7 @@ from shlex import quote
 from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
+from rich.filesize import decimal
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -298,13 +299,16 @@ def print_plan(question: Question, listed: Sequence[Line], below: Sequence[str])
     costs = [name for name in (question.costs.parts if question.costs else ()) if name != "parameters"]
     for name in costs:
         table.add_column(COSTS[name].title, justify="right", no_wrap=True)
-    for title in ("export", "tried first", *(["limits"] if question.costs and question.costs.limits else [])):
+    named = question.purpose.values.get("method") != "one-shot"  # which asks for no strategy by name
+    limited = bool(question.costs and question.costs.limits)
+    for title in ("export", *(["tried first"] if named else []), *(["limits"] if limited else [])):
         table.add_column(title)
     for line in listed:
         diagram = coloured(line.pattern.diagram(layers))
         cells = (diagram, str(line.pattern), f"{line.parameters:,}", f"{line.share:.1%}")
         more = (COSTS[name].shown(line.costs[name]) for name in costs)
-        table.add_row(*cells, *more, line.export, "yes" if line.is_start else "", *([] if line.within else ["over"]))
+        first = ["yes" if line.is_start else ""] if named else []
+        table.add_row(*cells, *more, line.export, *first, *([] if line.within else ["over"]))
     print_table(console, table)
     console.print(f"{LEGEND}; {len(listed)} of {size:,} patterns listed", style="dim", soft_wrap=True)
     for text in below:
@@ -320,7 +324,7 @@ def cost_lines(prepared: Prepared, total: Cost) -> list[str]:
         f"{len(splits.validation):,} in the untouched validation set",
         f"work: {total.trials} trials cost about {total.fine_tunings:.0f} fine-tunings of the unchanged model, their "
         f"confirmation up to {total.confirmation:.0f} more; one fine-tuning is {total.examples:,} examples",
-        f"room: a checkpoint of the unchanged model takes {total.checkpoint_bytes / 1e6:,.0f} MB of disk (one is kept "
-        f"for each front member), training it {total.training_bytes / 1e6:,.0f} MB of memory and its activations",
+        f"room: a checkpoint of the unchanged model takes {decimal(total.checkpoint_bytes)} of disk (one is kept "
+        f"for each front member), training it {decimal(total.training_bytes)} of memory and its activations",
         "export: `plain folder` opens with from_pretrained; patterns with halves can be searched and not exported yet",
     ]

@@ -38,7 +38,8 @@ class Cost:
 
     def shown(self, value: float) -> str:
         """A value for people: whole numbers as they are, the others with as many digits as say something."""
-        return f"{value:,.0f}" if self.scale == 1 else f"{value / self.scale:,.4g}"
+        number = value / self.scale
+        return f"{number:,.0f}" if self.scale == 1 or number >= 1000 else f"{number:.4g}"
 
 
 COSTS: Mapping[str, Cost] = MappingProxyType(

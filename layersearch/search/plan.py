@@ -6,7 +6,7 @@ Knows: the question, counts of parameters, sizes of splits. Does not know: studi
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from statistics import fmean
@@ -79,14 +79,20 @@ def lines(question: Question, limit: int | None = None) -> Iterator[Line]:
         yield Line(pattern, parameters, parameters / unchanged, export, pattern in start, others, within)
 
 
-def _later(prepared: Prepared, start: tuple[Pattern, ...]) -> list[Pattern]:
+def _later(prepared: Prepared, start: Sequence[Pattern]) -> list[Pattern]:
     """The patterns behind the start points, or a fair sample of them: the first ones of the list are the largest."""
     space, layers = prepared.space, prepared.num_layers
     if space.size(layers) <= SAMPLED:
-        return [pattern for pattern in space.patterns(layers) if pattern not in start]
+        return [pattern for pattern in _trained(prepared, space.patterns(layers)) if pattern not in start]
     rng = random.Random(0)
     drawn = (space.sample(layers, rng) for _ in range(SAMPLED))
-    return [pattern for pattern in drawn if pattern not in start]
+    return [pattern for pattern in _trained(prepared, drawn) if pattern not in start]
+
+
+def _trained(prepared: Prepared, patterns: Iterable[Pattern]) -> Iterator[Pattern]:
+    """Those within the limits; the unchanged model is trained whatever it costs."""
+    unchanged, costs = Pattern.full(prepared.num_layers), prepared.costs
+    return (pattern for pattern in patterns if pattern == unchanged or costs is None or costs.allows(pattern))
 
 
 def _work(prepared: Prepared, pattern: Pattern) -> float:
@@ -103,10 +109,11 @@ def cost(prepared: Prepared, trials: int | None, confirm: int) -> Cost:
         return _cost_of_one_shot(prepared, trials, confirm)
     counts = prepared.counts
     size = prepared.space.size(prepared.num_layers)
-    trials = min(trials or TRIALS, size)
-    start = prepared.space.start_points(prepared.num_layers)
+    start = list(_trained(prepared, prepared.space.start_points(prepared.num_layers)))
+    later = _later(prepared, start)
+    trials = min(trials or TRIALS, len(start) + len(later) if size <= SAMPLED else size)
     first = [_work(prepared, pattern) for pattern in start[:trials]]
-    mean = fmean([_work(prepared, pattern) for pattern in _later(prepared, start)] or first)
+    mean = fmean([_work(prepared, pattern) for pattern in later] or first)
     work = sum(first) + mean * (trials - len(first))
     if prepared.what.method == "halving":  # the unchanged model, which comes first, is never stopped
         work = 1 + Halving().work * (work - 1)

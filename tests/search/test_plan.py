@@ -10,7 +10,7 @@ import pytest
 from layersearch.models.base import load_base
 from layersearch.models.surgery import build
 from layersearch.pattern import PartCounts, Pattern
-from layersearch.search.objectives import Costs
+from layersearch.search.objectives import Costs, Limit
 from layersearch.search.plan import cost, lines
 from layersearch.search.preparing import prepare
 from layersearch.search.question import Prepared, What
@@ -77,6 +77,18 @@ def test_a_whole_space_costs_the_layers_it_trains(whole: Prepared) -> None:
     total = cost(whole, 1000, 0)
     assert total.trials == 15
     assert total.fine_tunings == pytest.approx(sum(p.depth for p in whole.space.patterns(4)) / 4) == pytest.approx(8)
+
+
+def test_what_is_over_a_limit_costs_nothing(whole: Prepared) -> None:
+    """Of 15 subsets of 4 layers 10 have two at most; the unchanged model is trained beside them."""
+    assert whole.costs is not None
+    two = Pattern.of_layers([0, 1]).parameters(whole.counts)
+    limited = replace(
+        whole, costs=replace(whole.costs, limits=(Limit("parameters", float(two), is_share=False, text="two"),))
+    )
+    total = cost(limited, 1000, 0)
+    assert total.trials == 11
+    assert total.fine_tunings == pytest.approx(1 + (6 * 2 + 4 * 1) / 4)
 
 
 def test_a_large_space_is_weighed_by_a_fair_sample(whole: Prepared) -> None:
