@@ -70,7 +70,7 @@ RANKS = (
     {"search.samplers", "search.wish", "search.compare"},
     {"search.starts", "search.settled", "search.orders"},
     {"search.study", "search.question"},
-    {"search.preparing", "search.spelling", "search.patterns", "search.measured_costs"},
+    {"search.preparing", "search.spelling", "search.patterns", "search.measured_costs", "search.keeping"},
     {"search.distill", "search.replay"},
     {"search.one_shot"},
     {
