@@ -18,7 +18,7 @@ from rich.text import Text
 
 from layersearch.pattern import LEGEND, Pattern
 from layersearch.report.commands import export_command, place_of
-from layersearch.report.notes import cost_cells, notes_on_costs, notes_on_kept, notes_on_skipped
+from layersearch.report.notes import cost_cells, notes_on_costs, notes_on_disk, notes_on_kept, notes_on_skipped
 from layersearch.report.table import WIDE, coloured, front_table, print_table
 from layersearch.search.objectives import COSTS
 from layersearch.search.trials import Row, baseline_of
@@ -267,7 +267,7 @@ def _notes(record: Record, *, everything: bool) -> list[str]:
             f"the super-network's scores rank the {found.number} candidates tuned from it with a correlation of "
             f"{found.rho:.2f} ({found.low:.2f} to {found.high:.2f}), to which their different sizes alone contribute"
         )
-    return [*notes, *notes_on_skipped(record), *notes_on_costs(record)]
+    return [*notes, *notes_on_skipped(record), *notes_on_costs(record), *notes_on_disk(record)]
 
 
 def _within(value: float, interval: tuple[float, float]) -> bool:

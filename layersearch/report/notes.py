@@ -5,6 +5,9 @@ Knows: the record of a study, the costs by name. Does not know: terminals, SQL, 
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from layersearch.search.files import bytes_in, shown
 from layersearch.search.objectives import COSTS, OVER, SCORE, off_by
 from layersearch.search.record import Record
 from layersearch.search.trials import BEATEN, LOW_RANKED, Row
@@ -44,6 +47,21 @@ def notes_on_costs(record: Record) -> list[str]:
         notes += [f"estimated as sums of parts: {'; '.join(sums)}"] if sums else []
     if "timed" in record.facts:
         notes.append("timed: the built candidate alone, batch size 1, median and 95 % quantile")
+    return notes
+
+
+def notes_on_disk(record: Record) -> list[str]:
+    """What the study takes of the disk, and whose weights are not there."""
+    folder = Path(record.facts.get("files", ""))
+    if "files" not in record.facts or not folder.is_dir():
+        return []
+    cap = record.facts.get("disk")
+    most = "" if cap is None else f" of {shown(cap)}"
+    notes = [f"disk: {shown(bytes_in(folder))}{most} in {folder}"]
+    gone = [str(row.number) for row in record.front if row.checkpoint is None]
+    if gone:
+        which = f"trial {gone[0]} are" if len(gone) == 1 else f"trials {', '.join(gone)} are"
+        notes.append(f"the weights of {which} not kept: `layersearch export` trains them again")
     return notes
 
 

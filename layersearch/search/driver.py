@@ -13,7 +13,7 @@ from typing import Protocol
 
 from layersearch.errors import TrainingError
 from layersearch.search.distill import Distill
-from layersearch.search.files import state_of, write_trace
+from layersearch.search.files import write_trace
 from layersearch.search.halving import Rungs
 from layersearch.search.keeping import Keeping
 from layersearch.search.one_shot import OneShot
@@ -88,7 +88,8 @@ class Driver:
 
     def __post_init__(self) -> None:
         self._wanted = self._trials_to_do()
-        self._drop_files()
+        if self._keeps:
+            self.keeping.begin(self.study)
         self.watcher.phase(self.study, self._wanted)
         self._look_for_standstill()
 
@@ -167,12 +168,12 @@ class Driver:
 
     def _placed(self, job: Job) -> Job:
         """The job with the places of its files and its rungs."""
-        job = self.keeping.placed(self.study, job)
+        job = self.keeping.placed(self.study, job, self._running.values())
         if self.halving is None:
             return job
         known = next((row.rungs for row in self._paused() if row.number == job.number), {})
         ahead = tuple(share for share in self.halving.of(job.number) if share not in known)
-        return replace(job, rungs=ahead, state=str(state_of(self.study.folder, job.number)))
+        return replace(job, rungs=ahead, state=self.keeping.state_for(self.study, job))
 
     def _tell_reused(self) -> None:
         if self.study.reused > self._reused:
@@ -217,7 +218,7 @@ class Driver:
 
     def _drop_files(self) -> None:
         if self._keeps:
-            self.keeping.tidy(self.study)
+            self.keeping.tidy(self.study, self._running.values())
 
     # -- outcomes ---------------------------------------------------------------------------------------------------
 
@@ -297,6 +298,7 @@ class Driver:
     def _confirm(self) -> None:
         assert self.open_confirmation is not None
         self._ended, self._over = self.ended, ""
+        self.keeping.make_room(self.study, self.keeping.to_confirm)
         self.study = self.open_confirmation()
         self.halving = None  # the confirmation trains in full
         self.open_confirmation = None

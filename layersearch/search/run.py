@@ -7,7 +7,6 @@ line, how anything is shown.
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -15,12 +14,13 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
-from layersearch.errors import LayersearchError, StoppedError
-from layersearch.pattern import PartCounts, Pattern
+from layersearch.errors import StoppedError
+from layersearch.pattern import Pattern
 from layersearch.search.distill import Distill
 from layersearch.search.driver import Driver, Watcher
 from layersearch.search.found import holder_of
 from layersearch.search.halving import Rungs
+from layersearch.search.keeping import keeping_of, require_disk
 from layersearch.search.lease import Lease, take_lease
 from layersearch.search.measured_costs import time_front, with_measured
 from layersearch.search.one_shot import OneShot
@@ -48,7 +48,7 @@ from layersearch.tasks.task import Encoded
 from layersearch.training.evaluator import Evaluator
 from layersearch.training.finetune import Heartbeat
 from layersearch.training.job import Job, Outcome, Split
-from layersearch.training.recipe import BYTES_A_PARAMETER, Halving, OneShotRecipe
+from layersearch.training.recipe import Halving, OneShotRecipe
 
 WAIT_SECONDS = 0.5  # between two questions for a job where other drivers' scores come first
 
@@ -69,7 +69,7 @@ def run(what: What, how: How, *, trials: int | None, confirm: int, watcher: Watc
         watcher.say(f"warning: {warning}")
     for line in remarks(prepared):
         watcher.say(line)
-    _require_disk(how, prepared.counts, {"fine-tune": 2, "halving": 5}.get(what.method, 4 + 2 * confirm))
+    require_disk(prepared, how, confirm)
 
     def make() -> Executor:
         evaluator = make_evaluator(prepared, how)
@@ -126,6 +126,7 @@ def _search(
             halving=None if halving is None else _rungs(question, halving),
             seconds=how.seconds,
             until_plateau=how.until_plateau,
+            keeping=keeping_of(question, how, confirm),
         )
         if not (driver.done or (driver.searched and studies.confirmed(confirm))):
             execute = make()
@@ -293,6 +294,7 @@ def opened(question: Question, how: How, watcher: Watcher, *, alone: bool = Fals
         known = {name: [*map(str, patterns)] for name, patterns in space.known.items()}
         found = {"spelled": known} if known else {}
         study.note(driver=f"{socket.gethostname()} pid {os.getpid()}", **question.facts, **found)
+        study.note(files=str(how.folder), disk=how.disk)
         healed = study.heal()
         if healed:
             say(f"{healed} trial{'s' * (healed > 1)} left running by a driver that died: queued again")
@@ -314,14 +316,3 @@ def make_evaluator(prepared: Prepared, how: How) -> Evaluator:
     one_shot = OneShotRecipe(taught=0.0) if prepared.what.method == "tune-drop-tune" else OneShotRecipe()
     device = resolve_device(how.device)
     return Evaluator(base=base, task=task, recipe=recipe, data=data, device=device, one_shot=one_shot)
-
-
-def _require_disk(how: How, counts: PartCounts, checkpoints: int) -> None:
-    """Refuse to start where not even so many checkpoints of the unchanged model (fp32) fit."""
-    needed = checkpoints * BYTES_A_PARAMETER * counts.total
-    free = shutil.disk_usage(next(place for place in how.folder.parents if place.exists())).free
-    if free < needed:
-        raise LayersearchError(
-            f"{free / 1e6:.0f} MB are free at {how.files} and {checkpoints} checkpoints need {needed / 1e6:.0f} MB; "
-            "free some space, or name another place with --files"
-        )
