@@ -39,6 +39,7 @@ from layersearch.options import (
     columns_of,
 )
 from layersearch.reading import reading
+from layersearch.remaking import remaking
 from layersearch.search.preparing import prepare
 from layersearch.search.question import EXAMPLES, How, Lookup, Part, Question, What, remarks, trials_of
 from layersearch.spelled import refused, spelled_out
@@ -48,6 +49,7 @@ PLAN_LINES = 40
 
 app = typer.Typer(add_completion=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(reading)
+app.add_typer(remaking)
 
 
 @app.callback(invoke_without_command=True)

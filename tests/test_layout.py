@@ -90,10 +90,12 @@ RANKS = (
     {"search.scheduler"},
     {"search.cluster"},
     {"search.run"},
+    {"search.again"},
+    {"search.reproduce"},
     {"search.ship"},
     {"report.console", "report.patterns", "completion"},
     {"options"},
-    {"reading", "spelled"},
+    {"reading", "remaking", "spelled"},
     {"cli"},
     {"__main__"},
 )

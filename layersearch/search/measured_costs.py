@@ -69,16 +69,20 @@ def with_measured(prepared: Prepared, how: How, say: Say, *, stored: bool = True
         storage.engine.dispose()
 
 
+def with_known(prepared: Prepared, measured: Mapping[str, Any]) -> Prepared:
+    """`prepared` with the costs that a study keeps as `measured`, wherever that was."""
+    parts = {name: PartCounts(fixed, tuple(a), tuple(f)) for name, (fixed, a, f) in measured["parts"].items()}
+    return replace(prepared, costs=replace(prepared.costs, parts={**prepared.costs.parts, **parts}), measured=measured)
+
+
 def _knowing(prepared: Prepared, measured: Mapping[str, Any], device: str) -> Prepared:
-    """`prepared` with what was `measured`, and judged with it."""
+    """`prepared` with what was `measured` here, and judged with it."""
     from layersearch.models.measure import hardware
 
+    found = with_known(prepared, measured)
     values = {**prepared.purpose.values, "hardware": hardware(device)}
-    parts = {name: PartCounts(fixed, tuple(a), tuple(f)) for name, (fixed, a, f) in measured["parts"].items()}
-    costs = replace(prepared.costs, parts={**prepared.costs.parts, **parts})
-    check_space(prepared.what, prepared.space, costs, prepared.task, prepared.model_type)
-    purpose = replace(prepared.purpose, values=values)
-    return replace(prepared, costs=costs, purpose=purpose, measured=measured)
+    check_space(found.what, found.space, found.costs, found.task, found.model_type)
+    return replace(found, purpose=replace(prepared.purpose, values=values))
 
 
 def _measure(prepared: Prepared, names: Iterable[str], device: str, say: Say) -> dict[str, Any]:

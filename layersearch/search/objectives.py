@@ -250,6 +250,12 @@ def stored(objectives: Sequence[str], limits: Sequence[Limit]) -> dict[str, str]
     return found | ({"limits": " ".join(limit.stored for limit in limits)} if limits else {})
 
 
+def limits_in(text: str) -> tuple[Limit, ...]:
+    """The limits as a study keeps them, such as `--max-params 60% --max-latency 8ms`."""
+    words, options = text.split(), {option: of for of, (option, *_) in _ALLOWED.items()}
+    return tuple(parse_limit(options[option], limit) for option, limit in zip(words[::2], words[1::2], strict=True))
+
+
 def check_limits(costs: Costs, space: SearchSpace, metric: str, direction: str) -> None:
     """Raise LayersearchError for a limit that means nothing, or if no pattern keeps those on costs that are known."""
     if costs.min_score is not None and direction == "minimize":
