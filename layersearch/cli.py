@@ -41,6 +41,7 @@ from layersearch.options import (
     columns_of,
 )
 from layersearch.reading import reading
+from layersearch.remaking import remaking
 from layersearch.search.preparing import prepare
 from layersearch.search.question import EXAMPLES, How, Lookup, Part, Question, What, remarks, trials_of
 from layersearch.spelled import refused, spelled_out
@@ -52,6 +53,7 @@ ALLOCATIONS = 100_000  # between two collections of garbage; by Python's 700 the
 app = typer.Typer(add_completion=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(reading)
 app.add_typer(confirming)
+app.add_typer(remaking)
 
 
 @app.callback(invoke_without_command=True)

@@ -15,7 +15,7 @@ import typer
 from layersearch.completion import recipes, spaces, studies, tasks
 from layersearch.errors import LayersearchError
 from layersearch.search.objectives import COSTS, SCORE, parse_limit, parse_objectives
-from layersearch.search.question import How, Lookup, Method, What
+from layersearch.search.question import How, Keep, Lookup, Method, What
 from layersearch.tasks.own import Columns
 from layersearch.training.recipe import PRESETS, Recipe, preset
 
@@ -124,6 +124,13 @@ Storage = Annotated[
     str, typer.Option(help="SQLite file or SQLAlchemy URL of the database.", envvar="LAYERSEARCH_STORAGE")
 ]
 Files = Annotated[Path, typer.Option(help="Folder for checkpoints.")]
+KeepCheckpoints = Annotated[
+    Keep, typer.Option(help="Whose weights stay on the disk; `export` trains again what did not.")
+]
+Disk = Annotated[
+    str | None,
+    typer.Option(metavar="SIZE", help="Most that the study's files may take, such as 10GB; the least useful go first."),
+]
 Workers = Annotated[
     int | None, typer.Option(min=0, help="Candidates at once; default one a core or GPU, 0 without Ray.")
 ]
@@ -275,6 +282,8 @@ def placed(
     time: Time = None,
     until_plateau: UntilPlateau = How.until_plateau,
     start_from: StartFrom = None,
+    keep_checkpoints: KeepCheckpoints = How.keep,
+    disk: Disk = None,
 ) -> How:
     """How it is done: everything that decides only speed, place, order and end."""
     return How(
@@ -288,7 +297,18 @@ def placed(
         None if time is None else _seconds(time),
         until_plateau,
         tuple(start_from or ()),
+        keep_checkpoints,
+        None if disk is None else _bytes(disk),
     )
+
+
+def _bytes(text: str) -> int:
+    """The bytes of `500MB`, `10GB` or `1.5TB`, of which each unit is a thousand of the next."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([kmgt])b?", text.strip().lower())
+    size = round(float(found[1]) * 1000 ** (1 + "kmgt".index(found[2]))) if found else 0
+    if size == 0:
+        raise WordsError(f"--disk {text} is not possible; allowed: a size such as 500MB, 10GB or 1.5TB")
+    return size
 
 
 def _seconds(text: str) -> float:

@@ -72,7 +72,7 @@ RANKS = (
     {"search.starts", "search.settled", "search.orders"},
     {"search.study", "search.question"},
     {"search.watcher"},
-    {"search.preparing", "search.spelling", "search.patterns", "search.measured_costs"},
+    {"search.preparing", "search.spelling", "search.patterns", "search.measured_costs", "search.keeping"},
     {"search.distill", "search.replay"},
     {"search.one_shot"},
     {
@@ -93,11 +93,13 @@ RANKS = (
     {"search.scheduler"},
     {"search.cluster"},
     {"search.run"},
+    {"search.again"},
+    {"search.reproduce"},
     {"search.ship"},
     {"search.asked_again"},
     {"report.console", "report.patterns", "completion"},
     {"options"},
-    {"reading", "confirming", "spelled"},
+    {"reading", "confirming", "remaking", "spelled"},
     {"cli"},
     {"__main__"},
 )

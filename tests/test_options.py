@@ -32,8 +32,9 @@ def test_each_option_arrives_in_its_own_field() -> None:
     recipe = Recipe(0.5, 3, 2.0, 0.25, 0.125, Recipe.max_grad_norm, 9, 7, "bf16")
     expected = What("m", "t", Path("d"), "s", recipe, "R", 0.5, "v")
     assert asked("m", "t", Path("d"), "s", "default", 0.5, 3, 2.0, 0.25, 0.125, 9, "bf16", 7, "R", 0.5, "v") == expected
-    how = How("n", "db", Path("f"), 2, "cpu", "ray", 5, 5400, until_plateau=True, start_from=("a", "b@c"))
-    assert placed(expected, "n", "db", Path("f"), 2, "cpu", "ray", 5.0, "1h30m", True, ["a", "b@c"]) == how
+    place = ("n", "db", Path("f"), 2, "cpu", "ray", 5)
+    how = How(*place, 5400, until_plateau=True, start_from=("a", "b@c"), keep="all", disk=2_500_000_000)
+    assert placed(expected, *place, "1h30m", True, ["a", "b@c"], "all", "2.5gb") == how
     looked_up = Lookup(Path("t.csv"), "acc", (("task", "rte"), ("k", "a=b")), "minimize", "s", "R", 3)
     where = ["task=rte", "k=a=b"]
     given = asked(space="s", sampler="R", seed=3, replay=Path("t.csv"), score="acc", where=where, minimize=True)

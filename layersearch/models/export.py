@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -92,14 +92,15 @@ def export(
     texts: Sequence[tuple[str, ...]],
     card: ModelCard,
     max_length: int = 128,
+    question: Mapping[str, Any] | None = None,
 ) -> Proof:
     """Write the checkpoint in the folder `source` as a Hugging Face folder `to`, proven in a fresh process.
 
     `texts` are at least one real example, each of one text or a pair; a few dozen are plenty. The tokenizer is the base
-    model's. Tied copies leave as layers of their own with equal values, so the folder has more parameters than the
-    candidate. `to` gets its name only after the proof; on any error nothing is left behind. Raises ExportError (halves,
-    a folder that is not empty, a failed check with its numbers), ModelError (a damaged checkpoint), LayersearchError
-    (no room on the disk).
+    model's. `question` are JSON values by which the weights can be made again. Tied copies leave as layers of their own
+    with equal values, so the folder has more parameters than the candidate. `to` gets its name only after the proof; on
+    any error nothing is left behind. Raises ExportError (halves, a folder that is not empty, a failed check with its
+    numbers), ModelError (a damaged checkpoint), LayersearchError (no room on the disk).
     """
     found = checkpoint.read(source)
     check_exportable(found.pattern, found.config["model_type"])
@@ -113,7 +114,7 @@ def export(
             case = write_folder(model, tokenizer, part, texts, max_length, manifest.kind)
             proof = replace(prove(part, case), folder=to)
             (part / "README.md").write_text(write_card(card, manifest), encoding="utf-8")
-            _write_record(part, proof, manifest, card)
+            _write_record(part, proof, manifest, card, question)
     except OSError as error:
         raise ExportError(f"cannot write {to}: {error.strerror or error}; choose another folder") from error
     return proof
@@ -219,7 +220,9 @@ def require_free(to: Path) -> None:
         raise ExportError(f"{to} exists and is not an empty folder; choose a new folder, nothing was written")
 
 
-def _write_record(folder: Path, proof: Proof, manifest: Manifest, card: ModelCard) -> None:
+def _write_record(
+    folder: Path, proof: Proof, manifest: Manifest, card: ModelCard, question: Mapping[str, Any] | None
+) -> None:
     record = {
         "pattern": str(manifest.pattern),
         "source_layers": manifest.source_layers,
@@ -227,5 +230,6 @@ def _write_record(folder: Path, proof: Proof, manifest: Manifest, card: ModelCar
         "proof": {key: value for key, value in asdict(proof).items() if key != "folder"},
         "card": asdict(card),
         "checkpoint": dict(manifest.extras),
+        **({} if question is None else {"question": question}),
     }
     (folder / "layersearch.json").write_text(json.dumps(record, indent=1), encoding="utf-8")

@@ -5,8 +5,10 @@ Knows: the record of a study, the costs by name. Does not know: terminals, SQL, 
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from layersearch.search.files import bytes_in, shown
 from layersearch.search.objectives import COSTS, OVER, SCORE, off_by
 from layersearch.search.trials import BEATEN, LOW_RANKED, Row, tied_with_next
 
@@ -50,6 +52,21 @@ def notes_on_costs(record: Record) -> list[str]:
         notes += [f"estimated as sums of parts: {'; '.join(sums)}"] if sums else []
     if "timed" in record.facts:
         notes.append("timed: the built candidate alone, batch size 1, median and 95 % quantile")
+    return notes
+
+
+def notes_on_disk(record: Record) -> list[str]:
+    """What the study takes of the disk, and whose weights are not there."""
+    folder = Path(record.facts.get("folder", ""))
+    if "folder" not in record.facts or not folder.is_dir():
+        return []
+    cap = record.facts.get("disk")
+    most = "" if cap is None else f" of {shown(cap)}"
+    notes = [f"disk: {shown(bytes_in(folder))}{most} in {folder}"]
+    gone = [str(row.number) for row in record.front if row.checkpoint is None]
+    if gone:
+        which = f"trial {gone[0]} are" if len(gone) == 1 else f"trials {', '.join(gone)} are"
+        notes.append(f"the weights of {which} not kept: `layersearch export` trains them again")
     return notes
 
 
@@ -113,7 +130,7 @@ def notes_on_front(record: Record, *, everything: bool) -> list[str]:
             f"the super-network's scores rank the {found.number} candidates tuned from it with a correlation of "
             f"{found.rho:.2f} ({found.low:.2f} to {found.high:.2f}), to which their different sizes alone contribute"
         )
-    return [*notes, *notes_on_skipped(record), *notes_on_costs(record)]
+    return [*notes, *notes_on_skipped(record), *notes_on_costs(record), *notes_on_disk(record)]
 
 
 def _within(value: float, interval: tuple[float, float]) -> bool:

@@ -8,14 +8,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from layersearch.errors import StudyError
-from layersearch.search.measured_costs import with_stored
-from layersearch.search.objectives import METRIC, limits_in
-from layersearch.search.preparing import prepare
+from layersearch.search.again import prepared_again
+from layersearch.search.measured_costs import with_known
 from layersearch.search.question import Prepared
 from layersearch.search.record import Record
-from layersearch.search.ship import question_of, require_same
 from layersearch.search.spelling import knowing
-from layersearch.search_space import SearchSpace
 
 
 def asked_again(record: Record) -> Prepared:
@@ -31,11 +28,7 @@ def asked_again(record: Record) -> Prepared:
         )
     if not record.rows:
         raise StudyError(f"study {record.name!r} has no trial yet; continue it with `layersearch run`")
-    values = record.purpose.values
-    limits, objectives = limits_in(str(values.get("limits", ""))), (METRIC, *record.purpose.costs)
-    what = replace(question_of(record), objectives=objectives, limits=limits)
-    prepared = prepare(what, SearchSpace.model_validate_json(values["space"]))
-    require_same(record, record.baseline or record.rows[0], prepared)
+    prepared = prepared_again(record, record.baseline or record.rows[0])
     told = replace(prepared, space=knowing(prepared, record.facts.get("spelled", {})).space, purpose=record.purpose)
     measured = record.facts.get("measured")
-    return told if measured is None else with_stored(told, measured)
+    return told if measured is None else with_known(told, measured)

@@ -1,7 +1,7 @@
 """The course of a run: which job is next, what an answer means, when to stop. The same for a for-loop and for Ray.
 
-Knows: the study of the search, the study of the confirmation, the kept checkpoints, where paused candidates lie. Does
-not know: Ray, SQL, training, how progress is shown (a `Watcher` is told).
+Knows: the study of the search, the study of the confirmation, where paused candidates lie. Does not know: Ray, SQL,
+training, which weights are kept, how progress is shown (a `Watcher` is told).
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, replace
 
 from layersearch.errors import TrainingError
 from layersearch.search.distill import Distill, to_hold
-from layersearch.search.files import checkpoint_of, drop_checkpoints, drop_states, state_of, write_trace
+from layersearch.search.files import write_trace
 from layersearch.search.halving import Rungs
+from layersearch.search.keeping import Keeping
 from layersearch.search.one_shot import OneShot
 from layersearch.search.quality import plateau
 from layersearch.search.question import TRIALS
@@ -51,6 +52,7 @@ class Driver:
     halving: Rungs | None = None
     seconds: float | None = None
     until_plateau: bool = False
+    keeping: Keeping = field(default_factory=Keeping)
     stopping: bool = False
     _began: float = field(default_factory=time.monotonic)
     _over: str = ""  # why nothing more is begun, before the wanted number is reached
@@ -65,7 +67,8 @@ class Driver:
 
     def __post_init__(self) -> None:
         self._wanted = self._trials_to_do()
-        self._drop_files()
+        if self._keeps:
+            self.keeping.begin(self.study)
         self.watcher.phase(self.study, self._wanted)
         self._look_for_standstill()
 
@@ -144,13 +147,12 @@ class Driver:
 
     def _placed(self, job: Job) -> Job:
         """The job with the places of its files and its rungs."""
-        if job.checkpoint is None:
-            job = replace(job, checkpoint=str(checkpoint_of(self.study.folder, job.number)), front=self._points())
+        job = self.keeping.placed(self.study, job, self._running.values())
         if self.halving is None:
             return job
         known = next((row.rungs for row in self._paused() if row.number == job.number), {})
         ahead = tuple(share for share in self.halving.of(job.number) if share not in known)
-        return replace(job, rungs=ahead, state=str(state_of(self.study.folder, job.number)))
+        return replace(job, rungs=ahead, state=self.keeping.state_for(self.study, job))
 
     def _tell_reused(self) -> None:
         if self.study.reused > self._reused:
@@ -194,11 +196,8 @@ class Driver:
             self.watcher.say(f"{len(stopped)} of {self.study.finished()} candidates were stopped early, at their rungs")
 
     def _drop_files(self) -> None:
-        """Remove the checkpoints that the front leaves behind, and the states of candidates that will not go on."""
         if self._keeps:
-            running = {row.number for row in self.study.rows() if row.state == "RUNNING"}
-            drop_states(self.study.folder, running)
-            drop_checkpoints(self.study.folder, running.union(row.number for row in self.study.front()))
+            self.keeping.tidy(self.study, self._running.values())
 
     # -- outcomes ---------------------------------------------------------------------------------------------------
 
@@ -278,6 +277,7 @@ class Driver:
     def _confirm(self) -> None:
         assert self.open_confirmation is not None
         self._ended, self._over = self.ended, ""
+        self.keeping.make_room(self.study, self.keeping.to_confirm)
         self.study = self.open_confirmation()
         self.halving = None  # the confirmation trains in full
         self.open_confirmation = None
@@ -297,12 +297,7 @@ class Driver:
                 "Mend the cause and run the same command again; what is finished is kept"
             )
 
-    # -- checkpoints ------------------------------------------------------------------------------------------------
-
     @property
     def _keeps(self) -> bool:
+        """Whether this is the search, whose weights somebody may export, and not its confirmation."""
         return self.study.purpose.scored_on == "search"
-
-    def _points(self) -> tuple[tuple[float, ...], ...]:
-        sign = 1.0 if self.study.purpose.direction == "maximize" else -1.0
-        return tuple((sign * row.score, *row.sizes) for row in self.study.front() if row.score is not None)

@@ -68,3 +68,29 @@ def spread(front: Sequence[int]) -> list[int]:
 def ranked(points: Sequence[Point]) -> list[int]:
     """Places of `points`, the best first: by front, and within each as `spread` has them."""
     return [place for front in fronts(points) for place in spread(front)]
+
+
+def thinned(points: Sequence[Point]) -> list[int]:
+    """Places of the `points` of a front in the order in which they are best done without.
+
+    Each time the one goes whose neighbours lie nearest to each other, by the crowding distance of NSGA-II (Deb et al.,
+    IEEE Transactions on Evolutionary Computation 6(2), 2002), counted anew among those that are left. The ends of the
+    front are the last two; of them the one that is good when small stays longer.
+    """
+    left, gone = list(range(len(points))), []
+    while left:
+        crowding = _crowding([points[place] for place in left])
+        next_one = min(range(len(left)), key=lambda n: (crowding[n], [-size for size in points[left[n]][1:]]))
+        gone.append(left.pop(next_one))
+    return gone
+
+
+def _crowding(points: Sequence[Point]) -> list[float]:
+    found = [0.0] * len(points)
+    for axis in range(len(points[0])):
+        order = sorted(range(len(points)), key=lambda place: points[place][axis])
+        width = points[order[-1]][axis] - points[order[0]][axis] or 1.0
+        found[order[0]] = found[order[-1]] = float("inf")
+        for before, place, after in zip(order, order[1:], order[2:], strict=False):
+            found[place] += (points[after][axis] - points[before][axis]) / width
+    return found

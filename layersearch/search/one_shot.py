@@ -66,6 +66,12 @@ def patterns_to_share(
     return tuple(found)[:MOST_SHARED]
 
 
+def first_patterns(space: SearchSpace, costs: Costs, seed: int, starts: Sequence[Pattern] = ()) -> tuple[Pattern, ...]:
+    """What the super-networks of a search of `seed` are trained for: `starts` first, then `patterns_to_share`."""
+    within = [p for p in starts if costs.allows(p)] if costs.limits else list(starts)
+    return tuple(dict.fromkeys([*within, *patterns_to_share(space, costs.num_layers, seed, costs)]))
+
+
 @dataclass
 class OneShot:
     """What a one-shot search does next, for the search and for its confirmation alike.
@@ -206,9 +212,7 @@ class OneShot:
 
     @cached_property
     def _first(self) -> tuple[Pattern, ...]:
-        layers = self.costs.num_layers
-        within = [p for p in self.starts if self.costs.allows(p)] if self.costs.limits else list(self.starts)
-        return tuple(dict.fromkeys([*within, *patterns_to_share(self.space, layers, self.seed, self.costs)]))
+        return first_patterns(self.space, self.costs, self.seed, self.starts)
 
     def _near_the_front(self) -> tuple[Pattern, ...]:
         """Patterns that differ in one layer from a member of the front and were not scored yet, drawn at random."""

@@ -32,6 +32,8 @@ UNTIL_PLATEAU = 1000  # and where a standstill ends the search, in a space that 
 EXAMPLES = 256  # on which a model is measured
 Part = Literal["train", "search", "validation"]
 
+Keep = Literal["front", "all", "none"]  # whose weights stay on the disk
+
 Method = Literal["one-shot", "distill", "tune-drop-tune", "fine-tune", "halving"]
 """Where a candidate starts: from a super-network, from the fine-tuned unchanged model (taught by it, or not), or from
 the pre-trained one; with halving from there too, and trained as far as it is among the best."""
@@ -102,7 +104,8 @@ class How:
     `workers` 0 runs in this process, without a watchdog (`stall_seconds`), which would end the process; None is one a
     core or GPU of the machine, or of the cluster at `ray_address`, whose machines must all see `files`. After
     `seconds`, or with `until_plateau` where the front stands still, the search begins no new candidate. The fronts of
-    the studies `start_from` (STUDY or STUDY@STORAGE) come first.
+    the studies `start_from` (STUDY or STUDY@STORAGE) come first. Checkpoints stay as `keep` says, as long as the
+    study's folder takes no more than `disk` bytes.
     """
 
     name: str
@@ -115,6 +118,8 @@ class How:
     seconds: float | None = None
     until_plateau: bool = False
     start_from: tuple[str, ...] = ()
+    keep: Keep = "front"
+    disk: int | None = None
 
     @property
     def folder(self) -> Path:

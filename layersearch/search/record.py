@@ -19,6 +19,7 @@ from layersearch.pattern import Pattern
 from layersearch.search.agreement import Agreement, agreement_of
 from layersearch.search.certainty import Certainty, certainties
 from layersearch.search.cheap import CheapRanking, best_agreement
+from layersearch.search.files import is_whole
 from layersearch.search.optimism import Optimism, optimism_of
 from layersearch.search.purpose import Purpose
 from layersearch.search.storage import Say, open_storage, parse_url, shown
@@ -248,7 +249,7 @@ def read_study(storage_text: str, name: str | None, say: Say) -> Record:
 def _rows(trials: Iterable[FrozenTrial]) -> list[Row]:
     """The driver drops checkpoints that the front leaves behind, and a finished trial cannot be told so."""
     return [
-        replace(row, checkpoint=None) if row.checkpoint and not Path(row.checkpoint).is_dir() else row
+        replace(row, checkpoint=None) if row.checkpoint and not is_whole(Path(row.checkpoint)) else row
         for row in rows_of(trials)
     ]
 

@@ -6,17 +6,17 @@ line, how anything is shown.
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 
-from layersearch.errors import LayersearchError, StoppedError, StudyError
-from layersearch.pattern import PartCounts, Pattern
+from layersearch.errors import StoppedError, StudyError
+from layersearch.pattern import Pattern
 from layersearch.search.distill import Distill, to_hold
 from layersearch.search.driver import Driver
 from layersearch.search.halving import Rungs
+from layersearch.search.keeping import keeping_of, require_disk
 from layersearch.search.measured_costs import time_front, with_measured
 from layersearch.search.one_shot import OneShot
 from layersearch.search.preparing import prepare
@@ -32,7 +32,7 @@ from layersearch.tasks.task import Encoded
 from layersearch.training.evaluator import Evaluator
 from layersearch.training.finetune import Heartbeat
 from layersearch.training.job import Job, Outcome
-from layersearch.training.recipe import BYTES_A_PARAMETER, Halving, OneShotRecipe
+from layersearch.training.recipe import Halving, OneShotRecipe
 
 WAIT_SECONDS = 0.5  # between two questions for a job where other drivers' scores come first
 
@@ -53,7 +53,7 @@ def run(what: What, how: How, *, trials: int | None, confirm: int, watcher: Watc
         watcher.say(f"warning: {warning}")
     for line in remarks(prepared):
         watcher.say(line)
-    _require_disk(how, prepared.counts, {"fine-tune": 2, "halving": 5}.get(what.method, 4 + 2 * confirm))
+    require_disk(prepared, how, confirm)
     make, warm = partial(_executor, prepared, how), _warming(prepared)
     after = partial(time_front, prepared, how, watcher.say)
     return _search(prepared, how, make, warm, after, trials=trials, confirm=confirm, watcher=watcher, command=command)
@@ -101,6 +101,7 @@ def _search(
             halving=None if halving is None else _rungs(question, halving),
             seconds=how.seconds,
             until_plateau=how.until_plateau,
+            keeping=keeping_of(question, how, confirm),
         )
         if not (driver.done or (driver.searched and studies.confirmed(confirm))):
             _work_through(driver, make)
@@ -122,7 +123,7 @@ def confirm(prepared: Prepared, how: How, *, seeds: int, watcher: Watcher, trial
     for warning in prepared.splits.warnings:
         watcher.say(f"warning: {warning}")
     alone = prepared.what.method not in ("fine-tune", "halving")
-    _require_disk(how, prepared.counts, 2 + 2 * seeds * alone)
+    require_disk(prepared, how, seeds)
     with opened(prepared, how, watcher, alone=alone or prepared.halving is not None) as studies:
         rows = chosen(studies.search, trials)
         if studies.confirmed(seeds, rows):
@@ -224,14 +225,3 @@ def make_evaluator(prepared: Prepared, how: How) -> Evaluator:
     one_shot = OneShotRecipe(taught=0.0) if prepared.what.method == "tune-drop-tune" else OneShotRecipe()
     device = resolve_device(how.device)
     return Evaluator(base=base, task=task, recipe=recipe, data=data, device=device, one_shot=one_shot)
-
-
-def _require_disk(how: How, counts: PartCounts, checkpoints: int) -> None:
-    """Refuse to start where not even so many checkpoints of the unchanged model (fp32) fit."""
-    needed = checkpoints * BYTES_A_PARAMETER * counts.total
-    free = shutil.disk_usage(next(place for place in how.folder.parents if place.exists())).free
-    if free < needed:
-        raise LayersearchError(
-            f"{free / 1e6:.0f} MB are free at {how.files} and {checkpoints} checkpoints need {needed / 1e6:.0f} MB; "
-            "free some space, or name another place with --files"
-        )

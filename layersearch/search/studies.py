@@ -148,8 +148,8 @@ def opened(question: Question, how: How, watcher: Watcher, *, alone: bool = Fals
         )
         known = {name: [*map(str, patterns)] for name, patterns in space.known.items()}
         found = {"spelled": known} if known else {}
-        here = {"driver": f"{socket.gethostname()} pid {os.getpid()}", "files": str(how.files.absolute())}
-        study.note(**here, **question.facts, **found)
+        places = {"files": str(how.files.absolute()), "folder": str(how.folder), "disk": how.disk}
+        study.note(driver=f"{socket.gethostname()} pid {os.getpid()}", **places, **question.facts, **found)
         healed = study.heal()
         if healed:
             say(f"{healed} trial{'s' * (healed > 1)} left running by a driver that died: queued again")

@@ -143,7 +143,7 @@ class Evaluator:
             parameters=sum(p.numel() for p in training.model.parameters()),
             work=spent.work + work,
             start=None if job.start is None else Path(job.start).name,
-            versions=_versions(),
+            versions=_versions(self.device),
             rung=share,
             **vars(scores),
         )
@@ -219,7 +219,7 @@ class Evaluator:
             work=work + self._work(passed=sum(thirds(blocks_run(group)) for group in groups) / 3 * len(scored)),
             checkpoint=job.checkpoint,
             seconds=time.perf_counter() - began,
-            versions=_versions(),
+            versions=_versions(self.device),
         )
 
     def _super(self, job: Job, patterns: Sequence[Pattern], heartbeat: Heartbeat) -> tuple[PreTrainedModel, float]:
@@ -305,9 +305,12 @@ class Evaluator:
 
 
 @cache
-def _versions() -> str:
-    """The libraries that decide a score, as one line."""
-    return ", ".join(f"{name} {version(name)}" for name in ("layersearch", "torch", "transformers", "numpy"))
+def _versions(device: str) -> str:
+    """The libraries and the hardware that decide a score's last digits, as one line."""
+    from layersearch.models.measure import hardware
+
+    names = ("layersearch", "torch", "transformers", "numpy")
+    return f"{', '.join(f'{name} {version(name)}' for name in names)}, on {hardware(device)}"
 
 
 def _failed(job: Job, reason: str, began: float, trace: str | None = None) -> Outcome:

@@ -59,8 +59,8 @@ class Outcome:
     `training/influence.py` measures; `work` is what was run for the job in fine-tunings of the unchanged model (layers
     x examples, a backward pass counted twice); `start` is the name of the folder that the weights came from; `note` is
     a remark that the user should see; `rung` is the share of the recipe's steps after which a candidate was scored that
-    may go on, None at the end (what it cost counts from its beginning); `versions` names the libraries, `ray_trial` the
-    trial of Ray Tune; `redrawn` are its scores over examples drawn anew (`tasks/metrics.py`).
+    may go on, None at the end (what it cost counts from its beginning); `versions` names libraries and hardware,
+    `ray_trial` the trial of Ray Tune; `redrawn` are its scores over examples drawn anew (`tasks/metrics.py`).
     Times are wall-clock seconds; `seconds` is all of the trial, from the job's start in the worker to its outcome.
     """
 

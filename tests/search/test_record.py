@@ -56,9 +56,11 @@ def test_an_unchanged_model_that_is_beaten_is_listed_before_the_front(study: Stu
 def test_a_checkpoint_that_was_dropped_is_not_named(study: Study, tmp_path: Path) -> None:
     for folder in ("kept", "gone"):
         (tmp_path / folder).mkdir()
+        (tmp_path / folder / "manifest.json").write_text('{"size": 0}')
+        (tmp_path / folder / "model.safetensors").touch()
         study.tell(replace(outcome_of(asked(study)), checkpoint=f"{tmp_path}/{folder}"))
     assert [r["weights_kept"] for r in read(tmp_path).records(everything=True)] == [True, True]
-    (tmp_path / "gone").rmdir()
+    (tmp_path / "gone" / "model.safetensors").unlink()
     record = read(tmp_path)
     assert [row.checkpoint for row in record.rows] == [f"{tmp_path}/kept", None]
     assert [r["weights_kept"] for r in record.records(everything=True)] == [True, False]

@@ -16,11 +16,12 @@ from transformers import AutoModelForSequenceClassification
 from layersearch.errors import ExportError, StudyError
 from layersearch.models.proof import examine
 from layersearch.pattern import Pattern
+from layersearch.search.again import question_of
 from layersearch.search.preparing import prepare
 from layersearch.search.purpose import Purpose
 from layersearch.search.question import How
 from layersearch.search.record import Record, read_study
-from layersearch.search.ship import question_of, ship
+from layersearch.search.ship import ship
 from layersearch.search.trials import Row
 from layersearch.training.evaluator import Evaluator
 from layersearch.training.job import Outcome
@@ -127,7 +128,7 @@ def test_a_study_that_trained_nothing_has_nothing_to_export(record: Record, how:
 def test_a_half_pattern_and_a_full_folder_are_refused_before_anything_is_read(
     record: Record, how: How, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("layersearch.search.ship.prepare", lambda *_: pytest.fail("read"))
+    monkeypatch.setattr("layersearch.search.again.prepare", lambda *_: pytest.fail("read"))
     row = smaller(record)
     with pytest.raises(ExportError, match="has halved layers"):
         ship(changed(record, row, pattern="0-2 3a"), row.number, tmp_path / "out", how, print)

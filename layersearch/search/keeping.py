@@ -1,0 +1,184 @@
+"""Which files of a search stay on the disk, and where those of a candidate go.
+
+Knows: the rows of the study, what the user wants kept, how much disk the study may take. Does not know: what is in the
+files, who trains, when. A checkpoint that went is no loss of a result: the study can train it again (`again.py`).
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+from layersearch.errors import LayersearchError
+from layersearch.kinds import KINDS
+from layersearch.pattern import Pattern
+from layersearch.search.files import (
+    bytes_in,
+    checkpoint_of,
+    checkpoints_in,
+    drop,
+    drop_remains,
+    drop_states,
+    is_whole,
+    shown,
+    state_of,
+)
+from layersearch.search.fronts import fronts, thinned
+from layersearch.search.question import How, Keep, Prepared, Question
+from layersearch.search.study import Study
+from layersearch.search.trials import Row
+from layersearch.training.job import Job
+from layersearch.training.recipe import BYTES_A_PARAMETER
+
+BESIDE = 1 << 16  # bytes of a checkpoint beside its weights: the manifest, names of tensors
+STATE = 3  # a paused state is so many times the weights: AdamW's two moments too
+NETWORKS = {"one-shot": 2, "distill": 1, "tune-drop-tune": 1}  # models of a seed that its candidates start from
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """What of a search's weights is kept: those of the front, all, or none; and the `disk` that the study may take.
+
+    `disk` is in bytes of all that lies in the study's folder, what is being written included; None does not count.
+    `parameters` counts those of a pattern; `to_confirm` bytes are needed once the search is over. Under a cap the least
+    useful weights go first: those that are not on the front, the worst first, then as `thinned` has it. The last ones
+    stay, and so does what others start from.
+    """
+
+    keep: Keep = "front"
+    disk: int | None = None
+    parameters: Callable[[Pattern], int] | None = None
+    to_confirm: int = 0
+
+    def begin(self, study: Study) -> None:
+        """Remove what a driver that was killed left half written, and what is not kept any more."""
+        drop_remains(study.folder, _running(study))
+        self.tidy(study)
+
+    def tidy(self, study: Study, out: Iterable[Job] = ()) -> None:
+        """Remove checkpoints that are not kept, and states of candidates that will not go on; `out` are being run."""
+        running = _running(study)
+        drop_states(study.folder, running)
+        for number in self._left_behind(study, running):
+            drop(checkpoint_of(study.folder, number))
+        self.make_room(study, sum(self._bytes(job) for job in out))
+
+    def _left_behind(self, study: Study, running: set[int]) -> list[int]:
+        """The trials whose checkpoints go; the only one does not, unless none shall be kept."""
+        front = {row.number for row in study.front()}
+        done = {row.number for row in study.rows() if row.done}
+        wanted = running | {"front": front, "all": done, "none": set[int]()}[self.keep]
+        there = checkpoints_in(study.folder)
+        going = [number for number in there if number not in wanted]
+        if self.keep == "none" or any(number not in going and is_whole(path) for number, path in there.items()):
+            return going
+        rows = [row for row in study.rows() if row.number in going and row.done and is_whole(there[row.number])]
+        return [number for number in going if number not in _least_useful(rows, study)[-1:]]
+
+    def make_room(self, study: Study, needed: int) -> bool:
+        """Whether `needed` bytes more fit under the cap, the least useful checkpoints removed for it."""
+        if self.disk is None:
+            return True
+        there, running = checkpoints_in(study.folder), _running(study)
+        rows = [row for row in study.rows() if row.done and row.number in there and row.number not in running]
+        for number in _least_useful(rows, study)[:-1]:
+            if bytes_in(study.folder) + needed <= self.disk:
+                return True
+            drop(there[number])
+        return bytes_in(study.folder) + needed <= self.disk
+
+    def placed(self, study: Study, job: Job, out: Iterable[Job] = ()) -> Job:
+        """The job with the place of its weights and the front that they have to be on; no place where they do not fit.
+
+        `out` are the jobs that are being run, whose weights need room too.
+        """
+        writing = sum(self._bytes(other) for other in out)
+        if job.checkpoint is not None:  # others start from it
+            self.make_room(study, writing + self._bytes(job))
+            return job
+        found = replace(job, checkpoint=str(checkpoint_of(study.folder, job.number)))
+        if self.keep == "none" or not self.make_room(study, writing + self._bytes(found)):
+            return job
+        return found if self.keep == "all" else replace(found, front=_points(study.front(), study))
+
+    def state_for(self, study: Study, job: Job) -> str | None:
+        """Where a candidate is put down between two rungs; None where that does not fit: it would begin anew then."""
+        place = state_of(study.folder, job.number)
+        if self.disk is None or place.exists() or self.parameters is None:
+            return str(place)
+        weights = BYTES_A_PARAMETER * self.parameters(Pattern.parse(job.pattern))
+        return str(place) if bytes_in(study.folder) + (STATE + 1) * weights <= self.disk else None
+
+    def _bytes(self, job: Job) -> int:
+        """What the weights of a job take, once they are written."""
+        if job.checkpoint is None or self.parameters is None:
+            return 0
+        return BYTES_A_PARAMETER * self.parameters(Pattern.parse(job.pattern)) + BESIDE
+
+
+def _running(study: Study) -> set[int]:
+    return {row.number for row in study.rows() if row.state == "RUNNING"}
+
+
+def _least_useful(rows: list[Row], study: Study) -> list[int]:
+    """The trials of `rows`, those first that are best done without."""
+    on_front = {row.number for row in study.front()}
+    behind = [row for row in rows if row.number not in on_front]
+    front = [row for row in rows if row.number in on_front]
+    worst = [behind[place] for layer in reversed(fronts(_points(behind, study))) for place in layer]
+    return [row.number for row in (*worst, *(front[place] for place in thinned(_points(front, study))))]
+
+
+def _points(rows: Iterable[Row], study: Study) -> tuple[tuple[float, ...], ...]:
+    sign = 1.0 if study.purpose.direction == "maximize" else -1.0
+    return tuple((sign * row.score, *row.sizes) for row in rows if row.score is not None)
+
+
+def keeping_of(question: Question, how: How, seeds: int) -> Keeping:
+    """What `how` asks to be kept of a search that is confirmed with so many fresh seeds."""
+    later = _fresh_bytes(question, seeds) if isinstance(question, Prepared) else 0
+    return Keeping(how.keep, how.disk, question.parameters_of, later)
+
+
+def require_disk(prepared: Prepared, how: How, seeds: int) -> None:
+    """Refuse to start where not even a few checkpoints of the unchanged model (fp32) fit, on the disk or under a cap.
+
+    Raises LayersearchError.
+    """
+    method = prepared.what.method
+    checkpoints = {"fine-tune": 2, "halving": 5}.get(method, 4 + 2 * seeds)
+    needed = checkpoints * BYTES_A_PARAMETER * prepared.counts.total
+    free = shutil.disk_usage(next(place for place in how.folder.parents if place.exists())).free
+    if free < needed:
+        raise LayersearchError(
+            f"{free / 1e6:.0f} MB are free at {how.files} and {checkpoints} checkpoints need {needed / 1e6:.0f} MB; "
+            "free some space, or name another place with --files"
+        )
+    kept = 0 if how.keep == "none" else _whole_bytes(prepared)
+    started = NETWORKS.get(method, 0) * _network_bytes(prepared)
+    least = started + kept + max(kept, _fresh_bytes(prepared, seeds))
+    if how.disk is not None and how.disk < least:
+        fresh = f" and of {seeds} fresh seed{'s' * (seeds > 1)}" if started and seeds else ""
+        beside = f" beside the models that candidates of the search{fresh} start from" if started else ""
+        raise LayersearchError(
+            f"--disk {shown(how.disk)} holds no checkpoint while the next is written{beside}; "
+            f"give --disk {shown(least, up=True)} or more{', or --confirm 0' if fresh else ''}"
+        )
+
+
+def _fresh_bytes(prepared: Prepared, seeds: int) -> int:
+    """What the candidates of so many fresh seeds start from, all of which is there at once."""
+    return seeds * NETWORKS.get(prepared.what.method, 0) * _network_bytes(prepared)
+
+
+def _whole_bytes(prepared: Prepared) -> int:
+    return BYTES_A_PARAMETER * prepared.counts.total + BESIDE
+
+
+def _network_bytes(prepared: Prepared) -> int:
+    """A model that others start from, and what it answers to the training examples."""
+    task, recipe = prepared.task, prepared.what.recipe
+    units = len(prepared.splits.train) * (recipe.max_length if KINDS[task.kind].per_token else 1)
+    answers = 0 if prepared.what.method == "tune-drop-tune" else 4 * units * max(1, task.num_labels)
+    return _whole_bytes(prepared) + answers
