@@ -30,6 +30,7 @@ from layersearch.options import (
     MaxLength,
     MeasureOn,
     Metric,
+    Replicates,
     Revision,
     Seed,
     Storage,
@@ -73,7 +74,7 @@ def layersearch(
 
 @app.command()
 @spelled_out
-def run(*, what: Asked, trials: Trials = None, confirm: Confirm = None, how: How) -> None:
+def run(*, what: Asked, trials: Trials = None, confirm: Confirm = None, replicates: Replicates = 0, how: How) -> None:
     """Search the front of score against parameters, confirm it, and say what to do next.
 
     The same command again continues the study.
@@ -91,7 +92,9 @@ def run(*, what: Asked, trials: Trials = None, confirm: Confirm = None, how: How
             if isinstance(what, Lookup):
                 run_replay(look_up(what), how, trials=trials, watcher=progress, command=command)
             else:
-                search(what, how, trials=trials, confirm=seeds, watcher=progress, command=command)
+                search(
+                    what, how, trials=trials, confirm=seeds, replicates=replicates, watcher=progress, command=command
+                )
     except StoppedError:
         print_front(read_study(how.storage, how.name, _say))
         raise
@@ -107,6 +110,7 @@ def plan(
     what: Asked,
     trials: Trials = None,
     confirm: Confirm = None,
+    replicates: Replicates = 0,
     limit: Annotated[int, typer.Option(min=0, help="Patterns to list; 0 lists all.")] = PLAN_LINES,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
@@ -132,7 +136,7 @@ def plan(
         prepared = spelled(prepare(what, weights=bool(wanted(what))), how, _say, stored=False)
         question = prepared = with_measured(prepared, how, _say, stored=False)
         asked_for = trials_of(prepared, how, trials)
-        below = cost_lines(prepared, cost(prepared, asked_for, CONFIRM if confirm is None else confirm))
+        below = cost_lines(prepared, cost(prepared, asked_for, CONFIRM if confirm is None else confirm), replicates)
         for line in remarks(prepared):
             _say(line)
     listed = list(lines(question, limit or None))

@@ -163,6 +163,10 @@ Confirm = Annotated[
     int | None,
     typer.Option(min=0, help=f"Fresh seeds that confirm each front member; default {CONFIRM}, 0 leaves it out."),
 ]
+Replicates = Annotated[
+    int,
+    typer.Option(min=0, help="Further seeds at most, before the confirmation, for patterns near the front."),
+]
 StudyName = Annotated[
     str | None,
     typer.Argument(metavar="[STUDY]", help="Name of the study; may be left out if alone.", autocompletion=studies),

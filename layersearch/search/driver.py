@@ -32,7 +32,8 @@ SAME_FAILURES_AT_START = 3  # the first so many trials failed alike: the set-up 
 class Driver:
     """Hands out jobs and takes outcomes until the search holds `trials` complete trials and its front is confirmed.
 
-    `open_confirmation` opens the study of the confirmation with the front and the unchanged model queued, or is None.
+    Each of `then` opens a study that follows, with what it is to train queued: further seeds near the front, the
+    confirmation.
     `warm` asks in place of the study where candidates start from what was trained before them. With super-networks
     `trials` may be None: the front of the shared scores and the unchanged model, or as usual where they do not agree.
 
@@ -47,7 +48,7 @@ class Driver:
     study: Study
     trials: int | None
     watcher: Watcher
-    open_confirmation: Callable[[], Study] | None = None
+    then: list[Callable[[], Study]] = field(default_factory=list)
     warm: Distill | OneShot | None = None
     halving: Rungs | None = None
     seconds: float | None = None
@@ -92,7 +93,7 @@ class Driver:
         """Whether nothing is left to hand out and nothing is out."""
         if self._running:
             return False
-        return self.stopping or (self._complete() and self.open_confirmation is None)
+        return self.stopping or (self._complete() and not self.then)
 
     def next_job(self) -> Job | None:
         """The next job, or None while there is none: all is out or done (`done` tells which).
@@ -107,8 +108,8 @@ class Driver:
         job = self._promoted()
         if job is None and not self._running and self._begun_all():
             self._stop_paused()
-        if self._complete() and not self._running and self.open_confirmation is not None:
-            self._confirm()
+        while self._complete() and not self._running and self.then:
+            self._follow()
         job = job or self._new()
         if job is None:
             return None
@@ -274,13 +275,13 @@ class Driver:
     def _complete(self) -> bool:
         return self.searched or (self._exhausted and not self._paused())
 
-    def _confirm(self) -> None:
-        assert self.open_confirmation is not None
+    def _follow(self) -> None:
+        """Go on with the study that comes next."""
         self._ended, self._over = self.ended, ""
-        self.keeping.make_room(self.study, self.keeping.to_confirm)
-        self.study = self.open_confirmation()
-        self.halving = None  # the confirmation trains in full
-        self.open_confirmation = None
+        if self._keeps:
+            self.keeping.make_room(self.study, self.keeping.to_confirm)
+        self.study = self.then.pop(0)()
+        self.halving = None  # what follows trains in full
         self._exhausted = False
         self._failures.clear()
         self._succeeded = 0
@@ -299,5 +300,5 @@ class Driver:
 
     @property
     def _keeps(self) -> bool:
-        """Whether this is the search, whose weights somebody may export, and not its confirmation."""
-        return self.study.purpose.scored_on == "search"
+        """Whether this is the search, whose weights somebody may export, and not what follows it."""
+        return self.study.proposes

@@ -31,7 +31,8 @@ class Row:
 
     Times are in seconds, `work` is in fine-tunings of the unchanged model. `start` names the folder of the weights that
     the candidate started from, None for the pre-trained ones. `rungs` are scores on the way, by the share of the
-    recipe's steps that was done; `redrawn` over examples drawn anew (`tasks/metrics.py`). `costs` are the objectives
+    recipe's steps that was done; `redrawn` over examples drawn anew (`tasks/metrics.py`),
+    `seeds` of each seed where `score` is a mean over several. `costs` are the objectives
     behind the score of a complete trial, in the study's order; `over` tells, by name, how far it is over a limit where
     that is above 0.
     """
@@ -59,6 +60,7 @@ class Row:
     ended: datetime | None = field(default=None, compare=False)  # to the microsecond only in the database
     rungs: Mapping[float, float] = field(default_factory=dict)
     redrawn: tuple[float, ...] = ()
+    seeds: tuple[float, ...] = ()
     costs: tuple[float, ...] = ()
     over: Mapping[str, float] = field(default_factory=dict)
 

@@ -22,7 +22,7 @@ from layersearch.search.question import How, What
 from layersearch.search.record import Record, read_study
 from layersearch.search.run import run
 from layersearch.search.spelling import spelled
-from layersearch.training import evaluator
+from layersearch.training import evaluator, finetune
 from layersearch.training.recipe import Recipe
 from tests.conftest import Said, TinyRun, call
 from tests.search.test_driver import Witness
@@ -56,7 +56,7 @@ def record_of(storage: Path) -> Record:
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The seeds of the candidates that are trained from now on."""
     seeds: list[int] = []
-    measure = evaluator.measure
+    measure = finetune.measure
 
     def counted(training: Any, *rest: Any) -> Any:
         seeds.append(training.recipe.seed)
@@ -97,7 +97,7 @@ def test_chosen_trials_are_confirmed_in_place_of_the_front(own: Path, monkeypatc
 
 
 def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    measure, calls = evaluator.measure, []
+    measure, calls = finetune.measure, []
 
     def stopped_at_the_second(*given: Any) -> Any:
         calls.append(given)
