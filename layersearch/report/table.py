@@ -16,7 +16,13 @@ from layersearch.search.trials import Confirmed, Direction, Row, kept_share, tie
 
 WIDE = 200  # letters a line where no terminal cuts it
 LAID_OUT = 500  # rows that rich lays out
-DISPENSABLE = ("training s", "layers", "95 % interval", "share")  # columns a narrow terminal does without, in order
+DISPENSABLE = (
+    "training s",
+    "layers",
+    "95 % interval",
+    "export",
+    "share",
+)  # columns a narrow terminal does without, in order
 
 
 def front_table(
