@@ -48,9 +48,10 @@ def examine(folder: Path, case: dict[str, Any]) -> dict[str, Any]:
     if found != expected:
         failed.append(f"parameters: {found} instead of {expected}")
     batch = batch_from(case["made"])
-    compared = [_compared("logits of made inputs", answers(model, batch), case["made"]["logits"], case["tolerance"])]
-    if case["texts"]:
-        compared.append(_of_texts(model, reader, case))
+    compared = [_of_texts(model, reader, case)] if case["texts"] else []
+    compared.append(
+        _compared("logits of made inputs", answers(model, batch), case["made"]["logits"], case["tolerance"])
+    )
     generates = bool(model.can_generate())
     if generates:
         failed += _of_cache(model, batch, case["tolerance"])
