@@ -9,9 +9,6 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
-from layersearch.models.families import is_plain
-from layersearch.pattern import Pattern
-
 if TYPE_CHECKING:
     from layersearch.search.record import Record
     from layersearch.search.trials import Row
@@ -27,15 +24,11 @@ def place_of(storage: str, default: str) -> str:
 
 
 def export_command(record: Record, row: Row, place: str) -> str | None:
-    """The command that exports a complete trial, None where there are no weights or no form for its pattern.
+    """The command that exports a complete trial, None where there are no weights.
 
     `place` is what `place_of` says.
     """
-    if (
-        "replay" in record.facts
-        or not row.done
-        or not is_plain(Pattern.parse(row.pattern), record.facts.get("model_type", ""))
-    ):
+    if "replay" in record.facts or not row.done:
         return None
     folder = "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in record.name)
     name = shlex.quote(record.name)

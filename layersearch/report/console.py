@@ -289,5 +289,6 @@ def cost_lines(prepared: Prepared, total: Cost, replicates: int = 0) -> list[str
         *([again] if replicates else []),
         f"room: a checkpoint of the unchanged model takes {decimal(total.checkpoint_bytes)} of disk (one is kept "
         f"for each front member), training it {decimal(total.training_bytes)} of memory and its activations",
-        "export: `plain folder` opens with from_pretrained; patterns with halves can be searched and not exported yet",
+        "export: `native` opens with plain from_pretrained, `with code` with trust_remote_code=True; both with "
+        "layersearch.load",
     ]

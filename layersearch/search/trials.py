@@ -95,10 +95,15 @@ def rows_of(trials: Iterable[FrozenTrial]) -> list[Row]:
     return [_row(trial) for trial in trials if "pattern" in trial.user_attrs]
 
 
+_TIMES = ("seconds", "train_seconds", "score_seconds", "work")
+_AS_NOTED = (*_TIMES, "strategy", "checkpoint", "start", "reused", "versions", "reason")
+
+
 def _row(trial: FrozenTrial) -> Row:
     attrs = trial.user_attrs
     done = trial.state == TrialState.COMPLETE
     interval = attrs.get("interval")
+    as_noted: dict[str, Any] = {name: attrs.get(name) for name in _AS_NOTED}
     return Row(
         number=trial.number,
         state=trial.state.name,
@@ -109,8 +114,7 @@ def _row(trial: FrozenTrial) -> Row:
         redrawn=tuple(attrs.get("redrawn", ())),
         metrics=attrs.get("metrics"),
         parameters=attrs.get("parameters", round(trial.values[1]) if done else None),
-        **{name: attrs.get(name) for name in ("seconds", "train_seconds", "score_seconds", "work")},
-        **{name: attrs.get(name) for name in ("strategy", "checkpoint", "start", "reused", "versions", "reason")},
+        **as_noted,
         influence=attrs.get("influence"),
         lost=bool(attrs.get("lost")),
         ended=trial.datetime_complete,
