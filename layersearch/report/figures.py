@@ -5,14 +5,14 @@ Knows: matplotlib and the record of a study. Does not know: SQL, terminals, mode
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from layersearch.errors import LayersearchError
 from layersearch.pattern import Pattern
-from layersearch.report.course import Step, course_of
+from layersearch.report.course import course_of
 from layersearch.report.layers import PARAMETERS, share_of, shares_kept
 from layersearch.search.objectives import COSTS
 from layersearch.search.record import Record
@@ -81,23 +81,26 @@ def draw_both(records: Sequence[tuple[str, Record]], file: Path) -> None:
 
 
 def draw_all(record: Record, folder: Path) -> list[Path]:
-    """The pictures of the report as PNGs in `folder`: front, layers, score kept, course; the files that were drawn.
+    """The pictures of the report as PNGs in `folder`; the files that were drawn.
 
-    What has nothing to show is left out. Raises LayersearchError where one cannot be written.
+    Raises LayersearchError where one cannot be written.
     """
-    draw_front(record, folder / "front.png")
-    drawn = [folder / "front.png"]
-    steps = course_of(record)
+    drawn = {folder / f"{name}.png": draw for name, draw in pictures_of(record).items()}
+    for file, draw in drawn.items():
+        draw(record, file)
+    return list(drawn)
+
+
+def pictures_of(record: Record) -> dict[str, Callable[[Record, Path], None]]:
+    """What draws the pictures that have something to show, by name: front, layers, score kept, course."""
+    found: dict[str, Callable[[Record, Path], None]] = {"front": draw_front}
     if record.front:
-        _draw_layers(record, folder / "layers.png")
-        drawn.append(folder / "layers.png")
+        found["layers"] = _draw_layers
     if any(record.kept(row) is not None for row in record.front):
-        _draw_kept(record, folder / "kept.png")
-        drawn.append(folder / "kept.png")
-    if any(step.work is not None for step in steps):
-        _draw_course(record, steps, folder / "course.png")
-        drawn.append(folder / "course.png")
-    return drawn
+        found["kept"] = _draw_kept
+    if any(row.done and row.work for row in record.rows):
+        found["course"] = _draw_course
+    return found
 
 
 def _require_format(file: Path) -> None:
@@ -168,9 +171,9 @@ def _draw_kept(record: Record, file: Path) -> None:
     _save(figure, file)
 
 
-def _draw_course(record: Record, steps: list[Step], file: Path) -> None:
+def _draw_course(record: Record, file: Path) -> None:
     """Hypervolume over the work that was spent."""
-    points = [(step.work, step.volume) for step in steps if step.work is not None]
+    points = [(step.work, step.volume) for step in course_of(record) if step.work is not None]
     figure, axes = _new(height=3.6)
     axes.step(*zip(*points, strict=True), "o-", where="post", color=_FRONT, markersize=3)
     axes.set_xlim(left=0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -64,12 +65,12 @@ class Record:
         """Parameters of the unchanged model."""
         return int(self.facts["parameters"])
 
-    @property
+    @cached_property
     def baseline(self) -> Row | None:
         """The unchanged model's row, if it is complete."""
         return baseline_of(self.rows, self.unchanged)
 
-    @property
+    @cached_property
     def front(self) -> list[Row]:
         """The front, largest candidate first."""
         return front_of(self.rows, self.purpose.direction)
