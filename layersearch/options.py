@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from layersearch.completion import recipes, spaces, studies, tasks
-from layersearch.errors import LayersearchError
+from layersearch.errors import LayersearchError, WordsError
 from layersearch.search.objectives import COSTS, SCORE, parse_limit, parse_objectives
 from layersearch.search.question import How, Lookup, Method, What
 from layersearch.tasks.own import Columns
@@ -162,12 +162,6 @@ StudyName = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
-
-
-class WordsError(typer.TyperException):
-    """Words that do not go together, or that say nothing; one line and exit 2, as for Typer's own findings."""
-
-    exit_code = 2
 
 
 def asked(
