@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from layersearch.report import answer, both, console, trial
 from layersearch.report.notebook import picture_html, shown_html, shown_text, table_html
+from layersearch.report.notes import notes_on_front
 from layersearch.report.patterns import print_patterns
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class Front:
         table = console.table_of(self.record, everything=self.everything)
         if table is None:
             return escape(repr(self))
-        notes = escape("; ".join(console.notes_of(self.record, everything=self.everything)))
+        notes = escape("; ".join(notes_on_front(self.record, everything=self.everything)))
         return f"{table_html(table)}<p><small>{notes}</small></p>{picture_html(self.record)}"
 
 

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
+from layersearch.confirming import confirming
 from layersearch.errors import LayersearchError, StoppedError
 from layersearch.options import (
     CONFIRM,
@@ -48,6 +49,7 @@ PLAN_LINES = 40
 
 app = typer.Typer(add_completion=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(reading)
+app.add_typer(confirming)
 
 
 @app.callback(invoke_without_command=True)

@@ -13,6 +13,7 @@ from layersearch import space_files
 from layersearch.measured import NAMES
 from layersearch.models.families import FAMILIES
 from layersearch.report.table import front_table
+from layersearch.search.certainty import Certainty
 from layersearch.search.question import What
 from layersearch.search.trials import Confirmed, Row
 from layersearch.tasks import TASKS
@@ -48,7 +49,7 @@ def test_the_library_example_runs(tmp_path: Path) -> None:
 def test_every_command_and_option_of_the_readme_exists() -> None:
     commands = set(re.findall(r"^layersearch (\w+)", README, re.MULTILINE))
     reading = {"front", "show", "best", "compare", "report", "export", "dashboard"}
-    assert commands == {"run", "plan", "patterns"} | reading
+    assert commands == {"run", "plan", "patterns", "confirm"} | reading
     known = help_of() + "".join(help_of(command) for command in commands)
     for option in set(re.findall(r"`(--[a-z-]+)", README)):
         assert option in known, option
@@ -89,7 +90,8 @@ def test_the_study_of_the_readme_is_called_so() -> None:
 def test_every_column_of_the_front_is_in_the_readme() -> None:
     row = Row(0, "COMPLETE", "0-3", 0, score=0.5, parameters=9)
     confirmed = {"0-3": Confirmed("0-3", (1,), (0.5,), 0.5, None)}
-    columns = front_table([row], row, 4, 9, confirmed, marked=[0]).columns
+    certain = {"0-3": Certainty((0.4, 0.6), True, kept=1.0, kept_interval=(0.9, 1.1))}
+    columns = front_table([row], row, 4, 9, confirmed, marked=[0], certain=certain).columns
     section = README.split("## The front")[1].split("## ")[0]
     for title in {str(column.header) for column in columns} - {"score", "front"}:
         assert f"`{title}`" in section, title

@@ -18,7 +18,7 @@ from rich.text import Text
 from layersearch.pattern import LEGEND, Pattern
 from layersearch.report.commands import export_command, place_of
 from layersearch.report.notebook import View, live
-from layersearch.report.notes import cost_cells, notes_on_costs, notes_on_kept, notes_on_skipped
+from layersearch.report.notes import cost_cells, notes_on_front
 from layersearch.report.table import WIDE, coloured, front_table, print_table
 from layersearch.search.objectives import COSTS
 from layersearch.search.trials import Row, baseline_of
@@ -213,7 +213,7 @@ def print_front(record: Record, *, everything: bool = False, to: Console | None 
         console.print(f"study {record.name} has no finished trial yet", soft_wrap=True)
         return
     console.print(table)
-    console.print("; ".join(notes_of(record, everything=everything)), style="dim", soft_wrap=True)
+    console.print("; ".join(notes_on_front(record, everything=everything)), style="dim", soft_wrap=True)
 
 
 def table_of(record: Record, *, everything: bool = False, width: int = WIDE) -> Table | None:
@@ -232,52 +232,8 @@ def table_of(record: Record, *, everything: bool = False, width: int = WIDE) -> 
         [row.number for row in record.front] if everything else (),
         {row.number: cost_cells(record, row) for row in rows},
         record.purpose.direction,
+        record.certainty,
     )
-
-
-def notes_of(record: Record, *, everything: bool) -> list[str]:
-    """What the columns mean, and what else the study has to say."""
-    notes = ["share and kept are relative to the unchanged model", "=: its interval overlaps the unchanged model's"]
-    notes += notes_on_kept(record)
-    seeds = max((len(found.seeds) for found in record.confirmed.values()), default=0)
-    if seeds:
-        fresh = "one fresh seed" if seeds == 1 else "mean ± standard deviation (fresh seeds)"
-        notes.append(f"confirmed: validation set, {fresh}")
-    baseline = record.baseline
-    if everything:
-        notes.append("*: on the front")
-    elif baseline is not None and baseline.allowed and baseline not in record.front:
-        notes.append(
-            f"trial {baseline.number} is the unchanged model and not on the front: "
-            "a trial that is no larger scores at least as well"
-        )
-    if "parameters_are" in record.facts:
-        notes.append(f"parameters are counted in {record.facts['parameters_are']}")
-    scores = [row.score for row in record.rows if row.score is not None]
-    if len(scores) > 1 and len(set(scores)) == 1:
-        notes.append("all scores are equal, so nothing was learned: train longer (--epochs) or with another --lr")
-    unchanged = record.confirmed.get(record.unchanged)
-    if unchanged and baseline and baseline.interval and not _within(unchanged.mean, baseline.interval):
-        notes.append(
-            "the unchanged model confirms outside the interval of its search score: compare with more fresh seeds "
-            "(--confirm) before you trust either"
-        )
-    if record.stopped:
-        at = ", ".join(f"{number} at {share:.3g} of the training" for share, number in record.stopped.items())
-        notes.append(f"stopped early and not listed: {at}")
-        if record.front == [baseline]:
-            notes.append("too few candidates for halving to finish one: raise --trials")
-    found = record.agreement
-    if found is not None:
-        notes.append(
-            f"the super-network's scores rank the {found.number} candidates tuned from it with a correlation of "
-            f"{found.rho:.2f} ({found.low:.2f} to {found.high:.2f}), to which their different sizes alone contribute"
-        )
-    return [*notes, *notes_on_skipped(record), *notes_on_costs(record)]
-
-
-def _within(value: float, interval: tuple[float, float]) -> bool:
-    return interval[0] <= value <= interval[1]
 
 
 def print_next_commands(record: Record, storage: str, default_storage: str) -> None:

@@ -23,13 +23,14 @@ from layersearch.report.charts import (
     time_unit,
 )
 from layersearch.report.commands import export_command
+from layersearch.report.confirmation import confirmation_cells, confirmation_notes
 from layersearch.report.course import Early, Step, course_of, ended_early
 from layersearch.report.layers import PARAMETERS, share_of
 from layersearch.report.notes import cost_cells, notes_on_costs, notes_on_kept, over_limits
 from layersearch.report.page import count, described, page, paragraph, section, table
 from layersearch.report.table import cells_of, confirmed_cell, with_more
 from layersearch.search.record import Record
-from layersearch.search.trials import Row, tied
+from layersearch.search.trials import Row, tied, tied_with_next
 
 LISTED = 100  # trials of one kind that ended early; a table of thousands helps nobody
 _GLYPHS = {
@@ -153,9 +154,12 @@ def _front(record: Record) -> str:
         confirmed=dict(record.confirmed),
         metric=record.purpose.metric,
         direction=record.purpose.direction,
+        certain=record.certainty,
+        ties=tied_with_next(record.front),
     )
     rows = [with_more(cells(row), cost_cells(record, row)) for row in record.shown()]
-    notes = f"{LEGEND}. Share and kept: of the unchanged model's. =: its interval overlaps the unchanged model's."
+    notes = f"{LEGEND}. Share and kept: of the unchanged model's. =: its interval overlaps the unchanged model's. "
+    notes += "~: it overlaps that of the next smaller member."
     below = [*notes_on_kept(record), *notes_on_costs(record)]
     notes = " ".join([notes, *(f"{note[0].upper()}{note[1:]}." for note in below)])
     return section(
@@ -191,33 +195,17 @@ def _kept(record: Record) -> str:
 
 
 def _confirmation(record: Record) -> str:
-    rows = []
-    for row in record.shown():
-        found = record.confirmed.get(row.pattern)
-        if found is None or row.score is None:
-            continue
-        kept = record.kept_again(row.pattern)
-        rows.append(
-            {
-                "trial": str(row.number),
-                "layers": Pattern.parse(row.pattern).diagram(int(record.facts["num_layers"])),
-                "pattern": row.pattern,
-                "share": f"{share_of(row, record):.1f}%",
-                "at selection": f"{row.score:.4f}",
-                "confirmed": confirmed_cell(found),
-                "confirmed - selection": f"{found.mean - row.score:+.4f}",
-                "kept": "" if kept is None else f"{kept:.1%}",
-            }
-        )
+    rows = confirmation_cells(record)
     if not rows:
         return section("Confirmation", paragraph("No front member was trained again with fresh seeds."))
     return section(
         "Confirmation",
         paragraph(
             "The front and the unchanged model, trained again with fresh seeds and scored on the untouched validation "
-            "set: mean ± standard deviation (seeds). Quote these: a score at selection is the best of many."
+            "set. Quote these: a score at selection is the best of many."
         ),
         table(rows),
+        *(f'<p class="soft">{escape(f"{note[0].upper()}{note[1:]}.")}</p>\n' for note in confirmation_notes(record)),
     )
 
 

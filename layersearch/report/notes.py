@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from layersearch.search.objectives import COSTS, OVER, SCORE, off_by
 from layersearch.search.record import Record
-from layersearch.search.trials import BEATEN, LOW_RANKED, Row
+from layersearch.search.trials import BEATEN, LOW_RANKED, Row, tied_with_next
+
+POINT = 0.01  # of a metric whose best is 1
 
 
 def cost_cells(record: Record, row: Row) -> dict[str, str]:
@@ -65,3 +67,78 @@ def notes_on_skipped(record: Record) -> list[str]:
         used = f"{skipped} skipped for it" if cheap.filters or skipped else "not used to filter"
         notes.append(f"cheap scores: {cheap} over {cheap.trials} trials: {used}")
     return notes
+
+
+def notes_on_front(record: Record, *, everything: bool) -> list[str]:
+    """What stands below the front in a terminal."""
+    notes = ["share and kept are relative to the unchanged model", "=: its interval overlaps the unchanged model's"]
+    notes += ["~: it overlaps that of the next smaller member"] * bool(tied_with_next(record.front))
+    notes += notes_on_kept(record)
+    seeds = max((len(found.seeds) for found in record.confirmed.values()), default=0)
+    if seeds:
+        fresh = "one fresh seed" if seeds == 1 else "mean ± standard deviation (fresh seeds)"
+        notes.append(f"confirmed: validation set, {fresh}")
+        notes += [line] if (line := optimism_line(record)) else []
+    baseline = record.baseline
+    if everything:
+        notes.append("*: on the front")
+    elif baseline is not None and baseline.allowed and baseline not in record.front:
+        notes.append(
+            f"trial {baseline.number} is the unchanged model and not on the front: "
+            "a trial that is no larger scores at least as well"
+        )
+    if "parameters_are" in record.facts:
+        notes.append(f"parameters are counted in {record.facts['parameters_are']}")
+    scores = [row.score for row in record.rows if row.score is not None]
+    if len(scores) > 1 and len(set(scores)) == 1:
+        notes.append("all scores are equal, so nothing was learned: train longer (--epochs) or with another --lr")
+    unchanged = record.confirmed.get(record.unchanged)
+    if unchanged and baseline and baseline.interval and not _within(unchanged.mean, baseline.interval):
+        notes.append(
+            "the unchanged model confirms outside the interval of its search score: compare with more fresh seeds "
+            "(--confirm) before you trust either"
+        )
+    if record.stopped:
+        at = ", ".join(f"{number} at {share:.3g} of the training" for share, number in record.stopped.items())
+        notes.append(f"stopped early and not listed: {at}")
+        if record.front == [baseline]:
+            notes.append("too few candidates for halving to finish one: raise --trials")
+    found = record.agreement
+    if found is not None:
+        notes.append(
+            f"the super-network's scores rank the {found.number} candidates tuned from it with a correlation of "
+            f"{found.rho:.2f} ({found.low:.2f} to {found.high:.2f}), to which their different sizes alone contribute"
+        )
+    return [*notes, *notes_on_skipped(record), *notes_on_costs(record)]
+
+
+def _within(value: float, interval: tuple[float, float]) -> bool:
+    return interval[0] <= value <= interval[1]
+
+
+def optimism_line(record: Record) -> str:
+    """How much better the front looked at selection than confirmed, in one line; nothing where nothing tells it."""
+    found = record.optimism
+    if found is None:
+        return ""
+    sign, word = (-1, "pessimistic") if found.mean < 0 else (1, "optimistic")
+    number = f"the {len(found.patterns)} confirmed" if len(found.patterns) > 1 else "the one confirmed"
+    said = f"selection was {word} by {_in_points(sign * found.mean, record)} on average over {number}"
+    if found.interval is None:
+        return f"{said} (how much of it is noise takes two seeds or more)"
+    low, high = sorted(sign * end for end in found.interval)
+    luck = ", which may be luck" if low <= 0 <= high else ""
+    return f"{said} (95 % interval {_bare(low, record)} to {_bare(high, record)}{luck})"
+
+
+def _in_points(value: float, record: Record) -> str:
+    unit = "points" if _has_points(record) else f"of {record.purpose.metric}"
+    return f"{_bare(value, record)} {unit}"
+
+
+def _bare(value: float, record: Record) -> str:
+    return f"{value / POINT:.2f}" if _has_points(record) else f"{value:.4g}"
+
+
+def _has_points(record: Record) -> bool:
+    return record.purpose.direction == "maximize" and all(found.mean <= 1 for found in record.confirmed.values())

@@ -12,11 +12,13 @@ from rich.table import Table
 from rich.text import Text
 
 from layersearch.pattern import Pattern
-from layersearch.search.trials import Confirmed, Direction, Row, kept_share, tied
+from layersearch.search.certainty import Certainty, Interval
+from layersearch.search.trials import Confirmed, Direction, Row, kept_share, tied, tied_with_next
 
 WIDE = 200  # letters a line where no terminal cuts it
 LAID_OUT = 500  # rows that rich lays out
-DISPENSABLE = ("training s", "layers", "95 % interval", "share")  # columns a narrow terminal does without, in order
+# columns that a narrow terminal does without, in order
+DISPENSABLE = ("training s", "layers", "95 % interval", "confirmed kept", "share")
 
 
 def front_table(
@@ -30,13 +32,17 @@ def front_table(
     marked: Collection[int] = (),
     more: Mapping[int, Mapping[str, str]] | None = None,
     direction: Direction = "maximize",
+    certain: Mapping[str, Certainty] | None = None,
 ) -> Table:
     """The front, largest first, with its scores relative to `baseline` and its confirmation where there is one.
 
     `marked` are the numbers of the front where `front` holds other trials too, `more` further cells by number. On a
-    terminal of fewer letters than `width` needs, the columns of `DISPENSABLE` go first.
+    terminal of fewer letters than `width` needs, the columns of `DISPENSABLE` go first. `certain` tells, by pattern,
+    how sure the confirmation is.
     """
-    rows = [cells_of(row, baseline, num_layers, unchanged_parameters, confirmed, metric, direction) for row in front]
+    ties = tied_with_next([row for row in front if not marked or row.number in marked])
+    shared = (baseline, num_layers, unchanged_parameters, confirmed, metric, direction, certain or {}, ties)
+    rows = [cells_of(row, *shared) for row in front]
     if more:
         rows = [with_more(cells, more.get(row.number, {})) for row, cells in zip(front, rows, strict=True)]
     if marked:
@@ -76,10 +82,13 @@ def cells_of(
     confirmed: dict[str, Confirmed],
     metric: str,
     direction: Direction,
+    certain: Mapping[str, Certainty],
+    ties: Collection[int],
 ) -> dict[str, str]:
-    """One trial's cells by the titles of their columns."""
+    """One trial's cells by the titles of their columns; `ties` are not to be told from the next smaller."""
     kept = kept_share(row.score, None if baseline is None else baseline.score, direction)
     mark = " =" if baseline is not None and row.number != baseline.number and tied(row, baseline) else ""
+    mark += " ~" if row.number in ties else ""
     cells = {
         "trial": str(row.number),
         "layers": Pattern.parse(row.pattern).diagram(num_layers),
@@ -87,11 +96,15 @@ def cells_of(
         "parameters": f"{row.parameters:,}",
         "share": f"{(row.parameters or 0) / unchanged_parameters:.1%}",
         metric: f"{row.score:.4f}{mark}",
-        "95 % interval": f"{row.interval[0]:.4f}-{row.interval[1]:.4f}" if row.interval else "",
+        "95 % interval": interval_cell(row.interval),
         "kept": "" if kept is None else f"{kept:.1%}",
         "training s": "" if row.train_seconds is None else f"{row.train_seconds:.0f}",
     }
-    return {**cells, "confirmed": confirmed_cell(confirmed.get(row.pattern))} if confirmed else cells
+    if confirmed:
+        cells["confirmed"] = confirmed_cell(confirmed.get(row.pattern))
+    if any(sure.kept_interval for sure in certain.values()):
+        cells["confirmed kept"] = kept_cell(certain.get(row.pattern))
+    return cells
 
 
 _COLOURS = {"▀": "yellow", "▄": "yellow", "·": "dim"}
@@ -111,6 +124,19 @@ def confirmed_cell(found: Confirmed | None) -> str:
         return ""
     spread = "" if found.spread is None else f" ± {found.spread:.4f}"
     return f"{found.mean:.4f}{spread} ({len(found.seeds)})"
+
+
+def kept_cell(sure: Certainty | None) -> str:
+    """The share of the unchanged model's score kept on the validation set, with its interval in percent."""
+    if sure is None or sure.kept is None:
+        return ""
+    ends = sure.kept_interval and f" ({100 * sure.kept_interval[0]:.1f}-{100 * sure.kept_interval[1]:.1f})"
+    return f"{sure.kept:.1%}{ends or ''}"
+
+
+def interval_cell(interval: Interval | None) -> str:
+    """Both ends of an interval of scores; nothing for none."""
+    return "" if interval is None else f"{interval[0]:.4f}-{interval[1]:.4f}"
 
 
 def print_table(console: Console, table: Table) -> None:

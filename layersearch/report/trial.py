@@ -17,7 +17,7 @@ from layersearch.pattern import Pattern
 from layersearch.report.commands import export_command
 from layersearch.report.layers import share_of
 from layersearch.report.notes import cost_cells, over_limits
-from layersearch.report.table import coloured, confirmed_cell
+from layersearch.report.table import coloured, confirmed_cell, interval_cell, kept_cell
 from layersearch.search.record import Record
 from layersearch.search.trials import IN_WORDS, Row, as_record, best_no_larger, in_words, tied
 
@@ -100,8 +100,27 @@ def _scores(record: Record, row: Row) -> dict[str, str]:
         "beside it": _listed({k: v for k, v in (row.metrics or {}).items() if k != metric}, ".4f"),
         "kept": "" if kept is None else f"{kept:.1%} of the unchanged model's score",
         "confirmed": f"{confirmed_cell(found)}: {', '.join(seeds)}" if found else "",
+        **_trust(record, row),
         "shared": "" if shared is None else f"{shared:.4f} over the super-network's weights",
         "rungs": ", ".join(f"{score:.4f} at {share:.3g} of the training" for share, score in row.rungs.items()),
+    }
+
+
+def _trust(record: Record, row: Row) -> dict[str, str]:
+    """How sure the confirmation is, and how much selection flattered the trial."""
+    sure, optimism = record.certainty.get(row.pattern), record.optimism
+    if sure is None:
+        return {}
+    over = "all seeds and all such examples" if sure.of_seeds else "all such examples, not over seeds"
+    flattered = None if optimism is None else optimism.patterns.get(row.pattern)
+    kept = "" if row.pattern == record.unchanged else kept_cell(sure)
+    return {
+        "95 % interval": f"{interval_cell(sure.interval)}, of the mean over {over}" if sure.interval else "",
+        "another seed": f"{interval_cell(sure.another)} is where its score is expected" if sure.another else "",
+        "confirmed kept": f"{kept} of the unchanged model's score" if kept else "",
+        "optimism": ""
+        if flattered is None
+        else f"{flattered:+.4f}: how much better it looked at selection, against the unchanged model",
     }
 
 

@@ -20,6 +20,11 @@ from layersearch.training.job import Job, Outcome
 TRIES = 3  # for what others start from, when its worker dies
 
 
+def to_hold(confirmation: Study, planned: Sequence[tuple[str, int]]) -> int:
+    """How many trials a confirmation shall hold: those that are there or queued, and those that are planned."""
+    return len({*planned, *((row.pattern, row.seed) for row in confirmation.rows())})
+
+
 @dataclass
 class Distill:
     """What a search does next whose candidates start from the unchanged model, and its confirmation alike.

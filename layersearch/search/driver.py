@@ -9,10 +9,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 from layersearch.errors import TrainingError
-from layersearch.search.distill import Distill
+from layersearch.search.distill import Distill, to_hold
 from layersearch.search.files import checkpoint_of, drop_checkpoints, drop_states, state_of, write_trace
 from layersearch.search.halving import Rungs
 from layersearch.search.one_shot import OneShot
@@ -20,32 +19,12 @@ from layersearch.search.quality import plateau
 from layersearch.search.question import TRIALS
 from layersearch.search.study import Study
 from layersearch.search.trials import Row
+from layersearch.search.watcher import Watcher
 from layersearch.training.job import Job, Outcome
 
 FAILURES_BEFORE_STOP = 5  # and more than half of the trials (the circuit breaker of Ax)
 LOOK_SECONDS = 10.0  # between two looks at whether those live for whose scores this driver waits
 SAME_FAILURES_AT_START = 3  # the first so many trials failed alike: the set-up is wrong, not the candidates
-
-
-class Watcher(Protocol):
-    """Somebody who shows what happens; every call returns at once."""
-
-    def phase(self, study: Study, wanted: int) -> None:
-        """`study` is worked on until it holds `wanted` complete trials."""
-
-    def started(self, job: Job) -> None: ...
-    def progressed(self, number: int, share: float) -> None:
-        """Trial `number` has done `share` (0 to 1) of its training; only told where it runs in this process."""
-
-    def reused(self, count: int) -> None:
-        """`count` trials were settled at once, their evaluations known from other studies of the database."""
-
-    def reached(self, outcome: Outcome, *, goes_on: bool) -> None:
-        """A candidate was scored at a rung of halving, and goes on at once or is paused."""
-
-    def finished(self, outcome: Outcome) -> None: ...
-    def say(self, line: str) -> None:
-        """A line that the user must see."""
 
 
 @dataclass
@@ -306,8 +285,7 @@ class Driver:
         self._failures.clear()
         self._succeeded = 0
         self._reused = 0
-        planned = self.warm.planned if self.warm else ()
-        self._wanted = len({*planned, *((row.pattern, row.seed) for row in self.study.rows())})
+        self._wanted = to_hold(self.study, self.warm.planned if self.warm else ())
         self.watcher.phase(self.study, self._wanted)
 
     def _break_circuit(self) -> None:

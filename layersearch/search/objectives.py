@@ -250,6 +250,13 @@ def stored(objectives: Sequence[str], limits: Sequence[Limit]) -> dict[str, str]
     return found | ({"limits": " ".join(limit.stored for limit in limits)} if limits else {})
 
 
+def limits_in(stored: str) -> tuple[Limit, ...]:
+    """The limits of a text that `stored` wrote; none in an empty one."""
+    of = {option: name for name, (option, _, _) in _ALLOWED.items()}
+    words = stored.split()
+    return tuple(parse_limit(of[option], text) for option, text in zip(words[::2], words[1::2], strict=True))
+
+
 def check_limits(costs: Costs, space: SearchSpace, metric: str, direction: str) -> None:
     """Raise LayersearchError for a limit that means nothing, or if no pattern keeps those on costs that are known."""
     if costs.min_score is not None and direction == "minimize":

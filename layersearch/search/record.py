@@ -17,7 +17,9 @@ from optuna.trial import FrozenTrial
 from layersearch.errors import StudyError
 from layersearch.pattern import Pattern
 from layersearch.search.agreement import Agreement, agreement_of
+from layersearch.search.certainty import Certainty, certainties
 from layersearch.search.cheap import CheapRanking, best_agreement
+from layersearch.search.optimism import Optimism, optimism_of
 from layersearch.search.purpose import Purpose
 from layersearch.search.storage import Say, open_storage, parse_url, shown
 from layersearch.search.trials import (
@@ -31,6 +33,8 @@ from layersearch.search.trials import (
     in_words,
     kept_share,
     rows_of,
+    tied,
+    tied_with_next,
 )
 
 CONFIRMATION = ".confirm"  # the study NAME.confirm holds the confirmation of the study NAME
@@ -144,14 +148,27 @@ class Record:
 
     def kept_again(self, pattern: str) -> float | None:
         """The same on the validation set, where both are confirmed."""
-        here, there = self.confirmed.get(pattern), self.confirmed.get(self.unchanged)
-        if here is None or there is None:
-            return None
-        return kept_share(here.mean, there.mean, self.purpose.direction)
+        return self.certainty[pattern].kept if pattern in self.certainty else None
+
+    @cached_property
+    def certainty(self) -> Mapping[str, Certainty]:
+        """How sure the figures of each confirmed pattern are."""
+        return certainties(self.confirmed, self.unchanged, self.purpose.direction)
+
+    @cached_property
+    def optimism(self) -> Optimism | None:
+        """How much better the front looked at selection than its confirmation bears out, where that can be told."""
+        return optimism_of(self.front, self.baseline, self.confirmed, self.purpose.direction)
 
     def records(self, *, everything: bool = False) -> list[dict[str, Any]]:
         """What `shown` lists as plain values for CSV and JSON."""
         front, baseline = self.front, self.baseline
+        ties = tied_with_next(front)
+
+        def told(row: Row) -> dict[str, Any]:
+            level = baseline is not None and row != baseline and tied(row, baseline)
+            return {"tied_with_unchanged": level, "tied_with_next": row.number in ties, **self.columns(row)}
+
         return [
             as_record(
                 row,
@@ -159,21 +176,35 @@ class Record:
                 self.confirmed.get(row.pattern),
                 self.parameters,
                 on_front=row in front,
-                costs=self.columns(row),
+                costs=told(row),
                 direction=self.purpose.direction,
             )
             for row in self.shown(everything=everything)
         ]
 
     def columns(self, row: Row) -> dict[str, Any]:
-        """What a row has in this study and not in every study: its other costs, the limits, its time."""
-        limits = {"within_limits": row.allowed} if "limits" in self.purpose.values else {}
+        """What a row has in this study and not in every study: its confirmation, other costs, the limits, its time."""
+        found: dict[str, Any] = {**self.costs_of(row), **(self._trust(row) if self.confirmed else {})}
+        found |= {"within_limits": row.allowed} if "limits" in self.purpose.values else {}
         if "timed" not in self.facts:
-            return self.costs_of(row) | limits
+            return found
         timed = {size: self.timed(row).get(size, (None, None)) for size in (1, 32)}
         times = {f"median_ms_batch_{size}": median for size, (median, _) in timed.items()}
         times |= {f"p95_ms_batch_{size}": p95 for size, (_, p95) in timed.items()}
-        return self.costs_of(row) | limits | times
+        return found | times
+
+    def _trust(self, row: Row) -> dict[str, float | None]:
+        """How sure the confirmed figures of a row are, and how much selection flattered it."""
+        sure, optimism = self.certainty.get(row.pattern), self.optimism
+        ends = {
+            "confirmed": sure.interval if sure else None,
+            "another_seed": sure.another if sure else None,
+            "confirmed_kept": sure.kept_interval if sure else None,
+        }
+        low = {f"{name}_low": found[0] if found else None for name, found in ends.items()}
+        high = {f"{name}_high": found[1] if found else None for name, found in ends.items()}
+        flattered = None if optimism is None else optimism.patterns.get(row.pattern)
+        return {"confirmed_kept": sure.kept if sure else None, **low, **high, "selection_optimism": flattered}
 
 
 def names_of(storage_text: str) -> list[str]:

@@ -6,48 +6,32 @@ line, how anything is shown.
 
 from __future__ import annotations
 
-import os
 import shutil
-import socket
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from functools import partial
 
-from layersearch.errors import LayersearchError, StoppedError
+from layersearch.errors import LayersearchError, StoppedError, StudyError
 from layersearch.pattern import PartCounts, Pattern
-from layersearch.search.distill import Distill
-from layersearch.search.driver import Driver, Watcher
-from layersearch.search.found import holder_of
+from layersearch.search.distill import Distill, to_hold
+from layersearch.search.driver import Driver
 from layersearch.search.halving import Rungs
-from layersearch.search.lease import Lease, take_lease
 from layersearch.search.measured_costs import time_front, with_measured
 from layersearch.search.one_shot import OneShot
 from layersearch.search.preparing import prepare
-from layersearch.search.purpose import Purpose
-from layersearch.search.question import (
-    How,
-    Prepared,
-    Question,
-    What,
-    is_screened,
-    remarks,
-    resolve_device,
-    trials_of,
-)
-from layersearch.search.record import CONFIRMATION, SHARED
+from layersearch.search.question import How, Prepared, Question, What, remarks, resolve_device, trials_of
 from layersearch.search.replay import Replay
 from layersearch.search.signals import stopped_by_signals
 from layersearch.search.spelling import knowing, spelled, stored_of
-from layersearch.search.starts import front_of_another
-from layersearch.search.storage import PatientStorage, open_storage, parse_url
+from layersearch.search.studies import Studies, opened, warm
 from layersearch.search.study import Study
-from layersearch.search.trials import front_to_confirm
+from layersearch.search.trials import Row
+from layersearch.search.watcher import Watcher
 from layersearch.tasks.task import Encoded
 from layersearch.training.evaluator import Evaluator
 from layersearch.training.finetune import Heartbeat
-from layersearch.training.job import Job, Outcome, Split
+from layersearch.training.job import Job, Outcome
 from layersearch.training.recipe import BYTES_A_PARAMETER, Halving, OneShotRecipe
 
 WAIT_SECONDS = 0.5  # between two questions for a job where other drivers' scores come first
@@ -70,16 +54,7 @@ def run(what: What, how: How, *, trials: int | None, confirm: int, watcher: Watc
     for line in remarks(prepared):
         watcher.say(line)
     _require_disk(how, prepared.counts, {"fine-tune": 2, "halving": 5}.get(what.method, 4 + 2 * confirm))
-
-    def make() -> Executor:
-        evaluator = make_evaluator(prepared, how)
-        if how.workers == 0:
-            return partial(run_inline, course=evaluator.course)
-        from layersearch.search.cluster import run_with_ray
-
-        return partial(run_with_ray, evaluator=evaluator, how=how)
-
-    warm = None if what.method in ("fine-tune", "halving") else partial(_warm, prepared)
+    make, warm = partial(_executor, prepared, how), _warming(prepared)
     after = partial(time_front, prepared, how, watcher.say)
     return _search(prepared, how, make, warm, after, trials=trials, confirm=confirm, watcher=watcher, command=command)
 
@@ -128,17 +103,78 @@ def _search(
             until_plateau=how.until_plateau,
         )
         if not (driver.done or (driver.searched and studies.confirmed(confirm))):
-            execute = make()
-            with stopped_by_signals(driver):
-                execute(driver)
-        if driver.stopping:
-            raise StoppedError("stopped; every finished trial is in the study. The same command goes on from here")
+            _work_through(driver, make)
         if method is not None:
             method.clean_up()
         if after is not None:
             after(studies.search)
         watcher.say(f"the search ended: {driver.ended}")
         return studies.search
+
+
+def confirm(prepared: Prepared, how: How, *, seeds: int, watcher: Watcher, trials: Sequence[int] = ()) -> None:
+    """Train the front of a study and the unchanged model again, by the study's own method, with `seeds` fresh seeds.
+
+    In place of the front the complete trials numbered `trials`. What has been confirmed is not trained again, so that
+    more seeds only add the missing ones; the same call continues one that was stopped. Raises StoppedError after a
+    clean stop, StudyError for a study or a trial without a score.
+    """
+    for warning in prepared.splits.warnings:
+        watcher.say(f"warning: {warning}")
+    alone = prepared.what.method not in ("fine-tune", "halving")
+    _require_disk(how, prepared.counts, 2 + 2 * seeds * alone)
+    with opened(prepared, how, watcher, alone=alone or prepared.halving is not None) as studies:
+        rows = chosen(studies.search, trials)
+        if studies.confirmed(seeds, rows):
+            return
+        warming = _warming(prepared)
+        method = warming(studies) if warming else None
+        study = studies.confirmation(seeds, method, rows)
+        driver = Driver(
+            study=study, trials=to_hold(study, method.planned if method else ()), watcher=watcher, warm=method
+        )
+        _work_through(driver, partial(_executor, prepared, how))
+        if method is not None:
+            method.clean_up()
+
+
+def chosen(search: Study, numbers: Sequence[int]) -> list[Row]:
+    """The complete trials with these numbers, or the front. Raises StudyError where one has no score."""
+    done = {row.number: row for row in search.rows() if row.done}
+    absent = [number for number in numbers if number not in done]
+    if absent:
+        raise StudyError(
+            f"trial {absent[0]} of {search.name!r} has no score to confirm; `layersearch front --all` lists those that "
+            "have one"
+        )
+    rows = [done[number] for number in numbers] or search.front()
+    if not rows:
+        raise StudyError(f"study {search.name!r} has no finished trial to confirm; continue it with `layersearch run`")
+    return rows
+
+
+def _warming(prepared: Prepared) -> Callable[[Studies], Distill | OneShot] | None:
+    """What makes that which asks in place of the study where candidates start from what was trained before."""
+    return None if prepared.what.method in ("fine-tune", "halving") else partial(warm, prepared)
+
+
+def _executor(prepared: Prepared, how: How) -> Executor:
+    """What works a driver off: with everything loaded, in this process or with Ray."""
+    evaluator = make_evaluator(prepared, how)
+    if how.workers == 0:
+        return partial(run_inline, course=evaluator.course)
+    from layersearch.search.cluster import run_with_ray
+
+    return partial(run_with_ray, evaluator=evaluator, how=how)
+
+
+def _work_through(driver: Driver, make: Callable[[], Executor]) -> None:
+    """Let what `make` makes do all that the driver has. Raises StoppedError if that was stopped."""
+    execute = make()
+    with stopped_by_signals(driver):
+        execute(driver)
+    if driver.stopping:
+        raise StoppedError("stopped; every finished trial is in the study. The same command goes on from here")
 
 
 def run_inline(driver: Driver, course: Course) -> None:
@@ -172,132 +208,6 @@ def _work_off(driver: Driver, outcomes: Iterator[Outcome]) -> None:
 
 def _rungs(question: Question, halving: Halving) -> Rungs:
     return Rungs(halving, question.purpose.direction, str(Pattern.full(question.num_layers)))
-
-
-@dataclass(frozen=True)
-class Studies:
-    """The search's study, and the way to open its confirmation."""
-
-    question: Question
-    how: How
-    storage: PatientStorage
-    lease: Lease
-    search: Study
-
-    def confirmation(self, seeds: int, warm: Distill | OneShot | None = None) -> Study:
-        """The study NAME.confirm with the front and the unchanged model queued, `seeds` fresh seeds each.
-
-        With `warm` it plans the front, and only the unchanged models are queued.
-        """
-        study = self.sibling(CONFIRMATION, "validation")
-        study.heal()
-        pairs = self._to_confirm(seeds)
-        if warm is not None:
-            warm.plan(pairs, self.search.front())
-            pairs = [pair for pair in pairs if pair[0] == warm.unchanged]
-        for pattern, seed in pairs:
-            study.enqueue(pattern, seed)
-        return study
-
-    def confirmed(self, seeds: int) -> bool:
-        """Whether nothing of the confirmation is left to do."""
-        rows = self.sibling(CONFIRMATION, "validation").rows()
-        done = {(row.pattern, row.seed) for row in rows if row.done or (row.state == "FAIL" and not row.lost)}
-        return done >= set(self._to_confirm(seeds))
-
-    def sibling(self, ending: str, scored_on: Split) -> Study:
-        """The study beside the search's whose name has `ending`; it proposes nothing by itself."""
-        purpose = self.question.purpose
-        return Study(
-            self.storage,
-            self.how.name + ending,
-            Purpose(purpose.values, purpose.metric, purpose.direction, scored_on),
-            self.lease,
-            self.how.folder / ending.removeprefix("."),
-            num_layers=self.question.num_layers,
-            space=None,
-            sampler="RandomSampler",
-            costs=self.question.costs and replace(self.question.costs, limits=()),
-        )
-
-    def _to_confirm(self, seeds: int) -> list[tuple[str, int]]:
-        first = self.question.seed + 1
-        unchanged = str(Pattern.full(self.question.num_layers))
-        front = front_to_confirm(self.search.front(), unchanged)
-        return [(pattern, seed) for seed in range(first, first + seeds) for pattern in front]
-
-
-def _warm(prepared: Prepared, studies: Studies) -> Distill | OneShot:
-    """What asks in place of the search's study, with what is known of its networks."""
-    from layersearch.models.checkpoint import is_complete
-
-    counts, folder = prepared.counts, studies.how.folder / f"networks-{prepared.purpose.mark}"
-    studies.search.note(networks=str(folder))
-    alone = Distill(counts.num_layers, folder, prepared.seed)
-    studies.search.enqueue(alone.unchanged, prepared.seed)
-    if prepared.what.method != "one-shot":
-        return alone
-    shared = studies.sibling(SHARED, "shared")
-
-    def keep(outcome: Outcome) -> None:
-        for text, score in outcome.shared.items():
-            shared.add(text, outcome.seed, score, Pattern.parse(text).parameters(counts))
-        shared.note(work=shared.facts.get("work", 0.0) + outcome.work)
-
-    known = {row.pattern: row.score for row in shared.rows() if row.score is not None}
-    made = {int(made.name.removeprefix("super-")) for made in folder.glob("super-*") if is_complete(made)}
-    whole = "work" in shared.facts  # noted after the last score
-    return OneShot(
-        space=studies.question.space,
-        starts=tuple(map(Pattern.parse, studies.search.facts.get("start_from", ()))),
-        costs=prepared.costs,
-        direction=prepared.purpose.direction,
-        alone=alone,
-        known=known if whole else {},
-        fallen_back=bool(studies.search.facts.get("fallen_back")),
-        keep=keep,
-        made=made if whole else made - {prepared.seed},
-    )
-
-
-@contextmanager
-def opened(question: Question, how: How, watcher: Watcher, *, alone: bool = False) -> Iterator[Studies]:
-    """Open (or make) the study under a lease and heal it; gives the lease back at the end.
-
-    One process drives it `alone`, on any database, or on PostgreSQL beside others. The fronts of `how.start_from` come
-    first, after the unchanged model.
-    """
-    layers = question.num_layers
-    sizes = question.parameters_of if question.costs is None else question.costs.values
-    url = parse_url(how.storage)
-    with ExitStack() as closed:
-        storage = open_storage(url, watcher.say, create=True)
-        closed.callback(storage.engine.dispose)
-        space, say = question.space, watcher.say
-        fronts = [front_of_another(source, how.storage, space, layers, say) for source in how.start_from]
-        lease = take_lease(storage, url, how.name, holder_of(storage, how.name), alone=alone)
-        closed.callback(lease.release)
-        study = Study(
-            storage,
-            how.name,
-            question.purpose,
-            lease,
-            how.folder,
-            num_layers=layers,
-            space=space,
-            sampler=question.sampler,
-            seed=question.seed,
-            parameters=sizes if is_screened(question) else None,
-            costs=question.costs,
-        )
-        known = {name: [*map(str, patterns)] for name, patterns in space.known.items()}
-        found = {"spelled": known} if known else {}
-        study.note(driver=f"{socket.gethostname()} pid {os.getpid()}", **question.facts, **found)
-        healed = study.heal()
-        if healed:
-            say(f"{healed} trial{'s' * (healed > 1)} left running by a driver that died: queued again")
-        study.start_with([pattern for front in fronts for pattern in front])
-        yield Studies(question, how, storage, lease, study)
 
 
 def make_evaluator(prepared: Prepared, how: How) -> Evaluator:

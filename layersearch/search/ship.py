@@ -49,7 +49,7 @@ def ship(record: Record, number: int, to: Path, how: How, say: Say) -> Proof:
     check_exportable(Pattern.parse(row.pattern), record.facts.get("model_type", ""))
     require_free(to)
     prepared = prepare(question_of(record), SearchSpace.model_validate_json(record.purpose.values["space"]))
-    _require_same(record, row, prepared)
+    require_same(record, row, prepared)
     if row.checkpoint is not None and _belongs_to(row, Path(row.checkpoint)):
         return _export(record, row, Path(row.checkpoint), to, prepared)
     start, budget = _start_of(record, row)
@@ -101,7 +101,7 @@ def _columns(values: Mapping[str, Any] | None) -> Columns | None:
     return Columns(**found)
 
 
-def _require_same(record: Record, row: Row, prepared: Prepared) -> None:
+def require_same(record: Record, row: Row, prepared: Prepared) -> None:
     """Raise StudyError where the model's folder or the data are not those that the study was made with."""
     folder = prepared.what.data
     lying = f"the data in {folder}" if folder else f"the data that task {prepared.task.name} gives"

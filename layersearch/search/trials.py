@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import pairwise
 from statistics import fmean, stdev
 from typing import Any, Literal
 
@@ -30,8 +31,9 @@ class Row:
 
     Times are in seconds, `work` is in fine-tunings of the unchanged model. `start` names the folder of the weights that
     the candidate started from, None for the pre-trained ones. `rungs` are scores on the way, by the share of the
-    recipe's steps that was done. `costs` are the objectives behind the score of a complete trial, in the study's order;
-    `over` tells, by name, how far it is over a limit where that is above 0.
+    recipe's steps that was done; `redrawn` over examples drawn anew (`tasks/metrics.py`). `costs` are the objectives
+    behind the score of a complete trial, in the study's order; `over` tells, by name, how far it is over a limit where
+    that is above 0.
     """
 
     number: int
@@ -56,6 +58,7 @@ class Row:
     lost: bool = False
     ended: datetime | None = field(default=None, compare=False)  # to the microsecond only in the database
     rungs: Mapping[float, float] = field(default_factory=dict)
+    redrawn: tuple[float, ...] = ()
     costs: tuple[float, ...] = ()
     over: Mapping[str, float] = field(default_factory=dict)
 
@@ -101,6 +104,7 @@ def _row(trial: FrozenTrial) -> Row:
         seed=attrs.get("seed", 0),
         score=trial.values[0] if done else None,
         interval=tuple(interval) if interval else None,
+        redrawn=tuple(attrs.get("redrawn", ())),
         metrics=attrs.get("metrics"),
         parameters=attrs.get("parameters", round(trial.values[1]) if done else None),
         **{name: attrs.get(name) for name in ("seconds", "train_seconds", "score_seconds", "work")},
@@ -141,32 +145,41 @@ def baseline_of(rows: Iterable[Row], unchanged: str) -> Row | None:
 
 @dataclass(frozen=True)
 class Confirmed:
-    """What fresh seeds gave for one pattern on the official validation set. `spread` is a sample standard deviation."""
+    """What fresh seeds gave for one pattern on the official validation set. `spread` is a sample standard deviation.
+
+    `intervals` and `redrawn` are over the examples, by seed: each score's 95 % interval, and what it is over examples
+    drawn anew (`tasks/metrics.py`), nothing where a study is older than that.
+    """
 
     pattern: str
     seeds: tuple[int, ...]
     scores: tuple[float, ...]
     mean: float
     spread: float | None
+    intervals: tuple[tuple[float, float] | None, ...] = ()
+    redrawn: tuple[tuple[float, ...], ...] = ()
 
 
 def confirmed_of(rows: Iterable[Row]) -> dict[str, Confirmed]:
     """The confirmation by pattern, from the rows of a confirmation study."""
-    scores: dict[str, dict[int, float]] = {}
+    known: dict[str, dict[int, Row]] = {}
     for row in rows:
         if row.score is not None:
-            scores.setdefault(row.pattern, {})[row.seed] = row.score
-    return {pattern: _confirmed(pattern, by_seed) for pattern, by_seed in scores.items()}
+            known.setdefault(row.pattern, {})[row.seed] = row
+    return {pattern: _confirmed(pattern, by_seed) for pattern, by_seed in known.items()}
 
 
-def _confirmed(pattern: str, by_seed: dict[int, float]) -> Confirmed:
-    values = tuple(by_seed[seed] for seed in sorted(by_seed))
+def _confirmed(pattern: str, by_seed: dict[int, Row]) -> Confirmed:
+    rows = [by_seed[seed] for seed in sorted(by_seed)]
+    values = tuple(row.score for row in rows if row.score is not None)
     return Confirmed(
         pattern=pattern,
         seeds=tuple(sorted(by_seed)),
         scores=values,
         mean=fmean(values),
         spread=stdev(values) if len(values) > 1 else None,
+        intervals=tuple(row.interval for row in rows),
+        redrawn=tuple(row.redrawn for row in rows),
     )
 
 
@@ -175,6 +188,11 @@ def tied(row: Row, best: Row) -> bool:
     if row.interval is None or best.interval is None:
         return False
     return row.interval[0] <= best.interval[1] and best.interval[0] <= row.interval[1]
+
+
+def tied_with_next(front: Sequence[Row]) -> set[int]:
+    """The numbers of those in `front`, largest first, whose scores cannot be told from that of the next smaller one."""
+    return {one.number for one, smaller in pairwise(front) if tied(one, smaller)}
 
 
 def kept_share(score: float | None, unchanged: float | None, direction: Direction) -> float | None:
@@ -259,6 +277,7 @@ def attributes_of(outcome: Outcome) -> dict[str, Any]:
     attrs: dict[str, Any] = {
         "metrics": {k: round(v, 6) for k, v in outcome.metrics.items()} or None,
         "interval": outcome.interval and [round(v, 6) for v in outcome.interval],
+        "redrawn": [round(v, 5) for v in outcome.redrawn] or None,
         "train_loss": None if outcome.train_loss is None else round(outcome.train_loss, 6),
         "seconds": round(outcome.seconds, 3),
         "train_seconds": round(outcome.train_seconds, 3),

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from layersearch.errors import DataError
 from layersearch.kinds import IGNORED
 from layersearch.names import nearest
-from layersearch.tasks.metrics import interval_of_share
+from layersearch.tasks.metrics import Noise, noise_of_share
 from layersearch.tasks.task import Encoded, Examples, Splits
 from layersearch.tasks.text import AT_ONCE, Flat, checked, file_of, fingerprint, held_out, require_offsets, text_of
 
@@ -102,10 +102,10 @@ class TagTask:
             "recall": right / max(1, there),
         }
 
-    def interval(self, answers: NDArray[np.float32], scored: Encoded) -> tuple[float, float]:
-        """95 % bootstrap interval of F1 over sentences; raises TrainingError as `score` does."""
+    def noise(self, answers: NDArray[np.float32], scored: Encoded) -> Noise:
+        """The noise of F1 over sentences; raises TrainingError as `score` does."""
         right, said, there = self._counts(answers, scored)
-        return interval_of_share(2 * right, said + there)
+        return noise_of_share(2 * right, said + there)
 
     def _counts(self, answers: NDArray[np.float32], scored: Encoded) -> tuple[NDArray[np.int64], ...]:
         """Entities of each sentence: found rightly, found, there. A word that was not seen is taken for `OUTSIDE`."""

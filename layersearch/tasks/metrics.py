@@ -8,6 +8,7 @@ script and run it (FACTS.md 3.4, D3).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -20,6 +21,7 @@ from layersearch.errors import TrainingError
 Floats = NDArray[np.float64]
 Values = NDArray[Any]
 
+REDRAWN = 64  # scores over examples drawn anew that a trial keeps: enough for their spread to within a tenth
 _MOST_DRAWS = 10_000_000
 _DRAWS_AT_ONCE = 2_000_000
 _NO_SPREAD = 1e-12
@@ -108,6 +110,32 @@ def interval_of_share(hits: Values, whole: Values, resamples: int = 1000, seed: 
     score = partial(_share, x, y)
     low, high = np.quantile(_drawn(len(x), score, resamples, np.random.default_rng(seed)), (0.025, 0.975))
     return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class Noise:
+    """How far a score may lie off because its examples are few: a 95 % bootstrap interval, and scores `redrawn`.
+
+    These are over REDRAWN draws of the n examples, the same draws for every model that is scored on the examples: what
+    two models score on one draw can be compared (a paired bootstrap; Efron and Tibshirani 1993, chapter 8).
+    """
+
+    interval: tuple[float, float]
+    redrawn: tuple[float, ...]
+
+
+def noise(metric: str, predictions: Values, labels: Values) -> Noise:
+    """The noise of `metric` over the n examples. Raises TrainingError for a prediction that is not finite."""
+    x, y = _checked(predictions, labels)
+    if metric in _OF_CONFUSION:
+        return Noise(interval(metric, x, y), _redrawn(len(x), partial(_of_classes, _OF_CONFUSION[metric], x, y)))
+    return Noise(interval(metric, x, y), _redrawn(len(x), partial(_OF_COUNTS[metric], x, y)))
+
+
+def noise_of_share(hits: Values, whole: Values) -> Noise:
+    """The noise of the sum of `hits` over that of `whole`, each [n] of the n examples; raises as `noise` does."""
+    x, y = _checked(hits, whole)
+    return Noise(interval_of_share(x, y), _redrawn(len(x), partial(_share, x, y)))
 
 
 def evaluate_module(metric: str) -> Any:
@@ -253,6 +281,18 @@ def _drawn(n: int, score: Callable[[Floats], Floats], resamples: int, rng: np.ra
     chunk = max(1, _DRAWS_AT_ONCE // n)
     sizes = [min(chunk, times - start) for start in range(0, times, chunk)]
     return np.concatenate([score(_resampled_counts(n, size, rng)) for size in sizes])
+
+
+def _redrawn(n: int, score: Callable[[Floats], Floats]) -> tuple[float, ...]:
+    return tuple(map(float, _drawn(n, score, REDRAWN, np.random.default_rng(0))))
+
+
+def _of_classes(score: Callable[[Floats], Floats], x: Floats, y: Floats, counts: Floats) -> Floats:
+    """A class metric [resamples] of examples taken `counts` [resamples, n] times."""
+    classes = max(2, int(max(x.max(), y.max())) + 1)
+    cells = (y * classes + x).astype(np.int64)
+    drawn = [np.bincount(cells, weights=row, minlength=classes * classes) for row in counts]
+    return score(np.stack(drawn).astype(np.float64).reshape(-1, classes, classes))
 
 
 def _resampled_counts(n: int, resamples: int, rng: np.random.Generator) -> Floats:

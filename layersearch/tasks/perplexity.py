@@ -104,11 +104,11 @@ class PerplexityTask:
         with np.errstate(over="ignore"):  # infinite then, which no trial keeps
             return {NAME: float(np.exp(surprise.sum() / tokens.sum()))}
 
-    def interval(self, answers: NDArray[np.float32], scored: Encoded) -> tuple[float, float]:
-        """95 % bootstrap interval over blocks; raises TrainingError as `score` does."""
-        surprise, tokens = _of_blocks(answers, scored)
-        low, high = np.exp(metrics.interval_of_share(surprise, tokens))
-        return float(low), float(high)
+    def noise(self, answers: NDArray[np.float32], scored: Encoded) -> metrics.Noise:
+        """The noise over blocks; raises TrainingError as `score` does."""
+        found = metrics.noise_of_share(*_of_blocks(answers, scored))
+        low, high = np.exp(found.interval)
+        return metrics.Noise((float(low), float(high)), tuple(map(float, np.exp(found.redrawn))))
 
 
 def _of_blocks(answers: NDArray[np.float32], scored: Encoded) -> tuple[metrics.Floats, metrics.Floats]:

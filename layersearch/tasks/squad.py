@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from layersearch.errors import DataError
 from layersearch.kinds import ENDS, STARTS
-from layersearch.tasks.metrics import interval_of_share
+from layersearch.tasks.metrics import Noise, noise_of_share
 from layersearch.tasks.task import Encoded, Examples, Splits
 from layersearch.tasks.text import AT_ONCE, Flat, checked, file_of, fingerprint, require_offsets, text_of
 
@@ -131,10 +131,10 @@ class SpanTask:
         exact, f1 = self._of_questions(answers, scored)
         return {"f1": float(f1.mean()), "exact-match": float(exact.mean())}
 
-    def interval(self, answers: NDArray[np.float32], scored: Encoded) -> tuple[float, float]:
-        """95 % bootstrap interval of F1 over questions; raises TrainingError as `score` does."""
+    def noise(self, answers: NDArray[np.float32], scored: Encoded) -> Noise:
+        """The noise of F1 over questions; raises TrainingError as `score` does."""
         _, f1 = self._of_questions(answers, scored)
-        return interval_of_share(f1, np.ones_like(f1))
+        return noise_of_share(f1, np.ones_like(f1))
 
     def _of_questions(self, answers: NDArray[np.float32], scored: Encoded) -> tuple[NDArray[Any], NDArray[Any]]:
         """Exact match and F1 of each question. `squad2` answers where the best span beats "no answer" (threshold 0)."""

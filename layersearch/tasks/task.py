@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from layersearch.kinds import KindName
+    from layersearch.tasks.metrics import Noise
 
 Labels = NDArray[np.int64] | NDArray[np.int32] | NDArray[np.int8] | NDArray[np.float32]
 
@@ -146,6 +147,6 @@ class Task(Protocol):
         """
         ...
 
-    def interval(self, answers: NDArray[np.float32], scored: Encoded) -> tuple[float, float]:
-        """95 % bootstrap interval over examples of the metric named `metric`."""
+    def noise(self, answers: NDArray[np.float32], scored: Encoded) -> Noise:
+        """How far the metric named `metric` may lie off because the examples are few."""
         ...

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from layersearch.errors import DataError, TrainingError
 from layersearch.kinds import KINDS
 from layersearch.tasks import metrics
+from layersearch.tasks.metrics import Noise
 from layersearch.tasks.task import Encoded, Examples, Splits, Task
 
 if TYPE_CHECKING:
@@ -98,9 +99,9 @@ class TextTask:
         predictions = KINDS[self.kind].decide(checked(answers, self))
         return {name: metrics.METRICS[name](predictions, scored.labels) for name in self.metrics}
 
-    def interval(self, answers: NDArray[np.float32], scored: Encoded) -> tuple[float, float]:
-        """95 % bootstrap interval of the objective over examples; raises TrainingError as `score` does."""
-        return metrics.interval(self.metric, KINDS[self.kind].decide(checked(answers, self)), scored.labels)
+    def noise(self, answers: NDArray[np.float32], scored: Encoded) -> Noise:
+        """The noise of the objective over examples; raises TrainingError as `score` does."""
+        return metrics.noise(self.metric, KINDS[self.kind].decide(checked(answers, self)), scored.labels)
 
 
 def checked(logits: NDArray[np.float32], task: Task) -> NDArray[np.float32]:

@@ -37,12 +37,13 @@ Heartbeat = Callable[[float], None]  # called with the share of the work that is
 class Scores:
     """What one evaluation measured: the task's metrics, the objective's interval, and what it cost.
 
-    `interval` is a 95 % bootstrap interval over the scored examples; times are in seconds of wall clock; `examples`
-    counts examples x epochs that were trained on.
+    `interval` is a 95 % bootstrap interval over the scored examples, `redrawn` as `metrics.Noise` has it; times are in
+    seconds of wall clock; `examples` counts examples x epochs that were trained on.
     """
 
     metrics: dict[str, float]
     interval: tuple[float, float]
+    redrawn: tuple[float, ...]
     train_loss: float
     train_seconds: float
     score_seconds: float
@@ -95,10 +96,10 @@ def measure(training: Training, task: Task, held_out: Encoded, share: float, hea
     metrics = task.score(answers, held_out)
     if not math.isfinite(metrics[task.metric]):
         raise TrainingError(f"{task.metric} is {metrics[task.metric]} on {len(held_out)} examples")
-    interval = task.interval(answers, held_out)
+    noise = task.noise(answers, held_out)
     return Scores(
         metrics=metrics,
-        interval=interval,
+        **vars(noise),
         train_loss=loss,
         train_seconds=trained - began,
         score_seconds=time.perf_counter() - trained,

@@ -60,7 +60,7 @@ class Outcome:
     x examples, a backward pass counted twice); `start` is the name of the folder that the weights came from; `note` is
     a remark that the user should see; `rung` is the share of the recipe's steps after which a candidate was scored that
     may go on, None at the end (what it cost counts from its beginning); `versions` names the libraries, `ray_trial` the
-    trial of Ray Tune.
+    trial of Ray Tune; `redrawn` are its scores over examples drawn anew (`tasks/metrics.py`).
     Times are wall-clock seconds; `seconds` is all of the trial, from the job's start in the worker to its outcome.
     """
 
@@ -69,6 +69,7 @@ class Outcome:
     seed: int
     score: float | None = None
     interval: tuple[float, float] | None = None
+    redrawn: tuple[float, ...] = ()
     metrics: Mapping[str, float] = field(default_factory=dict)
     parameters: int | None = None
     train_loss: float | None = None
@@ -100,4 +101,5 @@ class Outcome:
         """The inverse of `as_json`."""
         values = json.loads(text)
         interval = values["interval"]
-        return cls(**{**values, "interval": None if interval is None else tuple(interval)})
+        known = {"interval": None if interval is None else tuple(interval), "redrawn": tuple(values.get("redrawn", ()))}
+        return cls(**{**values, **known})

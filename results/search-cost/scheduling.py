@@ -35,7 +35,7 @@ from layersearch.search.driver import Driver
 from layersearch.search.grouped import Held
 from layersearch.search.purpose import Purpose
 from layersearch.search.question import How
-from layersearch.search.run import opened
+from layersearch.search.studies import opened
 from layersearch.search.study import Study
 from layersearch.search_space import SearchSpace
 from layersearch.space_files import load

@@ -212,12 +212,12 @@ def test_the_score_counts_exact_entities(reader: Any) -> None:
     encoded = TASK.encode(examples, reader, 20)
     answers = told(encoded)
     assert TASK.score(answers, encoded) == {"f1": 1.0, "precision": 1.0, "recall": 1.0}
-    assert TASK.interval(answers, encoded) == interval_of_share(np.array([2, 4, 0]), np.array([2, 4, 0]))
+    assert TASK.noise(answers, encoded).interval == interval_of_share(np.array([2, 4, 0]), np.array([2, 4, 0]))
     said = encoded.labels.copy()
     said[2] = 0  # the first entity ends too early
     answers = np.eye(3, dtype=np.float32)[np.maximum(said, 0)]
     assert TASK.score(answers, encoded) == pytest.approx({"f1": 2 / 3, "precision": 2 / 3, "recall": 2 / 3})
-    assert TASK.interval(answers, encoded) == interval_of_share(np.array([0, 4, 0]), np.array([2, 4, 0]))
+    assert TASK.noise(answers, encoded).interval == interval_of_share(np.array([0, 4, 0]), np.array([2, 4, 0]))
     nothing = TASK.score(np.eye(3, dtype=np.float32)[np.zeros(len(said), dtype=np.int64)], encoded)
     assert nothing == {"f1": 0.0, "precision": 0.0, "recall": 0.0}
     answers[0] = np.inf

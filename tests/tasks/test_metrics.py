@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from layersearch.errors import TrainingError
-from layersearch.tasks.metrics import METRICS, evaluate_module, interval, interval_of_share
+from layersearch.tasks.metrics import (
+    METRICS,
+    REDRAWN,
+    evaluate_module,
+    interval,
+    interval_of_share,
+    noise,
+    noise_of_share,
+)
 
 SLOW_REFERENCE = settings(deadline=None, max_examples=40)  # `evaluate` takes 20 ms a call
 CLASS_METRICS = ("accuracy", "f1", "matthews")
@@ -171,3 +179,27 @@ def test_the_interval_of_a_share_is_that_of_a_plain_bootstrap() -> None:
     assert interval_of_share(np.zeros(3), np.zeros(3)) == (0.0, 0.0)
     with pytest.raises(TrainingError, match=r"^1 of 2 predictions are not finite"):
         interval_of_share(np.array([1, np.nan]), np.ones(2))
+
+
+@pytest.mark.parametrize("name", ["accuracy", "f1", "matthews", "spearman"])
+def test_redrawn_scores_are_over_the_same_examples_for_every_model(name: str) -> None:
+    """What two models differ in, differs far less from draw to draw than what each scores."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 400) if name != "spearman" else rng.normal(size=400)
+    if name == "spearman":
+        one = labels + rng.normal(size=400)
+        other = one + 0.1 * rng.normal(size=400)
+    else:
+        one = np.where(rng.random(400) < 0.8, labels, 1 - labels)
+        other = np.where(rng.random(400) < 0.98, one, 1 - one)
+    first, second = noise(name, one, labels), noise(name, other, labels)
+    assert len(first.redrawn) == REDRAWN
+    assert first.interval == interval(name, one, labels)
+    assert np.std(first.redrawn) == pytest.approx((first.interval[1] - first.interval[0]) / 3.92, rel=0.25)
+    assert np.std(np.subtract(first.redrawn, second.redrawn)) < 0.5 * np.std(first.redrawn)
+
+
+def test_the_redrawn_shares_are_those_of_accuracy() -> None:
+    labels = np.arange(40) % 2
+    said = np.where(np.arange(40) < 30, labels, 1 - labels)
+    assert noise_of_share(said == labels, np.ones(40)).redrawn == pytest.approx(noise("accuracy", said, labels).redrawn)

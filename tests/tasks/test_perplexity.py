@@ -147,7 +147,7 @@ def test_the_score_is_exp_of_the_mean_over_scored_tokens(tmp_path: Path) -> None
     task = load_task("perplexity", tmp_path)
     answers, data = _scored()
     assert task.score(answers, data) == {"perplexity": pytest.approx(np.exp(2.5))}
-    assert task.interval(answers, data) == pytest.approx((np.exp(1.5), np.exp(3.5)))
+    assert task.noise(answers, data).interval == pytest.approx((np.exp(1.5), np.exp(3.5)))
     answers[3] = np.nan
     with pytest.raises(TrainingError, match="the likelihoods of 1 of 7 tokens are not finite"):
         task.score(answers, data)
@@ -161,7 +161,7 @@ def test_the_interval_is_over_blocks_not_tokens(tmp_path: Path) -> None:
     data = Encoded(
         np.zeros(2001, np.int32), None, np.append(np.arange(0, 2001, 10), 2001), np.append(np.ones(2000), IGNORED)
     )
-    low, high = np.log(task.interval(answers, data))
+    low, high = np.log(task.noise(answers, data).interval)
     assert (high - low) / 2 == pytest.approx(1.96 * 0.5 / np.sqrt(200), rel=0.15)
 
 

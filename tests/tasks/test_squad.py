@@ -142,7 +142,7 @@ def test_logits_that_say_the_labels_score_one(reader: Any, tmp_path: Path, lengt
     task = load_task("squad2", squad_json(tmp_path / "f.json", words=60))
     encoded = task.encode(task.splits(0.2, 0).train, reader, length)
     assert task.score(_told(encoded), encoded) == {"f1": 1.0, "exact-match": 1.0}
-    assert task.interval(_told(encoded), encoded) == (1.0, 1.0)
+    assert task.noise(_told(encoded), encoded).interval == (1.0, 1.0)
 
 
 def test_no_answer_needs_as_high_a_score_in_every_window(reader: Any) -> None:
@@ -194,9 +194,9 @@ def test_the_interval_is_over_questions_and_not_windows(reader: Any) -> None:
         if question % 2:
             wrong[encoded.offsets[window] : encoded.offsets[window + 1]] = 0
             wrong[encoded.offsets[window] + 3] = 9  # "the"
-    assert task.interval(right, encoded) == (1.0, 1.0)
+    assert task.noise(right, encoded).interval == (1.0, 1.0)
     assert task.score(wrong, encoded)["f1"] == 0.5
-    assert task.interval(wrong, encoded) == interval_of_share(np.array([1, 0] * 10), np.ones(20))
+    assert task.noise(wrong, encoded).interval == interval_of_share(np.array([1, 0] * 10), np.ones(20))
 
 
 def test_a_question_takes_a_third_of_a_window_at_most(reader: Any) -> None:

@@ -168,7 +168,7 @@ def test_a_tokenizer_without_token_types_yields_none(tokenizer: PreTrainedTokeni
 def test_classes_are_scored_by_their_largest_logit() -> None:
     logits = np.array([[0.1, 0.9], [2.0, -2.0], [0.0, 1.0], [-1.0, -3.0]], dtype=np.float32)
     assert _task().score(logits, scored(np.array([1, 0, 0, 0]))) == {"accuracy": 0.75, "f1": pytest.approx(2 / 3)}
-    low, high = _task().interval(logits, scored(np.array([1, 0, 0, 0])))
+    low, high = _task().noise(logits, scored(np.array([1, 0, 0, 0]))).interval
     assert 0 <= low <= 0.75 <= high <= 1
 
 
@@ -185,7 +185,7 @@ def test_values_are_scored_as_they_are() -> None:
 def test_logits_that_are_not_finite_are_refused_where_argmax_would_say_class_0(bad: float) -> None:
     logits = np.zeros((4, 2), dtype=np.float32)
     logits[2, 0] = bad
-    for call in (_task().score, _task().interval):
+    for call in (_task().score, _task().noise):
         with pytest.raises(TrainingError, match="the logits of 1 of 4 examples are not finite"):
             call(logits, scored(np.zeros(4, dtype=np.int64)))
 
