@@ -20,6 +20,7 @@ from layersearch.tasks.own import Columns
 from layersearch.training.recipe import PRESETS, Recipe, preset
 
 CONFIRM = 3
+PLAN_LINES = 40
 OBJECTIVES = ",".join(What.objectives)
 
 Asked = What | Lookup  # the two kinds of questions
@@ -156,6 +157,7 @@ Confirm = Annotated[
     int | None,
     typer.Option(min=0, help=f"Fresh seeds that confirm each front member; default {CONFIRM}, 0 leaves it out."),
 ]
+PlanLimit = Annotated[int, typer.Option(min=0, help="Patterns to list; 0 lists all.")]
 StudyName = Annotated[
     str | None,
     typer.Argument(metavar="[STUDY]", help="Name of the study; may be left out if alone.", autocompletion=studies),

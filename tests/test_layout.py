@@ -92,16 +92,17 @@ RANKS = (
     {"search.scheduler", "report.dressing"},
     {"search.cluster", "report.dashboard"},
     {"search.run"},
-    {"search.ship"},
+    {"search.ship", "report.notebook"},
     {"search.asked_again"},
     {"report.console", "report.patterns", "completion"},
-    {"options"},
-    {"reading", "confirming", "spelled"},
-    {"cli"},
+    {"options", "answers", "words"},
+    {"answering", "confirming", "spelled"},
+    {"reading", "api"},
+    {"cli", "", "search", "report"},
     {"__main__"},
 )
 RANK = {name: number for number, names in enumerate(RANKS) for name in names}
-WITHOUT_A_RANK = {"", "analysis", "models", "training", "search", "report"}  # these hold a docstring only
+WITHOUT_A_RANK = {"analysis", "models", "training"}  # these hold a docstring only
 HEAVY = ("torch", "ray", "transformers", "optuna", "datasets", "sklearn", "matplotlib")
 LONGEST_FILE = 330
 LONGEST_FUNCTION = 60

@@ -21,7 +21,7 @@ from layersearch.search.trials import Row
 
 LONGEST = 160  # letters of an attribute; what is longer is cut
 HIDDEN = {"driver", "influence", "lost", "ray_trial", "retry", "retry_of", "versions"}  # of no use in a table of trials
-_IN_A_NOTE = {"strategy", "dropped", "kept", "confirmed", "shared", "rungs"}
+_IN_A_NOTE = {"strategy", "dropped", "kept", "confirmed", "confirmed kept", "shared", "rungs"}
 
 Answer = dict[str, Any]
 

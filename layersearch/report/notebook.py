@@ -93,9 +93,9 @@ class NotebookView:
 
     def start(self) -> None:
         """Show it."""
-        from IPython.display import HTML, display
+        from IPython.display import display
 
-        self._handle = display(HTML(self._drawn()), display_id=True)
+        self._handle = display({"text/html": self._drawn()}, raw=True, display_id=True)  # type: ignore[no-untyped-call]
         self._thread.start()
 
     def stop(self) -> None:
@@ -104,12 +104,10 @@ class NotebookView:
         self._thread.join()
 
     def _refresh(self) -> None:
-        from IPython.display import HTML
-
         last = False
         while not last:
             last = self._ended.wait(REFRESH_SECONDS)
-            self._handle.update(HTML(self._drawn()))
+            self._handle.update({"text/html": self._drawn()}, raw=True)
 
     def _drawn(self) -> str:
         return shown_html(lambda console: console.print(self._view()))
