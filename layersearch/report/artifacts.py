@@ -26,7 +26,7 @@ REPORT = "report.html"
 CHECKPOINT = "checkpoint.tar"
 _OF_A_CHECKPOINT = ("manifest.json", "model.safetensors")  # and nothing else, whatever lies in the folder
 _PIECE = 1 << 20
-_DRAWING = threading.Lock()  # pyplot draws one picture at a time
+_DRAWING = threading.Lock()  # matplotlib is for one thread at a time
 
 
 @dataclass(frozen=True)

@@ -39,15 +39,11 @@ def draw_front(record: Record, file: Path) -> None:
     Makes the folders above `file`. Raises LayersearchError if `file` has none of `FORMATS` or cannot be written.
     """
     _require_format(file)
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib.figure import Figure
 
     costs = record.purpose.costs
-    figure, drawn = pyplot.subplots(
-        1, len(costs), figsize=(8 * len(costs), 5), dpi=150, layout="constrained", squeeze=False
-    )
+    figure = Figure(figsize=(8 * len(costs), 5), dpi=150, layout="constrained")
+    drawn = figure.subplots(1, len(costs), squeeze=False)
     names = [_draw_against(axes, Shown(record, place)) for place, axes in enumerate(drawn[0])]
     figure.draw_without_rendering()
     for of_one in names:
@@ -110,20 +106,16 @@ def _require_format(file: Path) -> None:
 
 
 def _new(width: float = 8, height: float = 5) -> tuple[Figure, Axes]:
-    """An empty figure of so many inches."""
-    import matplotlib
+    """An empty figure of so many inches; none of pyplot's, which would choose the backend of a notebook."""
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(width, height), dpi=150, layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
+    axes = figure.subplots()
     axes.grid(alpha=0.25)
     return figure, axes
 
 
 def _save(figure: Figure, file: Path) -> None:
-    from matplotlib import pyplot
-
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(file)
@@ -131,8 +123,6 @@ def _save(figure: Figure, file: Path) -> None:
         raise LayersearchError(
             f"the figure cannot be written to {file}: {error.strerror or error}; name another place"
         ) from error
-    finally:
-        pyplot.close(figure)
 
 
 def _draw_layers(record: Record, file: Path) -> None:

@@ -29,7 +29,7 @@ _PRE = '<pre style="line-height: 1.25; overflow-x: auto">{code}</pre>'
 
 def shown_text(print_on: Callable[[Console], None]) -> str:
     """What a printer prints, without colours."""
-    console = Console(file=StringIO(), width=WIDE, highlight=False, force_jupyter=False)
+    console = Console(file=StringIO(), width=WIDE, highlight=False, force_jupyter=False, color_system=None)
     print_on(console)
     return console.file.getvalue().rstrip("\n")  # type: ignore[attr-defined,no-any-return]
 
@@ -43,8 +43,10 @@ def shown_html(print_on: Callable[[Console], None]) -> str:
 
 def table_html(table: Table) -> str:
     """A table whose cells are text, as an HTML table."""
-    sides = [f' style="text-align: {column.justify}; white-space: nowrap"' for column in table.columns]
     heads = [escape(str(column.header)) for column in table.columns]
+    fonts = ["; font-family: monospace" * (head == "layers") for head in heads]
+    looks = [f"text-align: {column.justify}; white-space: nowrap" for column in table.columns]
+    sides = [f' style="{look}{font}"' for look, font in zip(looks, fonts, strict=True)]
     rows = zip(*([escape(str(cell)) for cell in column.cells] for column in table.columns), strict=True)
     head = "".join(f"<th{side}>{text}</th>" for side, text in zip(sides, heads, strict=True))
     body = ("".join(f"<td{side}>{text}</td>" for side, text in zip(sides, row, strict=True)) for row in rows)
