@@ -1,27 +1,68 @@
 """Find which layers of a pre-trained transformer a task can do without.
 
-Knows: its version, and `load`, which opens an exported folder. Does not know anything else: importing it loads no heavy
-library; the parts are imported by name (`from layersearch.search.run import run`).
+Knows: its version, and the names of the calls in `api.py`: `layersearch.search(...)`, `layersearch.front(...)` and the
+others of the command line. Does not know anything else: importing it loads no heavy library, a call does.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from transformers import PreTrainedModel
+    from layersearch.api import (
+        best,
+        compare,
+        confirm,
+        dashboard,
+        export,
+        front,
+        load,
+        patterns,
+        plan,
+        report,
+        reproduce,
+        search,
+        show,
+        verify,
+    )
 
 __version__ = "0.1.0"
 
+__all__ = (
+    "best",
+    "compare",
+    "confirm",
+    "dashboard",
+    "export",
+    "front",
+    "load",
+    "patterns",
+    "plan",
+    "report",
+    "reproduce",
+    "search",
+    "show",
+    "verify",
+)
 
-def load(folder: str | Path) -> tuple[PreTrainedModel, Any]:
-    """The model and the tokenizer (of images the image processor) in a folder that layersearch exported.
 
-    Runs no code from the folder. Raises ExportError for a folder that is no such one, or not as it was exported; see
-    `layersearch.models.opened.load`.
-    """
-    from layersearch.models.opened import load as opened
+class CalledPackage(ModuleType):
+    """A package that is called like the call of its name: `search` and `report` are both."""
 
-    return opened(folder)
+    def __call__(self, *args: Any, **words: Any) -> Any:
+        """Call what `api.py` has under the package's name."""
+        return getattr(import_module("layersearch.api"), self.__name__.rpartition(".")[2])(*args, **words)
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("report", "search"):
+        return import_module(f"layersearch.{name}")
+    if name in __all__:
+        return getattr(import_module("layersearch.api"), name)
+    raise AttributeError(f"module 'layersearch' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

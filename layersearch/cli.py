@@ -11,17 +11,16 @@ import gc
 import json
 import shlex
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from layersearch import api
 from layersearch.confirming import confirming
-from layersearch.errors import LayersearchError, StoppedError
-from layersearch.models.families import Form
+from layersearch.errors import LayersearchError, StoppedError, WordsError
 from layersearch.options import (
-    CONFIRM,
+    PLAN_LINES,
     AsCsv,
     AsJson,
     Asked,
@@ -33,6 +32,7 @@ from layersearch.options import (
     MaxLength,
     MeasureOn,
     Metric,
+    PlanLimit,
     Replicates,
     Revision,
     Seed,
@@ -41,19 +41,14 @@ from layersearch.options import (
     Text,
     TextPair,
     Trials,
-    WordsError,
-    columns_of,
 )
 from layersearch.reading import reading
 from layersearch.remaking import remaking
-from layersearch.search.preparing import prepare
-from layersearch.search.question import EXAMPLES, How, Lookup, Part, Question, What, remarks, trials_of
+from layersearch.search.question import EXAMPLES, How, Part, What
 from layersearch.spelled import refused, spelled_out
 from layersearch.training.recipe import Recipe
 
-PLAN_LINES = 40
 ALLOCATIONS = 100_000  # between two collections of garbage; by Python's 700 they took an eighth of `plan`
-FORMS: Mapping[ExportForm, Form] = {"native": "native", "code": "with code"}
 
 app = typer.Typer(add_completion=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(reading)
@@ -83,26 +78,15 @@ def run(*, what: Asked, trials: Trials = None, confirm: Confirm = None, replicat
 
     The same command again continues the study.
     """
-    from layersearch.report.console import Progress, print_front, print_next_commands
+    from layersearch.report.console import print_front, print_next_commands
     from layersearch.search.record import read_study
-    from layersearch.search.replay import look_up
-    from layersearch.search.run import run as search
-    from layersearch.search.run import run_replay
 
     command = _without_passwords(shlex.join(["layersearch", *sys.argv[1:]]), how)
-    seeds = CONFIRM if confirm is None else confirm
     try:
-        with Progress() as progress:
-            if isinstance(what, Lookup):
-                run_replay(look_up(what), how, trials=trials, watcher=progress, command=command)
-            else:
-                search(
-                    what, how, trials=trials, confirm=seeds, replicates=replicates, watcher=progress, command=command
-                )
+        record = api.searched(what, how, trials, confirm, replicates, command)
     except StoppedError:
         print_front(read_study(how.storage, how.name, _say))
         raise
-    record = read_study(how.storage, how.name, _say)
     print_front(record)
     print_next_commands(record, how.storage, How.storage)
 
@@ -115,7 +99,7 @@ def plan(
     trials: Trials = None,
     confirm: Confirm = None,
     replicates: Replicates = 0,
-    limit: Annotated[int, typer.Option(min=0, help="Patterns to list; 0 lists all.")] = PLAN_LINES,
+    limit: PlanLimit = PLAN_LINES,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
     how: How,
@@ -124,33 +108,16 @@ def plan(
 
     Takes every word of `run`; those of speed, place and order (--study to --start-from) change no pattern here.
     """
-    from layersearch.report.console import cost_lines, print_plan
-    from layersearch.search.plan import cost, lines
-    from layersearch.search.spelling import spelled
+    from layersearch.report.console import print_plan
 
     _check_form(as_json=as_json, as_csv=as_csv)
-    if isinstance(what, Lookup):
-        from layersearch.search.replay import look_up
-
-        question: Question = look_up(what)
-        below = ["work: none; the table answers"]
-    else:
-        from layersearch.search.measured_costs import wanted, with_measured
-
-        prepared = spelled(prepare(what, weights=bool(wanted(what))), how, _say, stored=False)
-        question = prepared = with_measured(prepared, how, _say, stored=False)
-        asked_for = trials_of(prepared, how, trials)
-        below = cost_lines(prepared, cost(prepared, asked_for, CONFIRM if confirm is None else confirm), replicates)
-        for line in remarks(prepared):
-            _say(line)
-    listed = list(lines(question, limit or None))
-    size = question.space.size(question.num_layers)
+    found = api.planned(what, how, trials, confirm, replicates, limit)
     if as_json or as_csv:
-        _print_records([line.as_record() for line in listed], as_json=as_json)
-        if len(listed) < size:
-            _say(f"{len(listed)} of {size:,} patterns listed; --limit 0 lists all")
+        _print_records(found.records(), as_json=as_json)
+        if len(found) < found.size:
+            _say(f"{len(found)} of {found.size:,} patterns listed; --limit 0 lists all")
         return
-    print_plan(question, listed, below)
+    print_plan(found.question, found.lines, found.costs)
 
 
 @app.command()
@@ -177,27 +144,34 @@ def patterns(
     as_csv: AsCsv = False,
 ) -> None:
     """Train nothing: list what strategies spell, after measuring the model for those that need it."""
-    from layersearch.measured import BY_THRESHOLD, MEASURED, NAMES
+    from layersearch.report.console import output
     from layersearch.report.patterns import print_patterns
-    from layersearch.search.patterns import check_names, patterns_by_strategy
-    from layersearch.search.spelling import measure
 
     _check_form(as_json=as_json, as_csv=as_csv)
-    names = strategy or (NAMES if threshold is None else tuple(BY_THRESHOLD))
-    check_names(names, threshold)
-    recipe = Recipe().with_(max_length=max_length, seed=seed)
-    columns = columns_of(text, text_pair, label, metric)
-    prepared = prepare(What(model, task, data, recipe=recipe, revision=revision, columns=columns))
-    measured = None
-    if any(name in MEASURED for name in names):
-        _say(f"measuring the model on {examples} examples of the part {split}")
-        measured = measure(prepared, device, part=split, number=examples, on=measure_on)
-    counts, family = prepared.counts, prepared.model_type
-    found = patterns_by_strategy(counts, family, names, measured, k=k, threshold=threshold, copies=copies, seed=seed)
+    found = api.patterns(
+        model,
+        task,
+        data=data,
+        revision=revision,
+        strategy=strategy,
+        k=k,
+        threshold=threshold,
+        copies=copies,
+        measure_on=measure_on,
+        split=split,
+        examples=examples,
+        max_length=max_length,
+        seed=seed,
+        device=device,
+        text=text,
+        text_pair=text_pair,
+        label=label,
+        metric=metric,
+    )
     if as_json or as_csv:
-        _print_records([one.as_record() for one in found], as_json=as_json)
+        _print_records(found.records(), as_json=as_json)
         return
-    print_patterns(found, measured, prepared.num_layers)
+    print_patterns(output(), found.found, found.measured, found.num_layers)
 
 
 @app.command()
@@ -239,12 +213,7 @@ def export(
 
     A pattern of whole layers needs nothing else; one with halves brings a page of code along.
     """
-    from layersearch.search.record import read_study
-    from layersearch.search.ship import ship
-
-    record = read_study(storage, study, _say)
-    how = How(name=record.name, storage=storage, workers=0, device=device)
-    proof = ship(record, trial, to, how, _say, None if form is None else FORMS[form])
+    proof = api.export(trial, to, study, storage, form, device)
     typer.echo(f"{to}: {proof}")
     typer.echo(f"open it with {proof.call}, or with layersearch.load({str(to)!r}), which runs no code from it")
 
@@ -274,7 +243,7 @@ def main() -> None:
         sys.exit(130)
     except LayersearchError as error:
         _say(f"error: {error}")
-        sys.exit(1)
+        sys.exit(2 if isinstance(error, WordsError) else 1)
 
 
 def _without_passwords(command: str, how: How) -> str:

@@ -37,5 +37,9 @@ class TrainingError(LayersearchError):
     """A candidate whose training or scoring gave no usable number."""
 
 
+class WordsError(LayersearchError):
+    """Options that do not go together, that say nothing, or that are not possible; exit 2."""
+
+
 class StoppedError(LayersearchError):
     """The user asked to stop (Ctrl-C or SIGTERM); what was finished is in the study."""

@@ -13,13 +13,14 @@ from typing import Annotated, Literal
 import typer
 
 from layersearch.completion import recipes, spaces, studies, tasks
-from layersearch.errors import LayersearchError
+from layersearch.errors import LayersearchError, WordsError
 from layersearch.search.objectives import COSTS, SCORE, parse_limit, parse_objectives
 from layersearch.search.question import How, Keep, Lookup, Method, What
 from layersearch.tasks.own import Columns
 from layersearch.training.recipe import PRESETS, Recipe, preset
 
 CONFIRM = 3
+PLAN_LINES = 40
 OBJECTIVES = ",".join(What.objectives)
 
 ExportForm = Literal["native", "code"]
@@ -169,18 +170,13 @@ Replicates = Annotated[
     int,
     typer.Option(min=0, help="Further seeds at most, before the confirmation, for patterns near the front."),
 ]
+PlanLimit = Annotated[int, typer.Option(min=0, help="Patterns to list; 0 lists all.")]
 StudyName = Annotated[
     str | None,
     typer.Argument(metavar="[STUDY]", help="Name of the study; may be left out if alone.", autocompletion=studies),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
-
-
-class WordsError(typer.TyperException):
-    """Words that do not go together, or that say nothing; one line and exit 2, as for Typer's own findings."""
-
-    exit_code = 2
 
 
 def asked(

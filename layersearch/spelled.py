@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from inspect import Parameter, Signature, signature
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import typer
 
-from layersearch.names import nearest
-from layersearch.options import Asked, WordsError, asked, placed
+from layersearch.errors import WordsError
+from layersearch.names import nearest, unknown
+from layersearch.options import Asked, asked, placed
 from layersearch.search.question import How
+
+T = TypeVar("T")
 
 OF_A_TABLE = {"score", "where", "minimize"}  # words that say something only beside --replay
 OF_TRAINING = {*signature(asked).parameters} - {"space", "sampler", "seed", "replay", *OF_A_TABLE}
@@ -49,19 +52,38 @@ def _listed(words: Iterable[str]) -> str:
 _MAKERS: Mapping[Any, Callable[..., Any]] = {Asked: asked, How: placed}
 
 
-def spelled_out(command: Callable[..., None]) -> Callable[..., None]:
+def spelled_out(command: Callable[..., T]) -> Callable[..., T]:
     """The command as Typer shall see it: with the options that make a What or How in place of such a parameter."""
 
     options = _options(command)
 
     @wraps(command)
-    def with_options(**given: Any) -> None:
+    def with_options(**given: Any) -> T:
         _check_together(options, given)
-        _filled(command, given)
+        return cast(T, _filled(command, given))
 
     spelled = [option.replace(kind=Parameter.KEYWORD_ONLY) for option in options.values()]
     with_options.__signature__ = Signature(spelled)  # type: ignore[attr-defined]
     return with_options
+
+
+def taken(command: Callable[..., Any], words: Mapping[str, Any]) -> dict[str, Any]:
+    """The words of a Python call as the command line would read them, with the defaults of those left out.
+
+    `command` is one that `spelled_out` gave. Raises WordsError for words that it does not know or take.
+    """
+    app = typer.Typer(add_completion=False)
+    app.command()(command)
+    read = {param.name: param for param in typer.main.get_command(app).params}
+    context = typer.Context(typer.main.get_command(app), info_name="layersearch run")
+    for name in words:
+        if name not in read:
+            raise WordsError(unknown("option", name, sorted(map(str, read))))
+    given = {name: option.default for name, option in signature(command).parameters.items()}
+    try:
+        return given | {name: read[name].process_value(context, value) for name, value in words.items()}
+    except typer.TyperException as error:
+        raise WordsError(refused(error)) from None
 
 
 def _options(function: Callable[..., Any]) -> dict[str, Parameter]:

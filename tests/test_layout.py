@@ -90,7 +90,6 @@ RANKS = (
         "search.studies",
         "search.plan",
         "report.table",
-        "report.dashboard",
         "report.notes",
         "report.course",
         "report.layers",
@@ -99,22 +98,23 @@ RANKS = (
     },
     {"report.commands", "report.confirmation", "report.figures", "report.charts"},
     {"report.html", "report.answer", "report.trial", "report.both"},
-    {"search.searcher", "search.signals"},
-    {"search.scheduler"},
-    {"search.cluster"},
+    {"search.searcher", "search.signals", "report.artifacts"},
+    {"search.scheduler", "report.dressing"},
+    {"search.cluster", "report.dashboard"},
     {"search.run"},
     {"search.again"},
     {"search.reproduce"},
-    {"search.ship"},
+    {"search.ship", "report.notebook"},
     {"search.asked_again"},
     {"report.console", "report.patterns", "completion"},
-    {"options"},
-    {"reading", "confirming", "remaking", "spelled"},
-    {"cli"},
+    {"options", "answers", "words"},
+    {"answering", "confirming", "remaking", "spelled"},
+    {"reading", "api"},
+    {"cli", "", "search", "report"},
     {"__main__"},
 )
 RANK = {name: number for number, names in enumerate(RANKS) for name in names}
-WITHOUT_A_RANK = {"", "analysis", "models", "training", "search", "report"}  # these hold a docstring only
+WITHOUT_A_RANK = {"analysis", "models", "training"}  # these hold a docstring only
 HEAVY = ("torch", "ray", "transformers", "optuna", "datasets", "sklearn", "matplotlib")
 LONGEST_FILE = 330
 LONGEST_FUNCTION = 60

@@ -30,6 +30,10 @@ def export_command(record: Record, row: Row, place: str) -> str | None:
     """
     if "replay" in record.facts or not row.done:
         return None
-    folder = "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in record.name)
     name = shlex.quote(record.name)
-    return f"layersearch export {name} --trial {row.number} --to {folder}-{row.number}{place}"
+    return f"layersearch export {name} --trial {row.number} --to {file_name_of(record.name)}-{row.number}{place}"
+
+
+def file_name_of(study: str) -> str:
+    """The name of a study as the begin of a file's name."""
+    return "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in study)

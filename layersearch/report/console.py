@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
 from rich.filesize import decimal
-from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from layersearch.pattern import LEGEND, Pattern
 from layersearch.report.commands import export_command, place_of
+from layersearch.report.notebook import View, live
 from layersearch.report.notes import cost_cells, notes_on_front
 from layersearch.report.table import WIDE, coloured, front_table, print_table
 from layersearch.search.objectives import COSTS
@@ -32,23 +32,22 @@ if TYPE_CHECKING:
     from layersearch.search.study import Study
     from layersearch.training.job import Job, Outcome
 
-REFRESH_HERTZ = 2
 _PHASES = {"search": "round", "validation": "confirmation"}
 _FOLLOWING = {"search": "further seeds near the front", "validation": "confirming on the validation set"}
 
 
 class Progress:
-    """The Watcher of a terminal: a live table where somebody looks, one line a finished trial elsewhere."""
+    """The Watcher of a terminal or a notebook: a live table where somebody looks, a line a finished trial elsewhere."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False)
         self._study: Study | None = None
-        self._live: Live | None = None
+        self._live: View | None = None
         self._begin(0)
 
     def __enter__(self) -> Progress:
-        if self._console.is_terminal:
-            self._live = Live(get_renderable=self._view, console=self._console, refresh_per_second=REFRESH_HERTZ)
+        self._live = live(self._view, self._console)
+        if self._live is not None:
             self._live.start()
         return self
 
@@ -212,28 +211,35 @@ def output() -> Console:
     return console if console.is_terminal else Console(highlight=False, width=WIDE)
 
 
-def print_front(record: Record, *, everything: bool = False) -> None:
+def print_front(record: Record, *, everything: bool = False, to: Console | None = None) -> None:
     """The front of a study on standard output, or every complete trial, with what the columns mean."""
-    console = output()
-    rows = record.shown(everything=everything)
-    if not rows:
+    console = to or output()
+    table = table_of(record, everything=everything, width=console.width)
+    if table is None:
         console.print(f"study {record.name} has no finished trial yet", soft_wrap=True)
         return
-    table = front_table(
+    console.print(table)
+    console.print("; ".join(notes_on_front(record, everything=everything)), style="dim", soft_wrap=True)
+
+
+def table_of(record: Record, *, everything: bool = False, width: int = WIDE) -> Table | None:
+    """The front of a study, or every complete trial; None where there is none."""
+    rows = record.shown(everything=everything)
+    if not rows:
+        return None
+    return front_table(
         rows,
         record.baseline,
         int(record.facts["num_layers"]),
         record.parameters,
         dict(record.confirmed),
         record.purpose.metric,
-        console.width,
+        width,
         [row.number for row in record.front] if everything else (),
         {row.number: cost_cells(record, row) for row in rows},
         record.purpose.direction,
         record.certainty,
     )
-    console.print(table)
-    console.print("; ".join(notes_on_front(record, everything=everything)), style="dim", soft_wrap=True)
 
 
 def print_next_commands(record: Record, storage: str, default_storage: str) -> None:
@@ -249,9 +255,9 @@ def print_next_commands(record: Record, storage: str, default_storage: str) -> N
         console.print(f"  {command}", soft_wrap=True, markup=False)
 
 
-def print_plan(question: Question, listed: Sequence[Line], below: Sequence[str]) -> None:
+def print_plan(question: Question, listed: Sequence[Line], below: Sequence[str], *, to: Console | None = None) -> None:
     """The patterns of a space, and the lines that stand `below` them."""
-    console = output()
+    console = to or output()
     layers = question.num_layers
     size = question.space.size(layers)
     table = Table(box=None, pad_edge=False, header_style="bold")

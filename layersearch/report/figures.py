@@ -5,14 +5,14 @@ Knows: matplotlib and the record of a study. Does not know: SQL, terminals, mode
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from layersearch.errors import LayersearchError
 from layersearch.pattern import Pattern
-from layersearch.report.course import Step, course_of
+from layersearch.report.course import course_of
 from layersearch.report.layers import PARAMETERS, share_of, shares_kept
 from layersearch.search.objectives import COSTS
 from layersearch.search.record import Record
@@ -39,15 +39,11 @@ def draw_front(record: Record, file: Path) -> None:
     Makes the folders above `file`. Raises LayersearchError if `file` has none of `FORMATS` or cannot be written.
     """
     _require_format(file)
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib.figure import Figure
 
     costs = record.purpose.costs
-    figure, drawn = pyplot.subplots(
-        1, len(costs), figsize=(8 * len(costs), 5), dpi=150, layout="constrained", squeeze=False
-    )
+    figure = Figure(figsize=(8 * len(costs), 5), dpi=150, layout="constrained")
+    drawn = figure.subplots(1, len(costs), squeeze=False)
     names = [_draw_against(axes, Shown(record, place)) for place, axes in enumerate(drawn[0])]
     figure.draw_without_rendering()
     for of_one in names:
@@ -81,23 +77,26 @@ def draw_both(records: Sequence[tuple[str, Record]], file: Path) -> None:
 
 
 def draw_all(record: Record, folder: Path) -> list[Path]:
-    """The pictures of the report as PNGs in `folder`: front, layers, score kept, course; the files that were drawn.
+    """The pictures of the report as PNGs in `folder`; the files that were drawn.
 
-    What has nothing to show is left out. Raises LayersearchError where one cannot be written.
+    Raises LayersearchError where one cannot be written.
     """
-    draw_front(record, folder / "front.png")
-    drawn = [folder / "front.png"]
-    steps = course_of(record)
+    drawn = {folder / f"{name}.png": draw for name, draw in pictures_of(record).items()}
+    for file, draw in drawn.items():
+        draw(record, file)
+    return list(drawn)
+
+
+def pictures_of(record: Record) -> dict[str, Callable[[Record, Path], None]]:
+    """What draws the pictures that have something to show, by name: front, layers, score kept, course."""
+    found: dict[str, Callable[[Record, Path], None]] = {"front": draw_front}
     if record.front:
-        _draw_layers(record, folder / "layers.png")
-        drawn.append(folder / "layers.png")
+        found["layers"] = _draw_layers
     if any(record.kept(row) is not None for row in record.front):
-        _draw_kept(record, folder / "kept.png")
-        drawn.append(folder / "kept.png")
-    if any(step.work is not None for step in steps):
-        _draw_course(record, steps, folder / "course.png")
-        drawn.append(folder / "course.png")
-    return drawn
+        found["kept"] = _draw_kept
+    if any(row.done and row.work for row in record.rows):
+        found["course"] = _draw_course
+    return found
 
 
 def _require_format(file: Path) -> None:
@@ -107,20 +106,16 @@ def _require_format(file: Path) -> None:
 
 
 def _new(width: float = 8, height: float = 5) -> tuple[Figure, Axes]:
-    """An empty figure of so many inches."""
-    import matplotlib
+    """An empty figure of so many inches; none of pyplot's, which would choose the backend of a notebook."""
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(width, height), dpi=150, layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
+    axes = figure.subplots()
     axes.grid(alpha=0.25)
     return figure, axes
 
 
 def _save(figure: Figure, file: Path) -> None:
-    from matplotlib import pyplot
-
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(file)
@@ -128,8 +123,6 @@ def _save(figure: Figure, file: Path) -> None:
         raise LayersearchError(
             f"the figure cannot be written to {file}: {error.strerror or error}; name another place"
         ) from error
-    finally:
-        pyplot.close(figure)
 
 
 def _draw_layers(record: Record, file: Path) -> None:
@@ -168,9 +161,9 @@ def _draw_kept(record: Record, file: Path) -> None:
     _save(figure, file)
 
 
-def _draw_course(record: Record, steps: list[Step], file: Path) -> None:
+def _draw_course(record: Record, file: Path) -> None:
     """Hypervolume over the work that was spent."""
-    points = [(step.work, step.volume) for step in steps if step.work is not None]
+    points = [(step.work, step.volume) for step in course_of(record) if step.work is not None]
     figure, axes = _new(height=3.6)
     axes.step(*zip(*points, strict=True), "o-", where="post", color=_FRONT, markersize=3)
     axes.set_xlim(left=0)

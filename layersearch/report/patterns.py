@@ -12,7 +12,6 @@ from rich.console import Console
 from rich.table import Table
 
 from layersearch.pattern import LEGEND
-from layersearch.report.table import WIDE
 
 if TYPE_CHECKING:
     from layersearch.measured import Measured
@@ -24,10 +23,8 @@ _ABOUT = (
 )
 
 
-def print_patterns(found: Sequence[Spelled], measured: Measured | None, num_layers: int) -> None:
+def print_patterns(console: Console, found: Sequence[Spelled], measured: Measured | None, num_layers: int) -> None:
     """The patterns of a model with `num_layers` layers, under the numbers that were `measured` for them."""
-    console = Console(highlight=False)
-    console = console if console.is_terminal else Console(highlight=False, width=WIDE)
     if measured is not None:
         console.print(_numbers(measured))
         console.print(_ABOUT, style="dim", soft_wrap=True)

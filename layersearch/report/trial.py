@@ -32,24 +32,30 @@ def print_trial(console: Console, record: Record, number: int, place: str) -> No
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
-    table.add_row("trial", Text(f"{number} of {record.name}: {_state(record, row)}"))
+    table.add_row("trial", Text(f"{number} of {record.name}: {state_of(record, row)}"))
     table.add_row("layers", coloured(Pattern.parse(row.pattern).diagram(int(record.facts["num_layers"]))))
-    for name, words in {
-        **_made_of(record, row),
-        **(cost_cells(record, row) if row.done else {}),
-        **_scores(record, row),
-        **_course(row),
-        **_weights(record, row),
-    }.items():
-        if words:
-            table.add_row(Text(name), Text(words))
+    for name, words in facts_of(record, row).items():
+        table.add_row(Text(name), Text(words))
     console.print(table)
     command = export_command(record, row, place)
     if command is not None:
         console.print(command, soft_wrap=True, markup=False)
 
 
-def _state(record: Record, row: Row) -> str:
+def facts_of(record: Record, row: Row) -> dict[str, str]:
+    """What is known of a trial, in words, under short names; what is not known is left out."""
+    known = {
+        **_made_of(record, row),
+        **(cost_cells(record, row) if row.done else {}),
+        **_scores(record, row),
+        **_course(row),
+        **_weights(record, row),
+    }
+    return {name: words for name, words in known.items() if words}
+
+
+def state_of(record: Record, row: Row) -> str:
+    """What became of a trial, in words."""
     if not row.done:
         return in_words(row)
     if row in record.front:

@@ -74,12 +74,12 @@ class Record:
         """Parameters of the unchanged model."""
         return int(self.facts["parameters"])
 
-    @property
+    @cached_property
     def baseline(self) -> Row | None:
         """The unchanged model's row, if it is complete."""
         return baseline_of(self.rows, self.unchanged)
 
-    @property
+    @cached_property
     def front(self) -> list[Row]:
         """The front, largest candidate first."""
         return front_of(self.rows, self.purpose.direction)

@@ -1,12 +1,18 @@
-"""The dashboard: for this machine only, read-only unless asked otherwise, with a readable note on each trial."""
+"""The dashboard: for this machine only, read-only unless asked otherwise, with notes and files, during a run too."""
 
 from __future__ import annotations
 
 import http.client
+import io
 import json
 import re
+import shutil
 import socket
+import sqlite3
+import subprocess
+import tarfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,10 +25,15 @@ import optuna
 import pytest
 
 from layersearch.errors import StudyError
+from layersearch.pattern import Pattern
 from layersearch.report import dashboard
-from layersearch.report.dashboard import guarded, serve
+from layersearch.report.dashboard import guarded, only_reading, serve
+from layersearch.report.dressing import HIDDEN, LONGEST
+from layersearch.search.storage import open_storage, parse_url
+from layersearch.search.study import Study
 from layersearch.training.job import Outcome
-from tests.search.support import close_all, open_study, outcome_of
+from tests.report.test_html import CHROMIUM
+from tests.search.support import COUNTS, LAYERS, close_all, open_study, outcome_of
 
 Ask = Callable[..., tuple[int, bytes]]
 
@@ -60,22 +71,55 @@ def test_changing_is_refused_unless_writable(method: str) -> None:
     assert status_of(method, "localhost", writable=True) == "200 OK"
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[str]:
-    """A study with a finished, a failed and a waiting trial."""
-    study = open_study(f"{tmp_path}/db", tmp_path)
-    for failed in (False, True):
-        job = study.ask()
-        assert job is not None
-        lost = Outcome(job.number, job.pattern, job.seed, reason="the loss is nan at step 3")
-        study.tell(lost if failed else outcome_of(job))
+def known_study(folder: Path) -> Study:
+    """A new study with what a run notes of its model."""
+    study = open_study(f"{folder}/db", folder)
+    study.note(num_layers=LAYERS, parameters=Pattern.full(LAYERS).parameters(COUNTS), model_type="bert")
+    return study
+
+
+def told(study: Study, **more: Any) -> Outcome:
+    """The outcome of the next candidate, which the study is told with `more` of it."""
+    job = study.ask()
+    assert job is not None
+    outcome = replace(outcome_of(job), **more)
+    study.tell(outcome)
+    return outcome
+
+
+def make_checkpoint(folder: Path) -> Path:
+    """A folder with the two files of a checkpoint, and one that is not of it."""
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(bytes(range(256)) * 20)
+    (folder / "manifest.json").write_text('{"format": 1}')
+    (folder / "other.txt").write_text("private")
+    return folder
+
+
+def make_database(folder: Path) -> str:
+    """A study with a finished, a failed and a waiting trial; the weights of the first are kept."""
+    study = known_study(folder)
+    told(study, checkpoint=str(make_checkpoint(folder / "kept")), work=1.0)
+    told(study, score=None, reason="the loss is nan at step 3")
     study._study.enqueue_trial({})
-    yield f"{tmp_path}/db"
     close_all()
+    return f"{folder}/db"
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> str:
+    return make_database(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def reading(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
+    """The dashboard over such a database, for tests that only read."""
+    with served(make_database(tmp_path_factory.mktemp("study"))) as ask:
+        yield ask
 
 
 @contextmanager
-def served(storage: str, monkeypatch: pytest.MonkeyPatch, *, writable: bool = False) -> Iterator[Ask]:
+def served(storage: str, *, writable: bool = False) -> Iterator[Ask]:
     """The real dashboard on a free port; gives a function that asks it."""
     made: list[WSGIServer] = []
 
@@ -83,7 +127,8 @@ def served(storage: str, monkeypatch: pytest.MonkeyPatch, *, writable: bool = Fa
         made.append(make_server(*args, **kwargs))
         return made[0]
 
-    monkeypatch.setattr(dashboard, "make_server", watched)
+    patch = pytest.MonkeyPatch()
+    patch.setattr(dashboard, "make_server", watched)
     said: list[str] = []
     ready = threading.Event()
 
@@ -94,6 +139,7 @@ def served(storage: str, monkeypatch: pytest.MonkeyPatch, *, writable: bool = Fa
     thread = threading.Thread(target=serve, args=(storage, 0), kwargs={"writable": writable, "say": say}, daemon=True)
     thread.start()
     assert ready.wait(60)
+    patch.undo()
     port = int(re.findall(r"http://127\.0\.0\.1:(\d+)/", said[-1])[0])
 
     def ask(method: str, path: str, **headers: str) -> tuple[int, bytes]:
@@ -104,6 +150,7 @@ def served(storage: str, monkeypatch: pytest.MonkeyPatch, *, writable: bool = Fa
         connection.close()
         return found
 
+    ask.port = port  # type: ignore[attr-defined]
     try:
         yield ask
     finally:
@@ -111,8 +158,8 @@ def served(storage: str, monkeypatch: pytest.MonkeyPatch, *, writable: bool = Fa
         thread.join(10)
 
 
-def test_a_study_is_served_and_a_delete_leaves_it(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with served(database, monkeypatch) as ask:
+def test_a_study_is_served_and_a_delete_leaves_it(database: str) -> None:
+    with served(database) as ask:
         assert ask("GET", "/")[0] in (200, 302)
         status, page = ask("GET", "/dashboard")
         assert status == 200
@@ -126,41 +173,134 @@ def test_a_study_is_served_and_a_delete_leaves_it(database: str, monkeypatch: py
     assert optuna.get_all_study_names(f"sqlite:///{database}") == ["s"]
 
 
-def test_writable_lets_a_study_be_deleted(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_writable_lets_a_study_be_deleted(database: str) -> None:
     """The counterpart: without the guard the same request would have deleted it."""
-    with served(database, monkeypatch, writable=True) as ask:
+    with served(database, writable=True) as ask:
         assert ask("DELETE", "/api/studies/1")[0] == 204
     assert optuna.get_all_study_names(f"sqlite:///{database}") == []
 
 
-def test_each_trial_has_a_note_that_names_its_pattern_and_values(
-    database: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with served(database, monkeypatch) as ask:
-        study = json.loads(ask("GET", "/api/studies/1")[1])
-        assert study["objective_names"] == ["acc", "parameters"]
-        done, failed, waiting = (trial["note"]["body"] for trial in study["trials"][:3])
-        assert "pattern **0-3**" in done
-        assert "acc **0.7600** (95 % interval 0.7100 to 0.8100)" in done
-        assert "parameters **1,400**" in done
-        assert "reason: the loss is nan at step 3" in failed
-        assert waiting == ""
-        assert study["best_trials"][0]["note"]["body"] == done
-        assert ask("GET", "/api/studies/99")[0] == 404
+def test_each_trial_has_a_note_a_command_and_its_weights(reading: Ask) -> None:
+    study = json.loads(reading("GET", "/api/studies/1")[1])
+    assert study["objective_names"] == ["acc", "parameters"]
+    done, failed, waiting = (trial["note"]["body"] for trial in study["trials"][:3])
+    assert done.startswith("`████` pattern **0-3**")
+    assert "- complete, on the front\n" in done
+    assert "- acc: 0.7600 in the search, 95 % interval 0.7100 to 0.8100\n" in done
+    assert "- parameters: 1,400, 100.0 % of the unchanged model's\n" in done
+    assert "- export: plain folder\n" in done
+    assert re.search(r"```\nlayersearch export s --trial 0 --to s-0 --storage \S+/db\n```", done)
+    assert "failed (the loss is nan at step 3)" in failed
+    assert "export" not in failed
+    assert waiting == ""
+    assert study["best_trials"][0]["note"]["body"] == done
+    files = [[file["filename"] for file in trial["artifacts"]] for trial in study["trials"]]
+    assert files == [["s-0.tar"], [], []]
+    assert json.loads(reading("GET", "/api/meta")[1])["artifact_is_available"]
+    assert reading("GET", "/api/studies/99")[0] == 404
 
 
-def test_a_checkpoint_is_named_as_long_as_it_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "kept").mkdir()
-    study = open_study(f"{tmp_path}/db", tmp_path)
-    for folder in ("kept", "gone"):
-        job = study.ask()
-        assert job is not None
-        study.tell(replace(outcome_of(job), checkpoint=f"{tmp_path}/{folder}"))
-    close_all()
-    with served(f"{tmp_path}/db", monkeypatch) as ask:
+def test_attributes_are_short_and_the_question_is_spelled_out(reading: Ask) -> None:
+    study = json.loads(reading("GET", "/api/studies/1")[1])
+    (summary,) = json.loads(reading("GET", "/api/studies")[1])["study_summaries"]
+    named = {attr["key"] for trial in study["trials"] for attr in trial["user_attrs"]}
+    assert named >= {"pattern", "interval", "seconds"}
+    assert not named & HIDDEN
+    assert not {attr["key"] for attr in study["union_user_attrs"]} & HIDDEN
+    attrs = {attr["key"]: attr["value"] for attr in study["user_attrs"]}
+    assert "purpose" not in attrs
+    assert attrs["sampler"] == "NSGAIISampler"
+    everywhere = [*study["user_attrs"], *summary["user_attrs"], *(a for t in study["trials"] for a in t["user_attrs"])]
+    assert max(len(attr["value"]) for attr in everywhere) <= LONGEST
+
+
+def test_pictures_and_report_are_made_when_asked_for(reading: Ask) -> None:
+    study = json.loads(reading("GET", "/api/studies/1")[1])
+    names = [file["artifact_id"] for file in study["artifacts"]]
+    assert names == ["front.png", "layers.png", "kept.png", "course.png", "report.html"]
+    for name in names:
+        assert f"(/artifacts/1/{name})" in study["note"]["body"]
+        status, body = reading("GET", f"/artifacts/1/{name}")
+        assert status == 200
+        assert body.startswith(b"<!doctype html" if name == "report.html" else b"\x89PNG")
+    assert reading("GET", "/artifacts/1/other.png")[0] == 404
+
+
+def test_a_checkpoint_comes_as_a_tar_of_its_two_files(database: str, tmp_path: Path) -> None:
+    with served(database) as ask:
         trials = json.loads(ask("GET", "/api/studies/1")[1])["trials"]
-    named = [attr["value"] for trial in trials for attr in trial["user_attrs"] if attr["key"] == "checkpoint"]
-    assert named == [f"{tmp_path}/kept"]
+        place = f"/artifacts/1/{trials[0]['trial_id']}/{trials[0]['artifacts'][0]['artifact_id']}"
+        status, body = ask("GET", place)
+        assert status == 200
+        assert ask("GET", f"/artifacts/1/{trials[1]['trial_id']}/checkpoint.tar")[0] == 404
+        assert ask("GET", "/artifacts/1/99/checkpoint.tar")[0] == 404
+        assert ask("GET", place, Host="evil.example")[0] == 403
+        shutil.rmtree(tmp_path / "kept")
+        assert ask("GET", place)[0] == 404
+        (first, *_) = json.loads(ask("GET", "/api/studies/1")[1])["trials"]
+        assert not first["artifacts"]
+        assert "checkpoint" not in {attr["key"] for attr in first["user_attrs"]}
+    with tarfile.open(fileobj=io.BytesIO(body)) as tar:
+        found = {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
+    assert found == {"s-0/manifest.json": b'{"format": 1}', "s-0/model.safetensors": bytes(range(256)) * 20}
+
+
+def test_a_confirmation_names_patterns_and_values(tmp_path: Path) -> None:
+    study = open_study(f"{tmp_path}/db", tmp_path, "s.confirm", space=None)
+    study.enqueue("0-2", 7)
+    told(study)
+    close_all()
+    with served(f"{tmp_path}/db") as ask:
+        (trial,) = json.loads(ask("GET", "/api/studies/1")[1])["trials"]
+    assert trial["note"]["body"] == "- pattern **0-2**\n- acc: 0.7100\n- parameters: 1,300\n- seed: 7"
+
+
+def test_nothing_is_written_by_reading(database: str) -> None:
+    watching = sqlite3.connect(database)
+    before = watching.execute("PRAGMA data_version").fetchone()
+    pages = ("/api/studies", "/api/studies/1", "/api/studies/1/param_importances", "/csv/1", "/artifacts/1/layers.png")
+    with served(database) as ask:
+        for page in pages:
+            ask("GET", page)
+    assert watching.execute("PRAGMA data_version").fetchone() == before
+    watching.close()
+    storage = open_storage(parse_url(database), print, create=False)
+    try:
+        storage.set_study_user_attr(1, "a", 1)
+        only_reading(storage)
+        assert storage.get_study_user_attrs(1)["a"] == 1
+        with pytest.raises(optuna.exceptions.StorageInternalError) as refused:
+            storage.set_study_user_attr(1, "a", 2)
+        assert "readonly" in str(refused.value.__cause__)
+    finally:
+        storage.engine.dispose()
+
+
+def test_a_driver_writes_on_while_the_pages_are_read(tmp_path: Path) -> None:
+    study = known_study(tmp_path)
+    waited: list[str] = []
+    study._storage.say = waited.append
+    answers: list[int] = []
+    written = threading.Event()
+    with served(f"{tmp_path}/db") as ask:
+
+        def read() -> None:
+            while not written.is_set():
+                answers.extend(ask("GET", page)[0] for page in ("/api/studies", "/api/studies/1", "/csv/1"))
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        for _ in range(12):
+            told(study)
+            time.sleep(0.05)  # so that pages are read before, between and after
+        written.set()
+        reader.join(60)
+    finished = study.finished()
+    close_all()
+    assert finished == 12
+    assert len(answers) >= 6
+    assert set(answers) == {200}
+    assert not waited
 
 
 def test_a_taken_port_is_said(database: str) -> None:
@@ -176,3 +316,32 @@ def test_a_database_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match="there is no study database"):
         serve(f"{tmp_path}/absent.db", 0, writable=False, say=lambda _: None)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium, which this machine does not have")
+def test_chromium_shows_studies_front_note_and_weights(database: str, tmp_path: Path) -> None:
+    options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    options += ["--virtual-time-budget=20000", "--dump-dom"]
+
+    with served(database) as ask:
+
+        def opened(page: str) -> str:
+            address = f"http://127.0.0.1:{ask.port}/dashboard{page}"  # type: ignore[attr-defined]
+            done = subprocess.run(
+                [str(CHROMIUM), *options, address], capture_output=True, text=True, timeout=90, check=True
+            )
+            return done.stdout
+
+        assert "1. s" in opened("")
+        front = opened("/studies/1")
+        assert re.search(r'<path class="point"', front)
+        for words in ("Pareto Front", "acc", "parameters", "Study Artifacts", "s-front.png"):
+            assert words in front
+        trial = opened("/studies/1/trials?numbers=0")
+        for words in ("████", "complete, on the front", "layersearch export s --trial 0 --to s-0", "s-0.tar"):
+            assert words in trial
+        (link,) = (tag for tag in re.findall(r"<a [^>]*>", trial) if 'download="s-0.tar"' in tag)
+        status, body = ask("GET", re.findall(r'href="([^"]+)"', link)[0])
+        assert status == 200
+        assert b"s-0/model.safetensors" in body

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import exc
+from sqlalchemy import event, exc
 
 from layersearch.errors import StudyError
 from layersearch.search import storage as module
@@ -41,6 +41,27 @@ def test_sqlite_runs_in_wal_mode_and_waits_for_a_minute(tmp_path: Path) -> None:
         synchronous = connection.exec_driver_sql("PRAGMA synchronous").scalar()
     assert read == {"journal_mode": "wal", "busy_timeout": 60_000}
     assert synchronous == 2  # FULL: what is told survives a power cut
+
+
+def test_trials_are_read_as_of_one_moment(tmp_path: Path) -> None:
+    """What another process adds while the tables are read, one after another, is left for the next time."""
+    study = open_study(f"{tmp_path}/db", tmp_path)
+    study.enqueue("0-2", 0)
+    reading, writing = (open_storage(parse_url(f"{tmp_path}/db"), silent, create=False) for _ in range(2))
+    written: list[int] = []
+
+    def write(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if statement.startswith("SELECT") and not written:
+            written.append(writing.create_new_trial(1))
+            writing.set_trial_user_attr(written[0], "pattern", "0-1")
+
+    event.listen(reading.engine, "after_cursor_execute", write)
+    try:
+        first, second = ([trial._trial_id for trial in reading._get_trials(1, None, set(), -1)] for _ in range(2))
+    finally:
+        reading.engine.dispose()
+        writing.engine.dispose()
+    assert second == [*first, *written]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,160 @@
+"""The calls that read studies and train nothing: front, show, best, compare, report, dashboard.
+
+Knows: what each of these commands does, and the values that answer (`answers.py`). Does not know: how anything is found
+or drawn, exits. Heavy libraries are imported inside the calls.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from layersearch.errors import WordsError
+from layersearch.search.question import How
+
+if TYPE_CHECKING:
+    from layersearch.answers import Best, Compared, Front, Trial
+    from layersearch.search.record import Record
+
+PORT = 8080
+
+
+def front(
+    study: str | None = None,
+    storage: str | Path = How.storage,
+    png: str | Path | None = None,
+    all: bool = False,  # noqa: A002  the word of the command line
+) -> Front:
+    """The front of a study, or all its complete trials; `png` draws it: `layersearch front`.
+
+    >>> import layersearch
+    >>> front = layersearch.front(png="front.png")
+    >>> print(front)
+    >>> front.to_pandas()[["trial", "pattern", "score"]]
+    """
+    from layersearch.answers import Front
+    from layersearch.search.record import read_study
+
+    record = read_study(str(storage), study, _say)
+    if png is not None:
+        from layersearch.report.figures import draw_front
+
+        draw_front(record, Path(png))
+    return Front(record, everything=all)
+
+
+def show(trial: int, study: str | None = None, storage: str | Path = How.storage) -> Trial:
+    """Everything about one trial, whatever became of it: `layersearch show`.
+
+    >>> import layersearch
+    >>> layersearch.show(trial=0).row.pattern
+    """
+    from layersearch.answers import Trial
+    from layersearch.report.commands import place_of
+    from layersearch.search.record import read_study
+
+    record = read_study(str(storage), study, _say)
+    record.row(trial)  # raises where there is none
+    return Trial(record, trial, place_of(str(storage), How.storage))
+
+
+def best(
+    study: str | None = None,
+    storage: str | Path = How.storage,
+    max_params: str | None = None,
+    max_drop: str | None = None,
+    max_latency: str | None = None,
+    knee: bool = False,
+) -> Best:
+    """Which candidate of the front fits, what comes next to it, or what comes nearest: `layersearch best`.
+
+    >>> import layersearch
+    >>> found = layersearch.best(max_params="95%")
+    >>> print(found.trial, found.pick)
+    """
+    from layersearch.answers import Best
+    from layersearch.report.commands import place_of
+    from layersearch.search.objectives import DROP, parse_limit
+    from layersearch.search.record import read_study
+    from layersearch.search.wish import Wish
+    from layersearch.search.wish import best as best_of
+
+    given = {"parameters": max_params, DROP: max_drop, "latency": max_latency}
+    size, drop, latency = (None if text is None else parse_limit(of, text) for of, text in given.items())
+    wish = Wish(size, drop, latency, knee)
+    if wish == Wish():
+        raise WordsError("say what is wanted: --max-params, --max-drop, --max-latency, --knee, or several of them")
+    record = read_study(str(storage), study, _say)
+    return Best(record, best_of(record, wish), place_of(str(storage), How.storage))
+
+
+def compare(first: str, second: str, storage: str | Path = How.storage, png: str | Path | None = None) -> Compared:
+    """Lay the fronts of two studies (STUDY or STUDY@STORAGE) over each other: `layersearch compare`.
+
+    >>> import layersearch
+    >>> name = layersearch.front().record.name
+    >>> layersearch.compare(name, name).difference
+    """
+    from layersearch.answers import Compared
+    from layersearch.search.compare import compare as compared
+    from layersearch.search.record import read_study
+
+    sources = [source.partition("@") for source in (first, second)]
+    records = [read_study(place or str(storage), name or None, _say) for name, _, place in sources]
+    names = _told_apart(sources, records)
+    found = compared(records[0], records[1])
+    if png is not None:
+        from layersearch.report.figures import draw_both
+
+        draw_both(list(zip(names, records, strict=True)), Path(png))
+    return Compared(found, names)
+
+
+def _told_apart(sources: list[tuple[str, str, str]], records: list[Record]) -> tuple[str, str]:
+    """The names of two studies; with the storages, passwords left out, where they are called alike."""
+    from layersearch.search.storage import parse_url, shown
+
+    first, second = (record.name for record in records)
+    if first != second:
+        return first, second
+    places = [f"@{shown(parse_url(place)) if '://' in place else place}" if place else "" for _, _, place in sources]
+    return first + places[0], second + places[1]
+
+
+def report(
+    study: str | None = None,
+    storage: str | Path = How.storage,
+    to: str | Path | None = None,
+    png: str | Path | None = None,
+) -> list[Path]:
+    """Write a study into one HTML file that opens offline, and its pictures into a folder: `layersearch report`.
+
+    The files that were written, the HTML first.
+
+    >>> import layersearch
+    >>> layersearch.report(to="report.html", png="pictures")
+    """
+    from layersearch.report.commands import place_of
+    from layersearch.report.html import write_report
+    from layersearch.search.record import read_study
+
+    record = read_study(str(storage), study, _say)
+    file = Path(to or f"{record.name}.html")
+    write_report(record, file, place_of(str(storage), How.storage))
+    if png is None:
+        return [file]
+    from layersearch.report.figures import draw_all
+
+    return [file, *draw_all(record, Path(png))]
+
+
+def dashboard(storage: str | Path = How.storage, port: int = PORT, writable: bool = False) -> None:
+    """Serve the studies of a database in optuna-dashboard until Ctrl-C: `layersearch dashboard`."""
+    from layersearch.report.dashboard import serve
+
+    serve(str(storage), port, writable=writable, say=_say)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)

