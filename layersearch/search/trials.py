@@ -99,6 +99,8 @@ def _row(trial: FrozenTrial) -> Row:
     attrs = trial.user_attrs
     done = trial.state == TrialState.COMPLETE
     interval = attrs.get("interval")
+    names = ("seconds", "train_seconds", "score_seconds", "work", "strategy", "checkpoint", "start", "reused")
+    known: dict[str, Any] = {name: attrs.get(name) for name in (*names, "versions", "reason")}
     return Row(
         number=trial.number,
         state=trial.state.name,
@@ -109,8 +111,7 @@ def _row(trial: FrozenTrial) -> Row:
         redrawn=tuple(attrs.get("redrawn", ())),
         metrics=attrs.get("metrics"),
         parameters=attrs.get("parameters", round(trial.values[1]) if done else None),
-        **{name: attrs.get(name) for name in ("seconds", "train_seconds", "score_seconds", "work")},
-        **{name: attrs.get(name) for name in ("strategy", "checkpoint", "start", "reused", "versions", "reason")},
+        **known,
         influence=attrs.get("influence"),
         lost=bool(attrs.get("lost")),
         ended=trial.datetime_complete,

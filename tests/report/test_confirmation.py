@@ -30,7 +30,7 @@ def confirmed(pattern: str, *scores: float) -> Confirmed:
 @pytest.fixture
 def trusted() -> Record:
     """Two candidates, the larger of which looked two points better at selection than its confirmation."""
-    rows = (row(0, "0-11", 0.90, 100), row(1, "0-9", 0.89, 80), row(2, "0-4", 0.70, 50))
+    rows = (row(0, "0-11", 0.90, 100), row(1, "0-9", 0.89, 80), row(2, "0-4", 0.71, 50))
     found = {
         "0-11": confirmed("0-11", 0.87, 0.89, 0.88),
         "0-9": confirmed("0-9", 0.85, 0.86, 0.84),
@@ -47,7 +47,7 @@ def test_confirmed_scores_stand_beside_those_at_selection_with_their_intervals(t
     assert large["95 % interval"] == "0.8359-0.8641"
     assert large["another seed"] == "0.8217-0.8783"
     assert large["kept"].startswith("96.6% (")
-    assert (large["optimism"], small["optimism"], whole["optimism"]) == ("+0.0200", "+0.0000", "")
+    assert (large["optimism"], small["optimism"], whole["optimism"]) == ("+0.0200", "+0.0100", "")
     assert "95 % interval, and that of kept: of the mean over all seeds and all such examples" in confirmation_notes(
         trusted
     )
@@ -55,7 +55,7 @@ def test_confirmed_scores_stand_beside_those_at_selection_with_their_intervals(t
 
 def test_what_flattered_the_front_is_told_in_points_of_the_metric(trusted: Record) -> None:
     line = optimism_line(trusted)
-    assert line.startswith("selection was optimistic by 1.00 points on average over the 2 confirmed (95 % interval -")
+    assert line.startswith("selection was optimistic by 1.50 points on average over the 2 confirmed (95 % interval -")
     assert line.endswith(", which may be luck)")
     assert line in notes_on_front(trusted, everything=False)
     lower = replace(trusted, purpose=Purpose({}, "perplexity", "minimize"), rows=trusted.rows[:2])
