@@ -31,7 +31,7 @@ from layersearch.training.job import Outcome, Split
 
 @dataclass(frozen=True)
 class Studies:
-    """The search's study, and the way to open its confirmation."""
+    """The search's study, and the way to those beside it."""
 
     question: Question
     how: How

@@ -95,15 +95,12 @@ def rows_of(trials: Iterable[FrozenTrial]) -> list[Row]:
     return [_row(trial) for trial in trials if "pattern" in trial.user_attrs]
 
 
-_TIMES = ("seconds", "train_seconds", "score_seconds", "work")
-_AS_NOTED = (*_TIMES, "strategy", "checkpoint", "start", "reused", "versions", "reason")
-
-
 def _row(trial: FrozenTrial) -> Row:
     attrs = trial.user_attrs
     done = trial.state == TrialState.COMPLETE
     interval = attrs.get("interval")
-    as_noted: dict[str, Any] = {name: attrs.get(name) for name in _AS_NOTED}
+    names = ("seconds", "train_seconds", "score_seconds", "work", "strategy", "checkpoint", "start", "reused")
+    known: dict[str, Any] = {name: attrs.get(name) for name in (*names, "versions", "reason")}
     return Row(
         number=trial.number,
         state=trial.state.name,
@@ -114,7 +111,7 @@ def _row(trial: FrozenTrial) -> Row:
         redrawn=tuple(attrs.get("redrawn", ())),
         metrics=attrs.get("metrics"),
         parameters=attrs.get("parameters", round(trial.values[1]) if done else None),
-        **as_noted,
+        **known,
         influence=attrs.get("influence"),
         lost=bool(attrs.get("lost")),
         ended=trial.datetime_complete,
