@@ -11,7 +11,21 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from layersearch.api import best, compare, confirm, dashboard, export, front, patterns, plan, report, search, show
+    from layersearch.api import (
+        best,
+        compare,
+        confirm,
+        dashboard,
+        export,
+        front,
+        load,
+        patterns,
+        plan,
+        report,
+        search,
+        show,
+        verify,
+    )
 
 __version__ = "0.1.0"
 
@@ -22,11 +36,13 @@ __all__ = (
     "dashboard",
     "export",
     "front",
+    "load",
     "patterns",
     "plan",
     "report",
     "search",
     "show",
+    "verify",
 )
 
 

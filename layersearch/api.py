@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import Unpack
 
-from layersearch.answering import best, compare, dashboard, front, report, show
-from layersearch.options import CONFIRM, PLAN_LINES, Asked, Confirm, PlanLimit, Trials, columns_of
+from layersearch.answering import best, compare, dashboard, front, load, report, show, verify
+from layersearch.options import CONFIRM, FORMS, PLAN_LINES, Asked, Confirm, ExportForm, PlanLimit, Trials, columns_of
 from layersearch.search.preparing import prepare
 from layersearch.search.question import EXAMPLES, How, Lookup, Part, Question, What, remarks, trials_of
 from layersearch.spelled import spelled_out, taken
@@ -35,11 +35,13 @@ __all__ = (
     "dashboard",
     "export",
     "front",
+    "load",
     "patterns",
     "plan",
     "report",
     "search",
     "show",
+    "verify",
 )
 
 
@@ -210,6 +212,7 @@ def export(
     to: str | Path,
     study: str | None = None,
     storage: str | Path = How.storage,
+    form: ExportForm | None = None,
     device: str = How.device,
 ) -> Proof:
     """Write a trial as a Hugging Face folder, proven in a fresh process: `layersearch export`; the proof.
@@ -222,7 +225,8 @@ def export(
     from layersearch.search.ship import ship
 
     record = read_study(str(storage), study, _say)
-    return ship(record, trial, Path(to), How(name=record.name, storage=str(storage), workers=0, device=device), _say)
+    how = How(name=record.name, storage=str(storage), workers=0, device=device)
+    return ship(record, trial, Path(to), how, _say, None if form is None else FORMS[form])
 
 
 def _path(text: str | Path | None) -> Path | None:

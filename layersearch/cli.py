@@ -19,6 +19,7 @@ from layersearch import api
 from layersearch.confirming import confirming
 from layersearch.errors import LayersearchError, StoppedError, WordsError
 from layersearch.options import (
+    FORMS,
     PLAN_LINES,
     AsCsv,
     AsJson,
@@ -26,6 +27,7 @@ from layersearch.options import (
     Confirm,
     Data,
     Device,
+    ExportForm,
     Label,
     MaxLength,
     MeasureOn,
@@ -198,21 +200,21 @@ def export(
     to: Annotated[Path, typer.Option(help="Folder to make; must not hold anything.")],
     study: StudyName = None,
     storage: Storage = How.storage,
+    form: Annotated[ExportForm | None, typer.Option(help="native or code; default what the pattern needs.")] = None,
     device: Device = How.device,
 ) -> None:
-    """Write a trial as a Hugging Face folder that plain `from_pretrained` opens, proven in a fresh process."""
+    """Write a trial as a Hugging Face folder that `from_pretrained` opens, proven in a fresh process.
+
+    A pattern of whole layers needs nothing else; one with halves brings a page of code along.
+    """
     from layersearch.search.record import read_study
     from layersearch.search.ship import ship
 
     record = read_study(storage, study, _say)
     how = How(name=record.name, storage=storage, workers=0, device=device)
-    proof = ship(record, trial, to, how, _say)
-    typer.echo(
-        f"{to}: proven in a fresh process in {proof.seconds:.1f} s: no missing or unexpected key, "
-        f"{proof.parameters:,} parameters as counted, logits of {proof.inputs} examples equal within "
-        f"{proof.max_difference:.1e} (allowed {proof.tolerance:.1e})"
-    )
-    typer.echo(f'open it with {proof.head}.from_pretrained("{to}")')
+    proof = ship(record, trial, to, how, _say, None if form is None else FORMS[form])
+    typer.echo(f"{to}: {proof}")
+    typer.echo(f"open it with {proof.call}, or with layersearch.load({str(to)!r}), which runs no code from it")
 
 
 @app.command()

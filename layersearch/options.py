@@ -7,13 +7,15 @@ Does not know: commands, or how anything is done.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from layersearch.completion import recipes, spaces, studies, tasks
 from layersearch.errors import LayersearchError, WordsError
+from layersearch.models.families import Form
 from layersearch.search.objectives import COSTS, SCORE, parse_limit, parse_objectives
 from layersearch.search.question import How, Lookup, Method, What
 from layersearch.tasks.own import Columns
@@ -22,6 +24,9 @@ from layersearch.training.recipe import PRESETS, Recipe, preset
 CONFIRM = 3
 PLAN_LINES = 40
 OBJECTIVES = ",".join(What.objectives)
+
+ExportForm = Literal["native", "code"]
+FORMS: Mapping[ExportForm, Form] = {"native": "native", "code": "with code"}
 
 Asked = What | Lookup  # the two kinds of questions
 

@@ -13,12 +13,13 @@ POINT = 0.01  # of a metric whose best is 1
 
 
 def cost_cells(record: Record, row: Row) -> dict[str, str]:
-    """The cells of what a study wants small beside parameters, and of the time that the built candidate takes."""
+    """The cells of what a study wants small beside parameters, of the built candidate's time, and of its export."""
     cells = {COSTS[name].title: COSTS[name].shown(value) for name, value in record.costs_of(row).items()}
     if "timed" in record.facts:
         median, p95 = record.timed(row).get(1, (None, None))
         cells["timed ms"] = "" if median is None else f"{median:.3g} (p95 {p95:.3g})"
-    return cells
+    form = record.form(row)
+    return cells if form is None else {**cells, "export": form}
 
 
 def over_limits(row: Row) -> str:

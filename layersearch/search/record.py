@@ -15,6 +15,7 @@ from typing import Any
 from optuna.trial import FrozenTrial
 
 from layersearch.errors import StudyError
+from layersearch.models.families import Form, form_of
 from layersearch.pattern import Pattern
 from layersearch.search.agreement import Agreement, agreement_of
 from layersearch.search.certainty import Certainty, certainties
@@ -78,6 +79,10 @@ class Record:
     def front(self) -> list[Row]:
         """The front, largest candidate first."""
         return front_of(self.rows, self.purpose.direction)
+
+    def form(self, row: Row) -> Form | None:
+        """The form in which the row's candidate is exported, None where the study has no weights."""
+        return None if "replay" in self.facts else form_of(Pattern.parse(row.pattern), self.facts.get("model_type", ""))
 
     def costs_of(self, row: Row) -> dict[str, float]:
         """The objectives of a complete row by name, as they are counted; without score and parameters."""
@@ -183,9 +188,10 @@ class Record:
         ]
 
     def columns(self, row: Row) -> dict[str, Any]:
-        """What a row has in this study and not in every study: its confirmation, other costs, the limits, its time."""
+        """What a row has in this study and not in every study: confirmation, other costs, limits, time, form."""
         found: dict[str, Any] = {**self.costs_of(row), **(self._trust(row) if self.confirmed else {})}
         found |= {"within_limits": row.allowed} if "limits" in self.purpose.values else {}
+        found["form"] = self.form(row)
         if "timed" not in self.facts:
             return found
         timed = {size: self.timed(row).get(size, (None, None)) for size in (1, 32)}
