@@ -15,7 +15,18 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import Unpack
 
 from layersearch.answering import best, compare, dashboard, front, load, report, show, verify
-from layersearch.options import CONFIRM, FORMS, PLAN_LINES, Asked, Confirm, ExportForm, PlanLimit, Trials, columns_of
+from layersearch.options import (
+    CONFIRM,
+    FORMS,
+    PLAN_LINES,
+    Asked,
+    Confirm,
+    ExportForm,
+    PlanLimit,
+    Replicates,
+    Trials,
+    columns_of,
+)
 from layersearch.search.preparing import prepare
 from layersearch.search.question import EXAMPLES, How, Lookup, Part, Question, What, remarks, trials_of
 from layersearch.spelled import spelled_out, taken
@@ -24,7 +35,7 @@ from layersearch.words import Words
 
 if TYPE_CHECKING:
     from layersearch.answers import Front, Patterns, Plan
-    from layersearch.models.export import Proof
+    from layersearch.models.case import Proof
     from layersearch.search.record import Record
 
 
@@ -66,11 +77,15 @@ def search(**words: Unpack[Words]) -> Front:
 
 
 @spelled_out
-def _of_run(*, what: Asked, trials: Trials = None, confirm: Confirm = None, how: How) -> Any:
-    return searched(what, how, trials, confirm)
+def _of_run(
+    *, what: Asked, trials: Trials = None, confirm: Confirm = None, replicates: Replicates = 0, how: How
+) -> Any:
+    return searched(what, how, trials, confirm, replicates)
 
 
-def searched(what: Asked, how: How, trials: int | None, confirm: int | None, command: str = "") -> Record:
+def searched(
+    what: Asked, how: How, trials: int | None, confirm: int | None, replicates: int, command: str = ""
+) -> Record:
     """Search as `what` and `how` say, with progress shown; the study as it then is. `command` is what made it."""
     from layersearch.report.console import Progress
     from layersearch.search.record import read_study
@@ -82,7 +97,7 @@ def searched(what: Asked, how: How, trials: int | None, confirm: int | None, com
         if isinstance(what, Lookup):
             run_replay(look_up(what), how, trials=trials, watcher=progress, command=command)
         else:
-            run(what, how, trials=trials, confirm=seeds, watcher=progress, command=command)
+            run(what, how, trials=trials, confirm=seeds, replicates=replicates, watcher=progress, command=command)
     return read_study(how.storage, how.name, _say)
 
 
@@ -102,12 +117,18 @@ def plan(*, limit: int = PLAN_LINES, **words: Unpack[Words]) -> Plan:
 
 @spelled_out
 def _of_plan(
-    *, what: Asked, trials: Trials = None, confirm: Confirm = None, limit: PlanLimit = PLAN_LINES, how: How
+    *,
+    what: Asked,
+    trials: Trials = None,
+    confirm: Confirm = None,
+    replicates: Replicates = 0,
+    limit: PlanLimit = PLAN_LINES,
+    how: How,
 ) -> Any:
-    return planned(what, how, trials, confirm, limit)
+    return planned(what, how, trials, confirm, replicates, limit)
 
 
-def planned(what: Asked, how: How, trials: int | None, confirm: int | None, limit: int) -> Plan:
+def planned(what: Asked, how: How, trials: int | None, confirm: int | None, replicates: int, limit: int) -> Plan:
     """What `search` would do and cost; at most `limit` patterns, 0 for all."""
     from layersearch.answers import Plan
     from layersearch.report.console import cost_lines
@@ -125,7 +146,7 @@ def planned(what: Asked, how: How, trials: int | None, confirm: int | None, limi
         prepared = spelled(prepare(what, weights=bool(wanted(what))), how, _say, stored=False)
         question = prepared = with_measured(prepared, how, _say, stored=False)
         asked_for = trials_of(prepared, how, trials)
-        below = cost_lines(prepared, cost(prepared, asked_for, CONFIRM if confirm is None else confirm))
+        below = cost_lines(prepared, cost(prepared, asked_for, CONFIRM if confirm is None else confirm), replicates)
         for line in remarks(prepared):
             _say(line)
     return Plan(question, tuple(lines(question, limit or None)), tuple(below))

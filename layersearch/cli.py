@@ -33,6 +33,7 @@ from layersearch.options import (
     MeasureOn,
     Metric,
     PlanLimit,
+    Replicates,
     Revision,
     Seed,
     Storage,
@@ -68,7 +69,7 @@ def layersearch(
 
 @app.command()
 @spelled_out
-def run(*, what: Asked, trials: Trials = None, confirm: Confirm = None, how: How) -> None:
+def run(*, what: Asked, trials: Trials = None, confirm: Confirm = None, replicates: Replicates = 0, how: How) -> None:
     """Search the front of score against parameters, confirm it, and say what to do next.
 
     The same command again continues the study.
@@ -78,7 +79,7 @@ def run(*, what: Asked, trials: Trials = None, confirm: Confirm = None, how: How
 
     command = _without_passwords(shlex.join(["layersearch", *sys.argv[1:]]), how)
     try:
-        record = api.searched(what, how, trials, confirm, command)
+        record = api.searched(what, how, trials, confirm, replicates, command)
     except StoppedError:
         print_front(read_study(how.storage, how.name, _say))
         raise
@@ -93,6 +94,7 @@ def plan(
     what: Asked,
     trials: Trials = None,
     confirm: Confirm = None,
+    replicates: Replicates = 0,
     limit: PlanLimit = PLAN_LINES,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
@@ -105,7 +107,7 @@ def plan(
     from layersearch.report.console import print_plan
 
     _check_form(as_json=as_json, as_csv=as_csv)
-    found = api.planned(what, how, trials, confirm, limit)
+    found = api.planned(what, how, trials, confirm, replicates, limit)
     if as_json or as_csv:
         _print_records(found.records(), as_json=as_json)
         if len(found) < found.size:

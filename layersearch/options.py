@@ -163,6 +163,10 @@ Confirm = Annotated[
     typer.Option(min=0, help=f"Fresh seeds that confirm each front member; default {CONFIRM}, 0 leaves it out."),
 ]
 PlanLimit = Annotated[int, typer.Option(min=0, help="Patterns to list; 0 lists all.")]
+Replicates = Annotated[
+    int,
+    typer.Option(min=0, help="Further seeds at most, before the confirmation, for patterns near the front."),
+]
 StudyName = Annotated[
     str | None,
     typer.Argument(metavar="[STUDY]", help="Name of the study; may be left out if alone.", autocompletion=studies),

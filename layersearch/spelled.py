@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 OF_A_TABLE = {"score", "where", "minimize"}  # words that say something only beside --replay
 OF_TRAINING = {*signature(asked).parameters} - {"space", "sampler", "seed", "replay", *OF_A_TABLE}
-OF_TRAINING |= {"workers", "device", "ray_address", "stall_seconds", "confirm"}  # and those that do not
+OF_TRAINING |= {"workers", "device", "ray_address", "stall_seconds", "confirm", "replicates"}  # and those that do not
 
 
 def _check_together(options: Mapping[str, Parameter], given: Mapping[str, Any]) -> None:

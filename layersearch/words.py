@@ -53,6 +53,7 @@ class Words(TypedDict, total=False):
     examples: int | None
     trials: int | None
     confirm: int | None
+    replicates: int
     study: str | None
     storage: str | Path
     files: str | Path

@@ -148,11 +148,12 @@ def test_an_exported_trial_opens_with_plain_from_pretrained(tiny_run: TinyRun, t
 
 
 def test_a_plan_lists_patterns_counts_and_costs_and_makes_nothing(tiny_run: TinyRun, tmp_path: Path) -> None:
-    said = call("plan", *tiny_run.what, "--trials", "10", "--space", "halves", "--limit", "12")
+    said = call("plan", *tiny_run.what, "--trials", "10", "--space", "halves", "--limit", "12", "--replicates", "2")
     assert said.code == 0, said.err
     assert re.search(r"^████ +0-3 +11,714 +100\.0% +[\d,]+ +[\d.,]+ +native +yes *$", said.out, re.MULTILINE)
     assert "with code" in said.out
     assert re.search(r"12 of [\d,]+ patterns listed", said.out)
+    assert "seeds: 2 more at most for up to 8 patterns near the front and the unchanged model" in said.out
     assert re.search(r"work: 10 trials cost about \d+ fine-tunings", said.out)
     lines = json.loads(call("plan", *tiny_run.what, "--limit", "0", "--json").out)
     assert len(lines) == 15

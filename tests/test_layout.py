@@ -76,7 +76,7 @@ RANKS = (
     {"search.quality", "search.agreement", "search.ledger", "search.halving", "search.storage", "search.purpose"},
     {"search.surrogate", "search.ends", "search.scores", "search.found", "search.cheap", "search.lease"},
     {"search.certainty"},
-    {"search.optimism"},
+    {"search.optimism", "search.replicates"},
     {"search.sampler_pattern", "search.screen", "search.record"},
     {"search.samplers", "search.wish", "search.compare"},
     {"search.starts", "search.settled", "search.orders"},

@@ -21,6 +21,7 @@ from layersearch.report.notebook import View, live
 from layersearch.report.notes import cost_cells, notes_on_front
 from layersearch.report.table import WIDE, coloured, front_table, print_table
 from layersearch.search.objectives import COSTS
+from layersearch.search.replicates import MOST
 from layersearch.search.trials import Row, baseline_of
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from layersearch.search.record import Record
     from layersearch.search.study import Study
     from layersearch.training.job import Job, Outcome
+
+_PHASES = {"search": "round", "validation": "confirmation"}
+_FOLLOWING = {"search": "further seeds near the front", "validation": "confirming on the validation set"}
 
 
 class Progress:
@@ -61,7 +65,7 @@ class Progress:
         self._paused |= {row.number for row in study.rows() if row.paused}
         self._have = have + len(self._paused)
         self._done = have
-        what = "searching" if study.purpose.scored_on == "search" else "confirming on the validation set"
+        what = "searching" if study.proposes else _FOLLOWING[study.purpose.scored_on]
         count = f"{have} of {wanted} trials" if have <= wanted else f"{wanted} trials asked for, {have}"
         paused = f", {len(self._paused)} paused" if self._paused else ""
         self.say(f"{what}: study {study.name}, {count} finished{paused}")
@@ -133,14 +137,14 @@ class Progress:
 
     def _look(self) -> None:
         """Read the front from the study, in the main thread."""
-        if self._study is None or self._study.purpose.scored_on != "search":
+        if self._study is None or not self._study.proposes:
             return
         self._front = self._study.front()
         self._baseline = baseline_of(self._study.rows(), str(Pattern.full(self._num_layers)))
 
     def _line(self, outcome: Outcome, at_a_rung: str = "") -> str:
         metric = self._study.purpose.metric if self._study else "score"
-        searching = self._study is None or self._study.purpose.scored_on == "search"
+        searching = self._study is None or self._study.proposes
         which = f"trial {outcome.number}:" if searching else f"seed {outcome.seed}:"
         rung = "" if outcome.rung is None else f" at rung {outcome.rung:.3g}, {at_a_rung}"
         return (
@@ -155,7 +159,8 @@ class Progress:
         parts += [f"{len(self._paused)} paused"] if self._paused else []
         parts += [f"{self._failed} failed"] if self._failed else []
         left = self._seconds_left()
-        phase = "search" if self._study is None or self._study.purpose.scored_on == "search" else "confirmation"
+        searching = self._study is None or self._study.proposes
+        phase = "search" if self._study is None or searching else _PHASES[self._study.purpose.scored_on]
         parts += [] if left is None else [f"{_duration(left)} left in the {phase}"]
         return ", ".join(parts)
 
@@ -273,8 +278,9 @@ def print_plan(question: Question, listed: Sequence[Line], below: Sequence[str],
         console.print(text, soft_wrap=True)
 
 
-def cost_lines(prepared: Prepared, total: Cost) -> list[str]:
+def cost_lines(prepared: Prepared, total: Cost, replicates: int = 0) -> list[str]:
     """What a run would cost, in words."""
+    again = f"seeds: {replicates} more at most for up to {MOST} patterns near the front and the unchanged model"
     splits = prepared.splits
     return [
         *(f"warning: {warning}" for warning in splits.warnings),
@@ -282,6 +288,7 @@ def cost_lines(prepared: Prepared, total: Cost) -> list[str]:
         f"{len(splits.validation):,} in the untouched validation set",
         f"work: {total.trials} trials cost about {total.fine_tunings:.0f} fine-tunings of the unchanged model, their "
         f"confirmation up to {total.confirmation:.0f} more; one fine-tuning is {total.examples:,} examples",
+        *([again] if replicates else []),
         f"room: a checkpoint of the unchanged model takes {total.checkpoint_bytes / 1e6:,.0f} MB of disk (one is kept "
         f"for each front member), training it {total.training_bytes / 1e6:,.0f} MB of memory and its activations",
         "export: `native` opens with plain from_pretrained, `with code` with trust_remote_code=True; both with "

@@ -76,6 +76,8 @@ def notes_on_front(record: Record, *, everything: bool) -> list[str]:
     notes += ["~: it overlaps that of the next smaller member"] * bool(tied_with_next(record.front))
     notes += notes_on_kept(record)
     seeds = max((len(found.seeds) for found in record.confirmed.values()), default=0)
+    if any(row.seeds for row in record.front):
+        notes.append("scores near the front are means over several seeds")
     if seeds:
         fresh = "one fresh seed" if seeds == 1 else "mean ± standard deviation (fresh seeds)"
         notes.append(f"confirmed: validation set, {fresh}")

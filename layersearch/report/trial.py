@@ -93,6 +93,8 @@ def _scores(record: Record, row: Row) -> dict[str, str]:
     score += f", 95 % interval {row.interval[0]:.4f} to {row.interval[1]:.4f}" if score and row.interval else ""
     if score and baseline is not None and row != baseline and tied(row, baseline):
         score += "; not to be told from the unchanged model's"
+    if row.seeds:
+        score += f"; the mean of {len(row.seeds)} seeds: {', '.join(f'{its:.4f}' for its in row.seeds)}"
     seeds = [] if found is None else [f"seed {s}: {v:.4f}" for s, v in zip(found.seeds, found.scores, strict=True)]
     return {
         metric: score,

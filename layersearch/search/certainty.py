@@ -13,7 +13,7 @@ from statistics import fmean, variance
 from layersearch.search.trials import Confirmed, Direction
 
 Interval = tuple[float, float]
-_HALF_WIDTH = 1.96  # standard errors on either side in a 95 % interval
+HALF_WIDTH = 1.96  # standard errors on either side in a 95 % interval
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def quantile_of_t(freedom: float) -> float:
     """How many standard errors a 95 % interval has on either side."""
     from scipy.special import stdtrit
 
-    return _HALF_WIDTH if math.isinf(freedom) else float(stdtrit(freedom, 0.975))
+    return HALF_WIDTH if math.isinf(freedom) else float(stdtrit(freedom, 0.975))
 
 
 def spreads(groups: Sequence[Sequence[float]]) -> list[Spread | None]:
@@ -131,7 +131,7 @@ def variance_over_examples(one: Confirmed) -> float | None:
 
 def standard_error(interval: Interval | None) -> float:
     """The standard error that a 95 % interval tells, 0 for none."""
-    return (interval[1] - interval[0]) / (2 * _HALF_WIDTH) if interval else 0.0
+    return (interval[1] - interval[0]) / (2 * HALF_WIDTH) if interval else 0.0
 
 
 def redrawn_means(one: Confirmed, seeds: Sequence[int]) -> list[float] | None:

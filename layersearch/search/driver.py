@@ -31,7 +31,8 @@ SAME_FAILURES_AT_START = 3  # the first so many trials failed alike: the set-up 
 class Driver:
     """Hands out jobs and takes outcomes until the search holds `trials` complete trials and its front is confirmed.
 
-    `open_confirmation` opens the study of the confirmation with the front and the unchanged model queued, or is None.
+    Each of `then` opens a study that follows, with what it is to train queued: further seeds near the front, the
+    confirmation.
     `warm` asks in place of the study where candidates start from what was trained before them. With super-networks
     `trials` may be None: the front of the shared scores and the unchanged model, or as usual where they do not agree.
 
@@ -46,7 +47,7 @@ class Driver:
     study: Study
     trials: int | None
     watcher: Watcher
-    open_confirmation: Callable[[], Study] | None = None
+    then: list[Callable[[], Study]] = field(default_factory=list)
     warm: Distill | OneShot | None = None
     halving: Rungs | None = None
     seconds: float | None = None
@@ -89,7 +90,7 @@ class Driver:
         """Whether nothing is left to hand out and nothing is out."""
         if self._running:
             return False
-        return self.stopping or (self._complete() and self.open_confirmation is None)
+        return self.stopping or (self._complete() and not self.then)
 
     def next_job(self) -> Job | None:
         """The next job, or None while there is none: all is out or done (`done` tells which).
@@ -104,8 +105,8 @@ class Driver:
         job = self._promoted()
         if job is None and not self._running and self._begun_all():
             self._stop_paused()
-        if self._complete() and not self._running and self.open_confirmation is not None:
-            self._confirm()
+        while self._complete() and not self._running and self.then:
+            self._follow()
         job = job or self._new()
         if job is None:
             return None
@@ -275,12 +276,11 @@ class Driver:
     def _complete(self) -> bool:
         return self.searched or (self._exhausted and not self._paused())
 
-    def _confirm(self) -> None:
-        assert self.open_confirmation is not None
+    def _follow(self) -> None:
+        """Go on with the study that comes next."""
         self._ended, self._over = self.ended, ""
-        self.study = self.open_confirmation()
-        self.halving = None  # the confirmation trains in full
-        self.open_confirmation = None
+        self.study = self.then.pop(0)()
+        self.halving = None  # what follows trains in full
         self._exhausted = False
         self._failures.clear()
         self._succeeded = 0
@@ -301,7 +301,7 @@ class Driver:
 
     @property
     def _keeps(self) -> bool:
-        return self.study.purpose.scored_on == "search"
+        return self.study.proposes
 
     def _points(self) -> tuple[tuple[float, ...], ...]:
         sign = 1.0 if self.study.purpose.direction == "maximize" else -1.0

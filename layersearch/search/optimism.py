@@ -52,19 +52,19 @@ def optimism_of(
     found = {row.pattern: sign * ((row.score or 0.0) - baseline.score - one.mean + whole.mean) for row, one in members}
     if not found:
         return None
-    mean, seeds = fmean(found.values()), _over_seeds([one for _, one in members], whole)
+    mean, seeds = fmean(found.values()), _over_seeds([(baseline, whole), *members])
     examples = _of_the_search([row for row, _ in members], baseline) + _of_the_validation(
         [one for _, one in members], whole
     )
     return Optimism(found, mean, None if seeds is None else around(mean, seeds, 1, examples))
 
 
-def _over_seeds(members: Sequence[Confirmed], whole: Confirmed) -> Spread | None:
-    """The variance of the average over seeds: one for each member and the unchanged model at selection, then theirs."""
-    known = spreads([one.scores for one in (whole, *members)])
+def _over_seeds(pairs: Sequence[tuple[Row, Confirmed]]) -> Spread | None:
+    """The variance of the average over seeds, at selection and in the confirmation; the unchanged model comes first."""
+    known = spreads([one.scores for _, one in pairs])
     each = [
-        (spread.variance * (1 + 1 / len(one.seeds)), spread.freedom)
-        for spread, one in zip(known, (whole, *members), strict=True)
+        (spread.variance * (1 / max(1, len(row.seeds)) + 1 / len(one.seeds)), spread.freedom)
+        for spread, (row, one) in zip(known, pairs, strict=True)
         if spread is not None
     ]
     if not each:

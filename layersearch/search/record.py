@@ -22,6 +22,7 @@ from layersearch.search.certainty import Certainty, certainties
 from layersearch.search.cheap import CheapRanking, best_agreement
 from layersearch.search.optimism import Optimism, optimism_of
 from layersearch.search.purpose import Purpose
+from layersearch.search.replicates import averaged
 from layersearch.search.storage import Say, open_storage, parse_url, shown
 from layersearch.search.trials import (
     IN_WORDS,
@@ -39,6 +40,7 @@ from layersearch.search.trials import (
 )
 
 CONFIRMATION = ".confirm"  # the study NAME.confirm holds the confirmation of the study NAME
+AGAIN = ".again"  # the study NAME.again holds further seeds of patterns near the front
 SHARED = ".shared"  # the study NAME.shared holds the scores over its super-network
 
 
@@ -46,6 +48,7 @@ SHARED = ".shared"  # the study NAME.shared holds the scores over its super-netw
 class Record:
     """What a study holds. `facts` are its notes (where model and data lie, counts), `confirmed` is by pattern.
 
+    The score of a row is the mean of all seeds that its pattern has on its split.
     A row names its checkpoint only while the folder is there. `spelled_none` are the states, by number, of the trials
     that have no pattern and so no row: most of them wait. `shared` are the scores over a super-network, by pattern;
     `shared_work` is what it took to train it, in fine-tunings of the unchanged model.
@@ -190,6 +193,7 @@ class Record:
     def columns(self, row: Row) -> dict[str, Any]:
         """What a row has in this study and not in every study: confirmation, other costs, limits, time, form."""
         found: dict[str, Any] = {**self.costs_of(row), **(self._trust(row) if self.confirmed else {})}
+        found |= {"search_seeds": max(1, len(row.seeds))}
         found |= {"within_limits": row.allowed} if "limits" in self.purpose.values else {}
         found["form"] = self.form(row)
         if "timed" not in self.facts:
@@ -223,7 +227,7 @@ def names_of(storage_text: str) -> list[str]:
 
 
 def _searches(names: Iterable[str]) -> list[str]:
-    return sorted(name for name in names if not name.endswith((CONFIRMATION, SHARED)))
+    return sorted(name for name in names if not name.endswith((CONFIRMATION, AGAIN, SHARED)))
 
 
 def read_study(storage_text: str, name: str | None, say: Say) -> Record:
@@ -235,13 +239,15 @@ def read_study(storage_text: str, name: str | None, say: Say) -> Record:
         name = _chosen(name, _searches(studies), shown(url))
         study = studies[name]
         confirmation, network = studies.get(name + CONFIRMATION), studies.get(name + SHARED)
+        again = studies.get(name + AGAIN)
+        further = rows_of(storage.get_all_trials(again._study_id)) if again else []
         scored = rows_of(storage.get_all_trials(network._study_id)) if network else []
         trials = storage.get_all_trials(study._study_id)
         return Record(
             name=name,
             purpose=Purpose.from_dict(study.user_attrs["purpose"]),
             facts=study.user_attrs,
-            rows=tuple(_rows(trials)),
+            rows=tuple(averaged(_rows(trials), further)),
             confirmed=confirmed_of(_rows(storage.get_all_trials(confirmation._study_id))) if confirmation else {},
             shared={row.pattern: row.score for row in scored if row.score is not None},
             shared_work=float(network.user_attrs.get("work", 0.0)) if network else 0.0,

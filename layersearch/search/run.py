@@ -10,6 +10,7 @@ import shutil
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from functools import partial
 
 from layersearch.errors import LayersearchError, StoppedError, StudyError
@@ -40,9 +41,19 @@ Course = Callable[[Job, Heartbeat], Generator[Outcome, None, None]]  # a job's o
 Executor = Callable[[Driver], None]  # works a driver off
 
 
-def run(what: What, how: How, *, trials: int | None, confirm: int, watcher: Watcher, command: str = "") -> Study:
+def run(
+    what: What,
+    how: How,
+    *,
+    trials: int | None,
+    confirm: int,
+    watcher: Watcher,
+    command: str = "",
+    replicates: int = 0,
+) -> Study:
     """Search until the study holds `trials` complete trials, then confirm its front with `confirm` fresh seeds each.
 
+    Between the two, patterns near the front get up to `replicates` further seeds on the search's split.
     The same call continues a study that is already there. Raises StoppedError after a clean stop (Ctrl-C, SIGTERM);
     everything finished until then is in the study. `command` is written down as what made it. Without `trials` it is
     TRIALS, and for a one-shot search as many as the front of the shared scores; with `how.until_plateau` it is the size
@@ -56,7 +67,8 @@ def run(what: What, how: How, *, trials: int | None, confirm: int, watcher: Watc
     _require_disk(how, prepared.counts, {"fine-tune": 2, "halving": 5}.get(what.method, 4 + 2 * confirm))
     make, warm = partial(_executor, prepared, how), _warming(prepared)
     after = partial(time_front, prepared, how, watcher.say)
-    return _search(prepared, how, make, warm, after, trials=trials, confirm=confirm, watcher=watcher, command=command)
+    then = Then(replicates, confirm)
+    return _search(prepared, how, make, warm, after, trials=trials, then=then, watcher=watcher, command=command)
 
 
 def run_replay(replay: Replay, how: How, *, trials: int | None, watcher: Watcher, command: str = "") -> Study:
@@ -71,7 +83,24 @@ def run_replay(replay: Replay, how: How, *, trials: int | None, watcher: Watcher
         return partial(run_inline, course=replay.course)
 
     known = knowing(replay, stored_of(replay, how.device, watcher.say))
-    return _search(known, how, make, None, None, trials=trials, confirm=0, watcher=watcher, command=command)
+    return _search(known, how, make, None, None, trials=trials, then=Then(), watcher=watcher, command=command)
+
+
+@dataclass(frozen=True)
+class Then:
+    """What follows a search: rounds of further seeds for patterns near its front, and the seeds that confirm it."""
+
+    replicates: int = 0
+    confirm: int = 0
+
+    def opening(self, studies: Studies, method: Distill | OneShot | None) -> list[Callable[[], Study]]:
+        """What opens the studies of it, one after another."""
+        rounds = [partial(studies.replicates, number, method) for number in range(1, self.replicates + 1)]
+        return [*rounds, *([partial(studies.confirmation, self.confirm, method)] if self.confirm else [])]
+
+    def is_done(self, studies: Studies) -> bool:
+        """Whether nothing of it is left to do."""
+        return studies.replicated(self.replicates) and (not self.confirm or studies.confirmed(self.confirm))
 
 
 def _search(
@@ -82,7 +111,7 @@ def _search(
     after: Callable[[Study], None] | None,
     *,
     trials: int | None,
-    confirm: int,
+    then: Then,
     watcher: Watcher,
     command: str,
 ) -> Study:
@@ -96,13 +125,13 @@ def _search(
             study=studies.search,
             trials=trials_of(question, how, trials),
             watcher=watcher,
-            open_confirmation=(lambda: studies.confirmation(confirm, method)) if confirm else None,
+            then=then.opening(studies, method),
             warm=method,
             halving=None if halving is None else _rungs(question, halving),
             seconds=how.seconds,
             until_plateau=how.until_plateau,
         )
-        if not (driver.done or (driver.searched and studies.confirmed(confirm))):
+        if not (driver.done or (driver.searched and then.is_done(studies))):
             _work_through(driver, make)
         if method is not None:
             method.clean_up()
@@ -124,7 +153,7 @@ def confirm(prepared: Prepared, how: How, *, seeds: int, watcher: Watcher, trial
     alone = prepared.what.method not in ("fine-tune", "halving")
     _require_disk(how, prepared.counts, 2 + 2 * seeds * alone)
     with opened(prepared, how, watcher, alone=alone or prepared.halving is not None) as studies:
-        rows = chosen(studies.search, trials)
+        rows = chosen(studies, trials)
         if studies.confirmed(seeds, rows):
             return
         warming = _warming(prepared)
@@ -138,8 +167,9 @@ def confirm(prepared: Prepared, how: How, *, seeds: int, watcher: Watcher, trial
             method.clean_up()
 
 
-def chosen(search: Study, numbers: Sequence[int]) -> list[Row]:
+def chosen(studies: Studies, numbers: Sequence[int]) -> list[Row]:
     """The complete trials with these numbers, or the front. Raises StudyError where one has no score."""
+    search = studies.search
     done = {row.number: row for row in search.rows() if row.done}
     absent = [number for number in numbers if number not in done]
     if absent:
@@ -147,7 +177,7 @@ def chosen(search: Study, numbers: Sequence[int]) -> list[Row]:
             f"trial {absent[0]} of {search.name!r} has no score to confirm; `layersearch front --all` lists those that "
             "have one"
         )
-    rows = [done[number] for number in numbers] or search.front()
+    rows = [done[number] for number in numbers] or studies.front()
     if not rows:
         raise StudyError(f"study {search.name!r} has no finished trial to confirm; continue it with `layersearch run`")
     return rows

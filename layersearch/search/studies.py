@@ -19,18 +19,19 @@ from layersearch.search.lease import Lease, take_lease
 from layersearch.search.one_shot import OneShot
 from layersearch.search.purpose import Purpose
 from layersearch.search.question import How, Prepared, Question, is_screened
-from layersearch.search.record import CONFIRMATION, SHARED
+from layersearch.search.record import AGAIN, CONFIRMATION, SHARED
+from layersearch.search.replicates import averaged, round_of
 from layersearch.search.starts import front_of_another
 from layersearch.search.storage import PatientStorage, open_storage, parse_url
 from layersearch.search.study import Study
-from layersearch.search.trials import Row, front_to_confirm
+from layersearch.search.trials import Row, front_of, front_to_confirm
 from layersearch.search.watcher import Watcher
 from layersearch.training.job import Outcome, Split
 
 
 @dataclass(frozen=True)
 class Studies:
-    """The search's study, and the way to open its confirmation."""
+    """The search's study, and the way to those beside it."""
 
     question: Question
     how: How
@@ -49,16 +50,51 @@ class Studies:
         study.heal()
         pairs = self._to_confirm(seeds, chosen)
         if warm is not None:
-            warm.plan(pairs, self.search.front() if chosen is None else chosen)
+            warm.plan(pairs, self.front() if chosen is None else chosen)
             pairs = [pair for pair in pairs if pair[0] == warm.unchanged]
         for pattern, seed in pairs:
             study.enqueue(pattern, seed)
         return study
 
+    def front(self) -> list[Row]:
+        """The front of what all seeds say together."""
+        again = self.sibling(AGAIN, "search").rows() if self._has_replicates else []
+        return front_of(averaged(self.search.rows(), again), self.question.purpose.direction)
+
+    @property
+    def _has_replicates(self) -> bool:
+        return any(found.study_name == self.how.name + AGAIN for found in self.storage.get_all_studies())
+
+    def replicates(self, number: int, warm: Distill | OneShot | None = None) -> Study:
+        """The study NAME.again with round `number` of further seeds for patterns near the front queued.
+
+        The unchanged model is among them wherever there are any.
+        """
+        study = self.sibling(AGAIN, "search")
+        study.heal()
+        pairs = self._round(number, study.rows())
+        if warm is not None:
+            warm.plan(pairs, [row for row in self.search.rows() if row.done])
+            pairs = [pair for pair in pairs if pair[0] == warm.unchanged]
+        for pattern, seed in pairs:
+            study.enqueue(pattern, seed)
+        return study
+
+    def replicated(self, rounds: int) -> bool:
+        """Whether nothing of so many rounds of further seeds is left to do."""
+        rows = self.sibling(AGAIN, "search").rows() if rounds and self._has_replicates else []
+        done = _settled(rows)
+        return all(done >= set(self._round(number, rows)) for number in range(1, rounds + 1))
+
+    def _round(self, number: int, again: Sequence[Row]) -> list[tuple[str, int]]:
+        purpose = self.question.purpose
+        pairs = round_of(number, self.search.rows(), again, purpose.direction, self.question.seed)
+        unchanged = str(Pattern.full(self.question.num_layers))
+        return list(dict.fromkeys([*((unchanged, seed) for _, seed in pairs), *pairs]))
+
     def confirmed(self, seeds: int, chosen: Sequence[Row] | None = None) -> bool:
         """Whether nothing of the confirmation is left to do."""
-        rows = self.sibling(CONFIRMATION, "validation").rows()
-        done = {(row.pattern, row.seed) for row in rows if row.done or (row.state == "FAIL" and not row.lost)}
+        done = _settled(self.sibling(CONFIRMATION, "validation").rows())
         return done >= set(self._to_confirm(seeds, chosen))
 
     def sibling(self, ending: str, scored_on: Split) -> Study:
@@ -79,8 +115,13 @@ class Studies:
     def _to_confirm(self, seeds: int, chosen: Sequence[Row] | None) -> list[tuple[str, int]]:
         first = self.question.seed + 1
         unchanged = str(Pattern.full(self.question.num_layers))
-        front = front_to_confirm(self.search.front() if chosen is None else chosen, unchanged)
+        front = front_to_confirm(self.front() if chosen is None else chosen, unchanged)
         return [(pattern, seed) for seed in range(first, first + seeds) for pattern in front]
+
+
+def _settled(rows: Sequence[Row]) -> set[tuple[str, int]]:
+    """Patterns and seeds that need no training any more: they have a score, or failed through their own fault."""
+    return {(row.pattern, row.seed) for row in rows if row.done or (row.state == "FAIL" and not row.lost)}
 
 
 def warm(prepared: Prepared, studies: Studies) -> Distill | OneShot:

@@ -31,7 +31,8 @@ class Row:
 
     Times are in seconds, `work` is in fine-tunings of the unchanged model. `start` names the folder of the weights that
     the candidate started from, None for the pre-trained ones. `rungs` are scores on the way, by the share of the
-    recipe's steps that was done; `redrawn` over examples drawn anew (`tasks/metrics.py`). `costs` are the objectives
+    recipe's steps that was done; `redrawn` over examples drawn anew (`tasks/metrics.py`),
+    `seeds` of each seed where `score` is a mean over several. `costs` are the objectives
     behind the score of a complete trial, in the study's order; `over` tells, by name, how far it is over a limit where
     that is above 0.
     """
@@ -59,6 +60,7 @@ class Row:
     ended: datetime | None = field(default=None, compare=False)  # to the microsecond only in the database
     rungs: Mapping[float, float] = field(default_factory=dict)
     redrawn: tuple[float, ...] = ()
+    seeds: tuple[float, ...] = ()
     costs: tuple[float, ...] = ()
     over: Mapping[str, float] = field(default_factory=dict)
 
@@ -97,6 +99,8 @@ def _row(trial: FrozenTrial) -> Row:
     attrs = trial.user_attrs
     done = trial.state == TrialState.COMPLETE
     interval = attrs.get("interval")
+    names = ("seconds", "train_seconds", "score_seconds", "work", "strategy", "checkpoint", "start", "reused")
+    known: dict[str, Any] = {name: attrs.get(name) for name in (*names, "versions", "reason")}
     return Row(
         number=trial.number,
         state=trial.state.name,
@@ -107,8 +111,7 @@ def _row(trial: FrozenTrial) -> Row:
         redrawn=tuple(attrs.get("redrawn", ())),
         metrics=attrs.get("metrics"),
         parameters=attrs.get("parameters", round(trial.values[1]) if done else None),
-        **{name: attrs.get(name) for name in ("seconds", "train_seconds", "score_seconds", "work")},
-        **{name: attrs.get(name) for name in ("strategy", "checkpoint", "start", "reused", "versions", "reason")},
+        **known,
         influence=attrs.get("influence"),
         lost=bool(attrs.get("lost")),
         ended=trial.datetime_complete,

@@ -109,7 +109,7 @@ def test_a_space_that_is_worked_off_ends_the_run_early(tmp_path: Path) -> None:
 
 def test_after_its_time_no_candidate_is_begun_and_what_runs_is_finished_and_confirmed(tmp_path: Path) -> None:
     search = open_study(f"{tmp_path}/db", tmp_path)
-    driver = Driver(search, 10, Witness(), open_confirmation=lambda: confirmation_of(search, tmp_path), seconds=60)
+    driver = Driver(search, 10, Witness(), then=[lambda: confirmation_of(search, tmp_path)], seconds=60)
     first, second = driver.next_job(), driver.next_job()
     assert first is not None
     assert second is not None
@@ -156,7 +156,7 @@ def test_no_more_jobs_are_out_than_trials_are_wanted(tmp_path: Path) -> None:
 def test_the_front_and_the_unchanged_model_are_confirmed_on_the_validation_set_with_fresh_seeds(tmp_path: Path) -> None:
     search = open_study(f"{tmp_path}/db", tmp_path)
 
-    jobs = work(Driver(search, 6, Witness(), open_confirmation=lambda: confirmation_of(search, tmp_path)))
+    jobs = work(Driver(search, 6, Witness(), then=[lambda: confirmation_of(search, tmp_path)]))
     confirmed = jobs[6:]
     front = {row.pattern for row in search.front()}
     assert all(job.scored_on == "search" for job in jobs[:6])

@@ -312,7 +312,7 @@ def test_the_confirmation_trains_in_full(tmp_path: Path) -> None:
         return study
 
     climber = Climber()
-    driver = driver_of(tmp_path, 4, open_confirmation=confirmation)
+    driver = driver_of(tmp_path, 4, then=[confirmation])
     run_inline(driver, climber.course)  # type: ignore[arg-type]
     assert climber.done[-1] == (0, 1.0)
     assert [r.state for r in driver.study.rows()] == ["COMPLETE"]

@@ -305,6 +305,27 @@ def test_more_seeds_and_more_candidates_after_a_confirmed_run(
     assert {len(record.confirmed[row.pattern].seeds) for row in record.front} == {2}
 
 
+@pytest.mark.slow
+def test_further_seeds_and_a_later_confirmation_have_networks_of_their_own(
+    shared_run: Path, tiny_run: TinyRun, tmp_path: Path
+) -> None:
+    own = tmp_path / "own"
+    shutil.copytree(shared_run, own)
+    said = call("run", *tiny_run.what, *words(own), "--replicates", "1")
+    assert said.code == 0, said.err
+    assert "further seeds near the front: study s.again" in said.err
+    several = {row.pattern for row in read_study(f"{own}/db", None, print).rows if row.seeds}
+    assert "0-3" in several
+    where = ("--storage", f"{own}/db", "--files", f"{own}/files", "--workers", "0", "--device", "cpu")
+    said = call("confirm", "s", "--seeds", "2", *where)
+    assert said.code == 0, said.err
+    assert "the super-network of seed 2 is trained now" in said.err
+    record = read_study(f"{own}/db", "s", print)
+    assert {record.confirmed[row.pattern].seeds for row in record.front} == {(1, 2)}
+    (networks,) = (own / "files" / "s").glob("networks-*")
+    assert sorted(entry.name for entry in networks.iterdir()) == ["super-0", "super-0-answers.npy", "unchanged-0"]
+
+
 def test_a_stop_while_scores_are_written_leaves_no_half_of_them(
     tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
