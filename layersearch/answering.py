@@ -1,4 +1,4 @@
-"""The calls that read studies and train nothing: front, show, best, compare, report, dashboard.
+"""The calls that read studies or folders and train nothing: front, show, best, compare, report, verify and so on.
 
 Knows: what each of these commands does, and the values that answer (`answers.py`). Does not know: how anything is found
 or drawn, exits. Heavy libraries are imported inside the calls.
@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from layersearch.errors import WordsError
 from layersearch.search.question import How
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from layersearch.answers import Best, Compared, Front, Trial
+    from layersearch.models.opened import Verdict
     from layersearch.search.record import Record
 
 PORT = 8080
@@ -147,6 +150,31 @@ def report(
     from layersearch.report.figures import draw_all
 
     return [file, *draw_all(record, Path(png))]
+
+
+def verify(folder: str | Path) -> Verdict:
+    """Whether an exported folder is as it was, file by file, and can be proven again: `layersearch verify`.
+
+    >>> import layersearch
+    >>> assert layersearch.verify("exported").proof is not None
+    """
+    from layersearch.models.opened import verify as verified
+
+    return verified(Path(folder))
+
+
+def load(folder: str | Path) -> tuple[PreTrainedModel, Any]:
+    """The model in a folder that layersearch exported, and its tokenizer (of images the image processor).
+
+    Runs no code from the folder. Raises ExportError for a folder that is not such a one, or not as it was exported; see
+    `layersearch.models.opened.load`.
+
+    >>> import layersearch
+    >>> model, tokenizer = layersearch.load("exported")
+    """
+    from layersearch.models.opened import load as opened
+
+    return opened(folder)
 
 
 def dashboard(storage: str | Path = How.storage, port: int = PORT, writable: bool = False) -> None:

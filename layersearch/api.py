@@ -8,16 +8,16 @@ imported inside the calls. The examples run, one after another, in the tests.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from typing_extensions import Unpack
 
-from layersearch.answering import best, compare, dashboard, front, report, show
-from layersearch.models.families import Form
+from layersearch.answering import best, compare, dashboard, front, load, report, show, verify
 from layersearch.options import (
     CONFIRM,
+    FORMS,
     PLAN_LINES,
     Asked,
     Confirm,
@@ -34,15 +34,10 @@ from layersearch.training.recipe import Recipe
 from layersearch.words import Words
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
     from layersearch.answers import Front, Patterns, Plan
     from layersearch.models.case import Proof
-    from layersearch.models.opened import Verdict
     from layersearch.search.record import Record
     from layersearch.search.reproduce import Reproduced
-
-FORMS: Mapping[ExportForm, Form] = {"native": "native", "code": "with code"}
 
 __all__ = (
     "best",
@@ -254,32 +249,6 @@ def export(
     record = read_study(str(storage), study, _say)
     how = How(name=record.name, storage=str(storage), workers=0, device=device)
     return ship(record, trial, Path(to), how, _say, None if form is None else FORMS[form])
-
-
-def load(folder: str | Path) -> tuple[PreTrainedModel, Any]:
-    """The model and the tokenizer (of images the image processor) in a folder that layersearch exported.
-
-    Runs no code from the folder. Raises ExportError for a folder that is no such one, or not as it was exported; see
-    `layersearch.models.opened.load`.
-
-    >>> import layersearch
-    >>> model, tokenizer = layersearch.load("exported")
-    >>> print(model(**tokenizer("a text", return_tensors="pt")).logits)
-    """
-    from layersearch.models.opened import load as opened
-
-    return opened(folder)
-
-
-def verify(folder: str | Path) -> Verdict:
-    """Say whether an exported folder is as it was, file by file, and prove it again: `layersearch verify`.
-
-    >>> import layersearch
-    >>> print(layersearch.verify("exported").problems)
-    """
-    from layersearch.models.opened import verify as verified
-
-    return verified(Path(folder))
 
 
 def reproduce(

@@ -7,6 +7,7 @@ Does not know: commands, or how anything is done.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,6 +15,7 @@ import typer
 
 from layersearch.completion import recipes, spaces, studies, tasks
 from layersearch.errors import LayersearchError, WordsError
+from layersearch.models.families import Form
 from layersearch.search.objectives import COSTS, SCORE, parse_limit, parse_objectives
 from layersearch.search.question import How, Keep, Lookup, Method, What
 from layersearch.tasks.own import Columns
@@ -24,6 +26,7 @@ PLAN_LINES = 40
 OBJECTIVES = ",".join(What.objectives)
 
 ExportForm = Literal["native", "code"]
+FORMS: Mapping[ExportForm, Form] = {"native": "native", "code": "with code"}
 
 Asked = What | Lookup  # the two kinds of questions
 

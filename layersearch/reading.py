@@ -102,9 +102,7 @@ def report(
 @reading.command()
 def verify(folder: Annotated[Path, typer.Argument(help="Folder that `layersearch export` made.")]) -> None:
     """Say whether an exported folder is as it was, file by file, and prove it again (exit code 1 where not)."""
-    from layersearch.models.opened import verify as verified
-
-    verdict = verified(folder)
+    verdict = answering.verify(folder)
     for problem in verdict.problems:
         _say(f"error: {problem}")
     if verdict.proof is None:

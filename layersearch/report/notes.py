@@ -24,7 +24,8 @@ def cost_cells(record: Record, row: Row) -> dict[str, str]:
     if "timed" in record.facts:
         median, p95 = record.timed(row).get(1, (None, None))
         cells["timed ms"] = "" if median is None else f"{median:.3g} (p95 {p95:.3g})"
-    return {**cells, "export": record.form(row) or "no weights"}
+    form = record.form(row)
+    return cells if form is None else {**cells, "export": form}
 
 
 def over_limits(row: Row) -> str:

@@ -192,11 +192,11 @@ class Record:
         ]
 
     def columns(self, row: Row) -> dict[str, Any]:
-        """What a row has in this study and not in every one: confirmation, other costs, limits, time, form."""
+        """What a row has in this study and not in every study: confirmation, other costs, limits, time, form."""
         found: dict[str, Any] = {**self.costs_of(row), **(self._trust(row) if self.confirmed else {})}
         found |= {"search_seeds": max(1, len(row.seeds))}
         found |= {"within_limits": row.allowed} if "limits" in self.purpose.values else {}
-        found |= {"form": self.form(row)}
+        found["form"] = self.form(row)
         if "timed" not in self.facts:
             return found
         timed = {size: self.timed(row).get(size, (None, None)) for size in (1, 32)}

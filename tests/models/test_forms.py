@@ -176,15 +176,16 @@ def test_all_families_in_all_forms_are_proven_or_refused(
     tokenizer: PreTrainedTokenizerFast, pictures: list[tuple[str, ...]], tmp_path: Path
 ) -> None:
     """The sweep of issue 5, proven in one fresh process."""
-    cases: dict[tuple[str, str, Form, str], tuple[Path, Case]] = {}
-    refused: dict[tuple[str, str, Form, str], str] = {}
+    cases: dict[tuple[str, KindName, Form, str], tuple[Path, Case]] = {}
+    refused: dict[tuple[str, KindName, Form, str], str] = {}
+    forms: tuple[Form, ...] = get_args(Form)
     for name, tiny in TINY.items():
         reader, texts, kind = inputs_of(name, tokenizer, pictures)
         kinds: list[tuple[Any, KindName]] = [(tiny.heads[0], kind)]
         kinds += [(AutoModelForCausalLM, "causal-lm")] * (name in GENERATING)
         for head, of_kind in kinds:
             base = tiny.model(head)
-            for form in get_args(Form):
+            for form in forms:
                 for strategy, pattern in NAMED.items():
                     key, folder = (name, of_kind, form, strategy), tmp_path / str(len(cases))
                     try:

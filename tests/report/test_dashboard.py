@@ -188,7 +188,7 @@ def test_each_trial_has_a_note_a_command_and_its_weights(reading: Ask) -> None:
     assert "- complete, on the front\n" in done
     assert "- acc: 0.7600 in the search, 95 % interval 0.7100 to 0.8100\n" in done
     assert "- parameters: 1,400, 100.0 % of the unchanged model's\n" in done
-    assert "- export: plain folder\n" in done
+    assert "- export: native\n" in done
     assert re.search(r"```\nlayersearch export s --trial 0 --to s-0 --storage \S+/db\n```", done)
     assert "failed (the loss is nan at step 3)" in failed
     assert "export" not in failed
