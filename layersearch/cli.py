@@ -221,11 +221,18 @@ def export(
     study: StudyName = None,
     storage: Storage = How.storage,
     device: Device = How.device,
+    push_to_hub: Annotated[str | None, typer.Option(metavar="REPO", help="Upload it, once it is proven.")] = None,
+    public: Annotated[bool, typer.Option("--public", help="With --push-to-hub: for all to see; else private.")] = False,
 ) -> None:
     """Write a trial as a Hugging Face folder that plain `from_pretrained` opens, proven in a fresh process."""
+    from layersearch.models.push import check_repository, push
     from layersearch.search.record import read_study
     from layersearch.search.ship import ship
 
+    if push_to_hub is not None:
+        check_repository(push_to_hub)
+    elif public:
+        raise WordsError("--public says who may see what is pushed; add --push-to-hub REPO, or leave it out")
     record = read_study(storage, study, _say)
     how = How(name=record.name, storage=storage, workers=0, device=device)
     proof = ship(record, trial, to, how, _say)
@@ -235,6 +242,8 @@ def export(
         f"{proof.max_difference:.1e} (allowed {proof.tolerance:.1e})"
     )
     typer.echo(f'open it with {proof.head}.from_pretrained("{to}")')
+    if push_to_hub is not None:
+        typer.echo(f"pushed: {push(to, push_to_hub, public=public)}")
 
 
 @app.command()
