@@ -8,14 +8,16 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
 
 from layersearch.errors import ExportError
+from layersearch.models.proof import examine
 from layersearch.models.push import check_repository, push
-from tests.conftest import call
+from tests.conftest import TinyRun, call
 
 from .standin_hub import OWNER, TOKEN, Hub
 
@@ -129,6 +131,25 @@ def test_a_name_that_is_none_is_refused_before_anything_is_exported(repo: str) -
     said = call("export", "--trial", "0", "--to", "out", "--push-to-hub", repo, "--storage", "absent.db")
     assert said.code == 1
     assert said.err.startswith(f"error: --push-to-hub {repo} is no name of a repository")
+
+
+def test_an_export_is_pushed_after_its_proof_and_stays_where_the_push_fails(
+    hub: Hub, tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("layersearch.models.export._examine", lambda folder, case: examine(folder, asdict(case)))
+    words = ("export", "--trial", 0, "--storage", tiny_run.storage, "--device", "cpu", "--push-to-hub", "small")
+    said = call(*words, "--to", tmp_path / "first")
+    assert (said.code, said.out.splitlines()[-1]) == (0, f"pushed: {hub.url}/me/small"), said.err
+    there = {file for file in hub.state.repositories["me/small"] if file != ".gitattributes"}
+    assert there == {file.name for file in (tmp_path / "first").iterdir()}
+    again = call(*words, "--to", tmp_path / "second")
+    assert again.code == 1
+    assert again.err.splitlines()[-1].startswith("error: not pushed: the repository small is there and holds files; ")
+    assert (tmp_path / "second" / "model.safetensors").is_file()
+    monkeypatch.setattr("layersearch.models.export._examine", lambda *_: {"failed": ["logits"], "max_difference": 9})
+    failed = call(*words[:-1], "other", "--to", tmp_path / "third")
+    assert "did not pass its proof" in failed.err
+    assert list(hub.state.repositories) == ["me/small"]
 
 
 def test_public_without_a_push_says_nothing() -> None:
