@@ -250,10 +250,11 @@ def stored(objectives: Sequence[str], limits: Sequence[Limit]) -> dict[str, str]
     return found | ({"limits": " ".join(limit.stored for limit in limits)} if limits else {})
 
 
-def limits_in(text: str) -> tuple[Limit, ...]:
-    """The limits as a study keeps them, such as `--max-params 60% --max-latency 8ms`."""
-    words, options = text.split(), {option: of for of, (option, *_) in _ALLOWED.items()}
-    return tuple(parse_limit(options[option], limit) for option, limit in zip(words[::2], words[1::2], strict=True))
+def limits_in(stored: str) -> tuple[Limit, ...]:
+    """The limits of a text that `stored` wrote; none in an empty one."""
+    of = {option: name for name, (option, _, _) in _ALLOWED.items()}
+    words = stored.split()
+    return tuple(parse_limit(of[option], text) for option, text in zip(words[::2], words[1::2], strict=True))
 
 
 def check_limits(costs: Costs, space: SearchSpace, metric: str, direction: str) -> None:
