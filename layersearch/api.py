@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import Unpack
 
 from layersearch.answering import best, compare, dashboard, front, load, report, show, verify
+from layersearch.errors import WordsError
 from layersearch.options import (
     CONFIRM,
     FORMS,
@@ -236,6 +237,8 @@ def export(
     storage: str | Path = How.storage,
     form: ExportForm | None = None,
     device: str = How.device,
+    push_to_hub: str | None = None,
+    public: bool = False,
 ) -> Proof:
     """Write a trial as a Hugging Face folder, proven in a fresh process: `layersearch export`; the proof.
 
@@ -243,12 +246,33 @@ def export(
     >>> proof = layersearch.export(trial=layersearch.best(knee=True).trial, to="exported")
     >>> print(proof.parameters, proof.max_difference)
     """
+    check_push(push_to_hub, public=public)
+    proof = exported(trial, Path(to), study, str(storage), form, device)
+    if push_to_hub is not None:
+        from layersearch.models.push import push
+
+        _say(f"pushed: {push(Path(to), push_to_hub, public=public)}")
+    return proof
+
+
+def check_push(push_to_hub: str | None, *, public: bool) -> None:
+    """Raise LayersearchError for words about the hub that are wrong, before anything is made."""
+    from layersearch.models.push import check_repository
+
+    if push_to_hub is not None:
+        check_repository(push_to_hub)
+    elif public:
+        raise WordsError("--public says who may see what is pushed; add --push-to-hub REPO, or leave it out")
+
+
+def exported(trial: int, to: Path, study: str | None, storage: str, form: ExportForm | None, device: str) -> Proof:
+    """Trial `trial` as a folder, in the form that is asked for or that its pattern needs; the proof."""
     from layersearch.search.record import read_study
     from layersearch.search.ship import ship
 
-    record = read_study(str(storage), study, _say)
-    how = How(name=record.name, storage=str(storage), workers=0, device=device)
-    return ship(record, trial, Path(to), how, _say, None if form is None else FORMS[form])
+    record = read_study(storage, study, _say)
+    how = How(name=record.name, storage=storage, workers=0, device=device)
+    return ship(record, trial, to, how, _say, None if form is None else FORMS[form])
 
 
 def reproduce(

@@ -208,14 +208,21 @@ def export(
     storage: Storage = How.storage,
     form: Annotated[ExportForm | None, typer.Option(help="native or code; default what the pattern needs.")] = None,
     device: Device = How.device,
+    push_to_hub: Annotated[str | None, typer.Option(metavar="REPO", help="Upload it, once it is proven.")] = None,
+    public: Annotated[bool, typer.Option("--public", help="With --push-to-hub: for all to see; else private.")] = False,
 ) -> None:
     """Write a trial as a Hugging Face folder that `from_pretrained` opens, proven in a fresh process.
 
     A pattern of whole layers needs nothing else; one with halves brings a page of code along.
     """
-    proof = api.export(trial, to, study, storage, form, device)
+    api.check_push(push_to_hub, public=public)
+    proof = api.exported(trial, to, study, storage, form, device)
     typer.echo(f"{to}: {proof}")
     typer.echo(f"open it with {proof.call}, or with layersearch.load({str(to)!r}), which runs no code from it")
+    if push_to_hub is not None:
+        from layersearch.models.push import push
+
+        typer.echo(f"pushed: {push(to, push_to_hub, public=public)}")
 
 
 @app.command()

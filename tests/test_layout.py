@@ -37,6 +37,7 @@ RANKS = (
     {
         "search_space",
         "models.measure",
+        "models.push",
         "models.surgery",
         "models.weights",
         "tasks.text",

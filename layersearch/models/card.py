@@ -9,11 +9,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from layersearch.kinds import KINDS, Kind
 from layersearch.models.checkpoint import Manifest
 from layersearch.models.families import FAMILIES, Form
 from layersearch.pattern import LEGEND, Pattern
+
+if TYPE_CHECKING:
+    from huggingface_hub import EvalResult
 
 
 @dataclass(frozen=True)
@@ -21,13 +26,40 @@ class Score:
     """The task's metric of the unchanged model (`baseline`) and of the candidate on one split, with the same recipe.
 
     `split` is said in words, such as `search split (15 % of the training data)`; `interval` is the 95 % one of the
-    candidate.
+    candidate, `baseline_interval` the unchanged model's; `kept` is the share of its score that the candidate keeps.
+    `confirmed`: on the official validation set, by fresh seeds.
     """
 
     split: str
     baseline: float
     candidate: float
     interval: tuple[float, float] | None = None
+    baseline_interval: tuple[float, float] | None = None
+    kept: float | None = None
+    confirmed: bool = False
+
+
+@dataclass(frozen=True)
+class Data:
+    """What the scores are of: the data set's `name` for people, its `type` and `config` on the hub where it has them.
+
+    `sizes` are examples to train on, to search on and to confirm on; `fingerprint` is a hash over all of them.
+    """
+
+    name: str
+    type: str
+    config: str | None
+    sizes: tuple[int, int, int]
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Time:
+    """Milliseconds of a forward pass, median, at a `setting` in words; the unchanged model's is None if unknown."""
+
+    setting: str
+    baseline: float | None
+    candidate: float
 
 
 @dataclass(frozen=True)
@@ -38,8 +70,8 @@ class ModelCard:
     the same head; `labels` name the classes in the order of the head's outputs, none for regression; `recipe` and
     `versions` (of the libraries that export) are printed as they are, and so is `trained_with`, the versions that
     trained the weights, None where the study does not tell; `command` is what made the study; `start` says in words
-    what the candidate was trained from, None for the base model's own weights; `form` is that of
-    the folder.
+    what the candidate was trained from, None for the base model's own weights; `confirmed_with` are the fresh seeds;
+    `times` were taken on `hardware`; `form` is that of the folder.
     """
 
     base_model: str
@@ -55,13 +87,20 @@ class ModelCard:
     trained_with: str | None
     command: str
     start: str | None = None
+    data: Data | None = None
+    confirmed_with: tuple[int, ...] = ()
+    times: tuple[Time, ...] = ()
+    hardware: str = ""
     form: Form = "native"
 
 
-def _trusted(card: ModelCard) -> str:
-    if card.form == "native":
-        return ""
-    return " and `trust_remote_code=True`, or without running its code with `layersearch.load`"
+METRICS = {  # what the hub calls them, where it is another name
+    "matthews": "matthews_correlation",
+    "spearman": "spearmanr",
+    "pearson": "pearsonr",
+    "f1-macro": "f1",
+    "f1-micro": "f1",
+}
 
 
 def _of_start(card: ModelCard) -> str:
@@ -78,11 +117,11 @@ def write_card(card: ModelCard, manifest: Manifest) -> str:
     if family is not None and family.shared:
         depth, layers = manifest.pattern.depth, manifest.source_layers
         made = f"its one layer applied {depth} times, {layers} in the unchanged model, and fine-tuned"
-    return f"""{_header(card, KINDS[manifest.kind])}
+    return f"""{_header(card, manifest)}
 # {card.base_model} with the layers `{manifest.pattern}`
 
 Made by layersearch from `{card.base_model}`{revision} for the task {card.task}: {made}. The folder opens with
-`{KINDS[manifest.kind].head}.from_pretrained`{_trusted(card)}; `layersearch.json` holds the proof.
+`{KINDS[manifest.kind].head}.from_pretrained`; `layersearch.json` holds the proof.
 
 | | |
 |---|---|
@@ -92,18 +131,21 @@ Made by layersearch from `{card.base_model}`{revision} for the task {card.task}:
 | dropped of 0-{manifest.source_layers - 1} | {_numbers(manifest.pattern.dropped(manifest.source_layers))} |
 | parameters | {manifest.parameters:,} of {card.baseline_parameters:,} ({share:.1%}){_tied(manifest.pattern)} |
 | outputs | {_outputs(card, KINDS[manifest.kind])} |
-
+{_data(card.data)}
+{_opening(card, KINDS[manifest.kind])}
 ## Scores
 
 The unchanged model was fine-tuned and scored with the same recipe{_of_start(card)}.
 
-| split | {card.metric}, unchanged model | {card.metric}, this model | 95 % interval |
-|---|---|---|---|
+| split | {card.metric}, unchanged model | {card.metric}, this model | 95 % interval | kept |
+|---|---|---|---|---|
 {_scores(card)}
 
+A score on the search split is the best of many and therefore optimistic; the one on the validation set is to be quoted.
+{_times(card)}
 ## Training
 
-Seed {card.seed}. Recipe: {_pairs(card.recipe)}.
+Seed {card.seed}{_fresh(card)}. Recipe: {_pairs(card.recipe)}.
 
 Trained with {card.trained_with or "versions that the study does not tell"}.
 
@@ -117,19 +159,92 @@ def _tied(pattern: Pattern) -> str:
     return ", tied copies counted once; in this folder each has its own, with equal values" if pattern.owners() else ""
 
 
-def _header(card: ModelCard, kind: Kind) -> str:
+def _header(card: ModelCard, manifest: Manifest) -> str:
     """The metadata of the hub; a folder of the user's is no hub name, so it is left out."""
     from huggingface_hub import ModelCardData
 
-    is_hub_name = re.fullmatch(r"[\w.-]+(/[\w.-]+)?", card.base_model) is not None
+    name = re.fullmatch(r"(?:[\w.-]+/)?([\w.-]+)", card.base_model)
+    model = name[1] if name else Path(card.base_model).name
     data = ModelCardData(
-        base_model=card.base_model if is_hub_name else None,
+        base_model=card.base_model if name and not (card.revision or "").startswith("local-") else None,
+        datasets=card.data.type if card.data is not None and "/" in card.data.type else None,
         library_name="transformers",
-        pipeline_tag=kind.pipeline,
+        pipeline_tag=KINDS[manifest.kind].pipeline,
         tags=["layersearch", "layer-dropping"],
-        metrics=[card.metric],
+        metrics=[METRICS.get(card.metric, card.metric)],
+        model_name=f"{model} with the layers {manifest.pattern}",
+        eval_results=_results(card, KINDS[manifest.kind]),
     )
     return f"---\n{data.to_yaml()}\n---\n"
+
+
+def _results(card: ModelCard, kind: Kind) -> list[EvalResult] | None:
+    """The confirmed score for the hub's `model-index`, or where there is none the search's, which says what it is."""
+    from huggingface_hub import EvalResult
+
+    confirmed = [score for score in card.scores if score.confirmed]
+    if card.data is None or not card.scores:
+        return None
+    return [
+        EvalResult(
+            task_type=kind.pipeline,
+            dataset_type=card.data.type,
+            dataset_name=card.data.name,
+            dataset_config=card.data.config,
+            dataset_split="validation" if score.confirmed else "train",
+            metric_type=METRICS.get(card.metric, card.metric),
+            metric_name=f"{card.metric}, {score.split}",
+            metric_value=round(score.candidate, 6),
+        )
+        for score in confirmed or card.scores[:1]
+    ]
+
+
+def _data(data: Data | None) -> str:
+    if data is None:
+        return ""
+    train, search, validation = data.sizes
+    return (
+        f"| data | {data.name}: {train:,} examples to train on, {search:,} to search on, {validation:,} in the "
+        f"validation set; fingerprint `{data.fingerprint}` |\n"
+    )
+
+
+def _opening(card: ModelCard, kind: Kind) -> str:
+    """How the folder is opened, as code, by its form."""
+    reader = f"reader = {kind.reader}.from_pretrained(folder)"
+    named = 'folder = "."  # this folder, or its name on the hub'
+    if card.form == "onnx":
+        how = f"""import onnxruntime
+from transformers import {kind.reader}
+
+{named}
+session = onnxruntime.InferenceSession(f"{{folder}}/model.onnx")
+{reader}"""
+        return f"```python\n{how}\n```\n"
+    coded = ", trust_remote_code=True" if card.form == "with code" else ""
+    how = f"""from transformers import {kind.head}, {kind.reader}
+
+{named}
+model = {kind.head}.from_pretrained(folder{coded})
+{reader}"""
+    alone = "" if not coded else "\nWithout running code from the folder: `layersearch.load(folder)`.\n"
+    return f"```python\n{how}\n```\n{alone}"
+
+
+def _times(card: ModelCard) -> str:
+    if not card.times:
+        return ""
+    rows = (
+        f"| {time.setting} | {'' if time.baseline is None else f'{time.baseline:.3g}'} | {time.candidate:.3g} |"
+        for time in card.times
+    )
+    table = "\n".join(("| | unchanged model | this model |", "|---|---|---|", *rows))
+    return f"\nMilliseconds of a forward pass on {card.hardware}, median:\n\n{table}\n"
+
+
+def _fresh(card: ModelCard) -> str:
+    return f"; confirmed with the seeds {_numbers(card.confirmed_with)}" if card.confirmed_with else ""
 
 
 def _sources(pattern: Pattern) -> str:
@@ -155,13 +270,18 @@ def _outputs(card: ModelCard, kind: Kind) -> str:
 
 def _scores(card: ModelCard) -> str:
     return "\n".join(
-        f"| {score.split} | {score.baseline:.4f} | {score.candidate:.4f} | {_interval(score.interval)} |"
+        f"| {score.split} | {score.baseline:.4f}{_beside(score.baseline_interval)} | {score.candidate:.4f} | "
+        f"{_interval(score.interval)} | {'' if score.kept is None else f'{score.kept:.1%}'} |"
         for score in card.scores
     )
 
 
 def _interval(interval: tuple[float, float] | None) -> str:
     return "" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}"
+
+
+def _beside(interval: tuple[float, float] | None) -> str:
+    return "" if interval is None else f" ({_interval(interval)})"
 
 
 def _pairs(values: Mapping[str, str | int | float | bool]) -> str:

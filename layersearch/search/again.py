@@ -16,7 +16,7 @@ from layersearch.errors import ExportError, StudyError
 from layersearch.models import checkpoint
 from layersearch.pattern import Pattern, thirds
 from layersearch.search.agreement import from_network
-from layersearch.search.measured_costs import with_known
+from layersearch.search.measured_costs import with_stored
 from layersearch.search.objectives import METRIC, limits_in
 from layersearch.search.one_shot import first_patterns
 from layersearch.search.preparing import prepare
@@ -77,11 +77,12 @@ def prepared_again(record: Record, row: Row, what: What | None = None, instead: 
     """
     space = SearchSpace.model_validate_json(record.purpose.values["space"])
     prepared = prepare(what or question_of(record), space)
-    _require_same(record, row, prepared, instead)
+    require_same(record, row, prepared, instead)
     return prepared
 
 
-def _require_same(record: Record, row: Row, prepared: Prepared, instead: str) -> None:
+def require_same(record: Record, row: Row, prepared: Prepared, instead: str = SEARCH_AGAIN) -> None:
+    """Raise StudyError where the model's folder or the data are not those that the study was made with."""
     folder = prepared.what.data
     lying = f"the data in {folder}" if folder else f"the data that task {prepared.task.name} gives"
     for key, what in (("revision", f"the model in {prepared.folder}"), ("data", lying)):
@@ -135,7 +136,7 @@ def _start_again(record: Record, row: Row, prepared: Prepared, folder: Path) -> 
 def _shared(record: Record, prepared: Prepared) -> tuple[Pattern, ...]:
     """The patterns that the study's super-networks were trained for."""
     known = record.facts.get("measured")
-    costs = (prepared if known is None else with_known(prepared, known)).costs
+    costs = (prepared if known is None else with_stored(prepared, known)).costs
     space = knowing(prepared, record.facts.get("spelled", {})).space
     starts = tuple(map(Pattern.parse, record.facts.get("start_from", ())))
     return first_patterns(space, costs, prepared.seed, starts)

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from layersearch.errors import StudyError
 from layersearch.search.again import prepared_again
-from layersearch.search.measured_costs import with_known
+from layersearch.search.measured_costs import with_stored
 from layersearch.search.question import Prepared
 from layersearch.search.record import Record
 from layersearch.search.spelling import knowing
@@ -31,4 +31,4 @@ def asked_again(record: Record) -> Prepared:
     prepared = prepared_again(record, record.baseline or record.rows[0])
     told = replace(prepared, space=knowing(prepared, record.facts.get("spelled", {})).space, purpose=record.purpose)
     measured = record.facts.get("measured")
-    return told if measured is None else with_known(told, measured)
+    return told if measured is None else with_stored(told, measured)

@@ -153,7 +153,7 @@ class Driver:
             return job
         known = next((row.rungs for row in self._paused() if row.number == job.number), {})
         ahead = tuple(share for share in self.halving.of(job.number) if share not in known)
-        return replace(job, rungs=ahead, state=self.keeping.state_for(self.study, job))
+        return replace(job, rungs=ahead, state=self.keeping.state_for(self.study, job, self._running.values()))
 
     def _tell_reused(self) -> None:
         if self.study.reused > self._reused:

@@ -51,8 +51,8 @@ def drop(checkpoint: Path) -> None:
     shutil.rmtree(remains, ignore_errors=True)
     try:
         checkpoint.rename(remains)
-    except FileNotFoundError:
-        return  # another driver was faster
+    except OSError:
+        return  # another driver was faster; or the disk refuses, and it is tried again after the next trial
     shutil.rmtree(remains, ignore_errors=True)
 
 

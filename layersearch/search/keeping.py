@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from layersearch.errors import LayersearchError
 from layersearch.kinds import KINDS
@@ -102,19 +103,20 @@ class Keeping:
             return job
         return found if self.keep == "all" else replace(found, front=_points(study.front(), study))
 
-    def state_for(self, study: Study, job: Job) -> str | None:
+    def state_for(self, study: Study, job: Job, out: Iterable[Job] = ()) -> str | None:
         """Where a candidate is put down between two rungs; None where that does not fit: it would begin anew then."""
-        place = state_of(study.folder, job.number)
-        if self.disk is None or place.exists() or self.parameters is None:
-            return str(place)
-        weights = BYTES_A_PARAMETER * self.parameters(Pattern.parse(job.pattern))
-        return str(place) if bytes_in(study.folder) + (STATE + 1) * weights <= self.disk else None
+        place = str(state_of(study.folder, job.number))
+        if self.disk is None or Path(place).exists():
+            return place
+        writing = sum(self._bytes(other) for other in (*out, replace(job, state=place)))
+        return place if bytes_in(study.folder) + writing <= self.disk else None
 
     def _bytes(self, job: Job) -> int:
-        """What the weights of a job take, once they are written."""
-        if job.checkpoint is None or self.parameters is None:
+        """What a job may write: its weights, and a state beside the one that is there."""
+        if self.parameters is None:
             return 0
-        return BYTES_A_PARAMETER * self.parameters(Pattern.parse(job.pattern)) + BESIDE
+        weights = BYTES_A_PARAMETER * self.parameters(Pattern.parse(job.pattern))
+        return (weights + BESIDE) * (job.checkpoint is not None) + (STATE * weights + BESIDE) * (job.state is not None)
 
 
 def _running(study: Study) -> set[int]:

@@ -69,20 +69,20 @@ def with_measured(prepared: Prepared, how: How, say: Say, *, stored: bool = True
         storage.engine.dispose()
 
 
-def with_known(prepared: Prepared, measured: Mapping[str, Any]) -> Prepared:
-    """`prepared` with the costs that a study keeps as `measured`, wherever that was."""
-    parts = {name: PartCounts(fixed, tuple(a), tuple(f)) for name, (fixed, a, f) in measured["parts"].items()}
-    return replace(prepared, costs=replace(prepared.costs, parts={**prepared.costs.parts, **parts}), measured=measured)
-
-
 def _knowing(prepared: Prepared, measured: Mapping[str, Any], device: str) -> Prepared:
-    """`prepared` with what was `measured` here, and judged with it."""
+    """`prepared` with what was `measured`, and judged with it."""
     from layersearch.models.measure import hardware
 
-    found = with_known(prepared, measured)
+    found = with_stored(prepared, measured)
     check_space(found.what, found.space, found.costs, found.task, found.model_type)
     values = {**prepared.purpose.values, "hardware": hardware(device)}
     return replace(found, purpose=replace(prepared.purpose, values=values))
+
+
+def with_stored(prepared: Prepared, measured: Mapping[str, Any]) -> Prepared:
+    """`prepared` with the costs that a study keeps as `measured`, whatever machine that was."""
+    parts = {name: PartCounts(fixed, tuple(a), tuple(f)) for name, (fixed, a, f) in measured["parts"].items()}
+    return replace(prepared, costs=replace(prepared.costs, parts={**prepared.costs.parts, **parts}), measured=measured)
 
 
 def _measure(prepared: Prepared, names: Iterable[str], device: str, say: Say) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 from layersearch.errors import ExportError
 from layersearch.models import checkpoint
-from layersearch.models.card import ModelCard, Score
+from layersearch.models.card import Data, ModelCard, Score, Time
 from layersearch.models.case import Proof, Validation
 from layersearch.models.export import check_exportable, export, require_free
 from layersearch.models.families import Form
@@ -23,7 +23,8 @@ from layersearch.search.question import How, Prepared
 from layersearch.search.record import Record
 from layersearch.search.reproduce import question_in
 from layersearch.search.storage import Say
-from layersearch.search.trials import Row
+from layersearch.search.trials import Row, kept_share
+from layersearch.tasks.glue import GLUE, REPOSITORY
 from layersearch.training.recipe import OneShotRecipe
 
 PROOF_EXAMPLES = 32  # of the search split, on which the exported folder must repeat the logits
@@ -87,19 +88,19 @@ def _export(record: Record, row: Row, source: Path, to: Path, prepared: Prepared
         (examples.text[i],) if examples.pair is None else (examples.text[i], examples.pair[i])
         for i in range(min(PROOF_EXAMPLES, len(examples)))
     ]
-    card, question = _card(record, row, prepared.task.labels), question_in(record, row)
+    card, question = _card(record, row, prepared), question_in(record, row)
     length, validation = int(prepared.what.recipe.max_length), Validation(prepared.task, prepared.splits.validation)
     return export(source, to, prepared.folder, texts, card, length, question, form, validation)
 
 
-def _card(record: Record, row: Row, labels: tuple[str, ...]) -> ModelCard:
+def _card(record: Record, row: Row, prepared: Prepared) -> ModelCard:
     values = record.purpose.values
     recipe = {key.removeprefix("recipe."): value for key, value in values.items() if key.startswith("recipe.")}
     return ModelCard(
         base_model=str(values["model"]),
         revision=str(values["revision"]),
         task=str(values["task"]),
-        labels=labels,
+        labels=prepared.task.labels,
         metric=record.purpose.metric,
         scores=_scores(record, row),
         baseline_parameters=record.parameters,
@@ -109,6 +110,30 @@ def _card(record: Record, row: Row, labels: tuple[str, ...]) -> ModelCard:
         trained_with=row.versions,
         command=str(record.facts.get("command", "(made from Python)")),
         start=_start_in_words(row, values.get("method")),
+        data=_data(record, prepared),
+        confirmed_with=record.confirmed[row.pattern].seeds if row.pattern in record.confirmed else (),
+        times=_times(record, row),
+        hardware=str(record.facts.get("timed_on") or record.facts.get("measured", {}).get("hardware", "")),
+    )
+
+
+def _data(record: Record, prepared: Prepared) -> Data:
+    """What the data are called: by the hub for GLUE, else by the task, a table of the user's own by its file."""
+    name, splits, folder = prepared.task.name, prepared.splits, prepared.what.data
+    layout = GLUE.get(name)
+    sizes = (len(splits.train), len(splits.search), len(splits.validation))
+    if layout is not None:
+        return Data(f"GLUE {layout.folder}", REPOSITORY, layout.hub or name, sizes, splits.fingerprint)
+    called = folder.name if folder is not None and "columns" in record.facts else name
+    return Data(called, name, None, sizes, splits.fingerprint)
+
+
+def _times(record: Record, row: Row) -> tuple[Time, ...]:
+    """What the clock said of the built candidate beside the unchanged model."""
+    baseline = {} if record.baseline is None else record.timed(record.baseline)
+    return tuple(
+        Time(f"batch size {size}", baseline.get(size, (None, None))[0], median)
+        for size, (median, _) in record.timed(row).items()
     )
 
 
@@ -119,9 +144,11 @@ def _scores(record: Record, row: Row) -> tuple[Score, ...]:
     scores: list[Score] = []
     if baseline is not None and baseline.score is not None and row.score is not None:
         where = f"search split ({share:.0%} of the training data)"
-        scores.append(Score(where, baseline.score, row.score, row.interval))
+        kept = kept_share(row.score, baseline.score, record.purpose.direction)
+        scores.append(Score(where, baseline.score, row.score, row.interval, baseline.interval, kept))
     there, here = record.confirmed.get(record.unchanged), record.confirmed.get(row.pattern)
     if there is not None and here is not None:
         fresh = "one fresh seed" if len(here.seeds) == 1 else f"mean of {len(here.seeds)} fresh seeds"
-        scores.append(Score(f"validation set, {fresh}", there.mean, here.mean))
+        kept = record.kept_again(row.pattern)
+        scores.append(Score(f"validation set, {fresh}", there.mean, here.mean, kept=kept, confirmed=True))
     return tuple(scores)

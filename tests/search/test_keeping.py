@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -149,10 +150,12 @@ def test_a_driver_that_begins_leaves_alone_what_another_one_writes(tmp_path: Pat
 
 
 def test_a_paused_candidate_is_put_down_only_where_its_state_fits(tmp_path: Path) -> None:
-    study, job = open_study(f"{tmp_path}/db", tmp_path), Job(3, "0-3", 0)
+    study, job = open_study(f"{tmp_path}/db", tmp_path), Job(3, "0-3", 0, checkpoint="there")
+    room = 4 * 4 * COUNTS.total + 2 * BESIDE
     assert Keeping().state_for(study, job) is not None
-    assert Keeping("front", 16 * COUNTS.total, PARAMETERS).state_for(study, job) is not None
-    assert Keeping("front", 16 * COUNTS.total - 1, PARAMETERS).state_for(study, job) is None
+    assert Keeping("front", room, PARAMETERS).state_for(study, job) is not None
+    assert Keeping("front", room - 1, PARAMETERS).state_for(study, job) is None
+    assert Keeping("front", 2 * room - 1, PARAMETERS).state_for(study, job, [replace(job, state="s")]) is None
 
 
 @pytest.mark.parametrize(

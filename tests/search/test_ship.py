@@ -82,6 +82,14 @@ def test_a_kept_checkpoint_is_exported_without_training(
     assert f"{row.score:.4f}"[:5] in card
     assert "| validation set, one fresh seed | " in card
     assert f"Trained with {row.versions}." in card
+    sizes = "42 examples to train on, 18 to search on, 24 in the validation set"
+    assert f"| data | GLUE SST-2: {sizes}; fingerprint `{record.purpose.values['data']}` |" in card
+    assert (
+        "    dataset:\n      name: GLUE SST-2\n      type: nyu-mll/glue\n      config: sst2\n      split: validation\n"
+        in card
+    )
+    assert f"Seed 0; confirmed with the seeds {record.confirmed[row.pattern].seeds[0]}." in card
+    assert f"| {record.kept_again(row.pattern):.1%} |" in card
     assert f"torch {version('torch')}" in (row.versions or "")
 
 
