@@ -44,6 +44,12 @@ def test_every_command_is_a_call_and_the_other_way_round() -> None:
     assert set(api.__all__) == set(layersearch.__all__) <= set(dir(layersearch))
 
 
+def test_every_command_that_prints_what_it_reads_takes_json() -> None:
+    takes = {name for name, command in COMMANDS.items() if any("--json" in param.opts for param in command.params)}
+    acts = {"run", "confirm", "export", "verify", "report", "dashboard"}
+    assert takes == set(COMMANDS) - acts
+
+
 def test_a_search_takes_the_words_of_run_and_a_plan_one_more() -> None:
     words = set(typing.get_type_hints(Words))
     assert words == set(options_of("run"))
