@@ -166,7 +166,7 @@ def test_a_family_without_halves_needs_no_code() -> None:
     with pytest.raises(ExportError) as caught:
         check_exportable(Pattern.parse("0 0"), "albert", "with code")
     assert str(caught.value) == (
-        "a albert model has whole layers only, which plain transformers code opens; export it native"
+        "the layers of albert models come whole only, and plain transformers code opens those; export the trial native"
     )
 
 
@@ -202,7 +202,7 @@ def test_all_families_in_all_forms_are_proven_or_refused(
         own = form_of(NAMED[strategy], model_type)
         no_stack = strategy == "top-2" and name.startswith(("t5", "bart"))
         assert no_stack or (form == "native" and own != "native") or not has_halves(model_type), (name, form, strategy)
-        assert reason.startswith(("the pattern `", "pattern `", "a ")), reason
+        assert reason.startswith(("the pattern `", "pattern `", "the layers of ")), reason
     print(f"{len(cases)} exports proven, {len(refused)} refused")
     assert len(cases) + len(refused) == (len(TINY) + len(GENERATING)) * 8
 
