@@ -96,7 +96,7 @@ def _strange_code(folder: Path, record: Mapping[str, Any]) -> str | None:
     if any(not name.startswith(f"{Path(PAGE).stem}.") for name in values["auto_map"].values()):
         return f"config.json names other code than that in {PAGE}, which was not run"
     if (folder / PAGE).read_text(encoding="utf-8") != page:
-        return f"{PAGE} is not what this version of layersearch writes, so it was not run; use the version that exported it"
+        return f"{PAGE} is not what this version of layersearch writes and was not run; use the one that exported it"
     return None
 
 
@@ -111,11 +111,11 @@ def verify(folder: Path) -> Verdict:
     damage, files = damage_in(folder, record), len(record["files"])
     if damage:
         return Verdict(folder, files, tuple(damage.values()))
-    values = {**record["case"], "texts": (), "tolerance": ELSEWHERE * record["case"]["tolerance"]}
+    values = {**record["case"], "texts": (), "code": record["form"] == "with code"}
+    values["tolerance"] *= ELSEWHERE
     try:
-        strange = _strange_code(folder, record)
-        return (
-            Verdict(folder, files, (strange,)) if strange else Verdict(folder, files, (), prove(folder, Case(**values)))
-        )
+        if strange := _strange_code(folder, record):
+            return Verdict(folder, files, (strange,))
+        return Verdict(folder, files, (), prove(folder, Case(**values)))
     except ExportError as error:
         return Verdict(folder, files, (str(error),))

@@ -244,19 +244,22 @@ def test_damage_is_told_in_a_sentence_that_names_the_file(
 
 
 @pytest.mark.parametrize(
-    ("damage", "found"),
+    ("text", "damage", "found"),
     [
-        (missing_shard, "cannot be opened: "),
-        (truncated, "cannot be opened: "),
-        (wrong_depth, "do not belong together"),
-        (other_parts, "do not belong together"),
-        (swapped_layers, "logits of made inputs: they differ by up to "),
+        ("0-1 2f 3a", missing_shard, "cannot be opened: "),
+        ("0-1 2f 3a", truncated, "cannot be opened: "),
+        ("0-1 2f 3a", wrong_depth, "do not belong together"),
+        ("0-1 2f 3a", other_parts, "do not belong together"),
+        ("0-1 2f 3a", swapped_layers, "logits of made inputs: they differ by up to "),
+        ("0 3", missing_shard, "could not be opened: "),
+        ("0 3", wrong_depth, "missing keys: "),
+        ("0 3", swapped_layers, "logits of made inputs: they differ by up to "),
     ],
 )
 def test_the_proof_finds_damage_that_the_hashes_hide(
-    damage: Callable[[Path], None], found: str, exported: Exported
+    text: str, damage: Callable[[Path], None], found: str, exported: Exported
 ) -> None:
-    folder = exported()
+    folder = exported(text)
     damage(folder)
     write_record(folder, facts_of(folder))
     assert damage_in(folder, read_record(folder)) == {}
