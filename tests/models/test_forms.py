@@ -171,7 +171,7 @@ def test_a_family_without_halves_needs_no_code() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_all_families_in_all_forms_are_proven_or_refused(
     tokenizer: PreTrainedTokenizerFast, pictures: list[tuple[str, ...]], tmp_path: Path
 ) -> None:
