@@ -42,12 +42,14 @@ from layersearch.reading import reading
 from layersearch.search.preparing import prepare
 from layersearch.search.question import EXAMPLES, How, Lookup, Part, Question, What, remarks, trials_of
 from layersearch.spelled import refused, spelled_out
+from layersearch.timing import timing
 from layersearch.training.recipe import Recipe
 
 PLAN_LINES = 40
 
 app = typer.Typer(add_completion=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(reading)
+app.add_typer(timing)
 
 
 @app.callback(invoke_without_command=True)

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -107,7 +107,7 @@ def export(
     model, manifest = checkpoint.load(source)
     untie(layers_of(model), manifest.pattern)  # plain transformers code ties no layers
     name_labels(model, card.labels)
-    tokenizer = _reader(tokenizer_folder, model, manifest.kind)
+    tokenizer = reader_of(tokenizer_folder, model, manifest.kind)
     try:
         with checkpoint.new_folder(to, needed=_bytes_of(model)) as part:
             case = write_folder(model, tokenizer, part, texts, max_length, manifest.kind)
@@ -159,10 +159,7 @@ def prove(folder: Path, case: Case) -> Proof:
     """Have a fresh, offline process open `folder` with plain transformers and compare. Raises ExportError."""
     started = time.perf_counter()
     answer = _examine(folder, case)
-    if answer["failed"]:
-        raise ExportError(
-            f"the exported folder did not pass its proof, so it is not kept: {'; '.join(answer['failed'])}"
-        )
+    require_passed(answer)
     return Proof(
         folder=folder,
         head=case.head,
@@ -174,11 +171,27 @@ def prove(folder: Path, case: Case) -> Proof:
     )
 
 
+def require_passed(answer: Mapping[str, Any]) -> None:
+    """Raise ExportError with what a proof found wrong."""
+    if answer["failed"]:
+        raise ExportError(
+            f"the exported folder did not pass its proof, so it is not kept: {'; '.join(answer['failed'])}"
+        )
+
+
 def _examine(folder: Path, case: Case) -> dict[str, Any]:
+    return run_proof("layersearch.models.proof", folder, asdict(case))
+
+
+def run_proof(module: str, folder: Path, case: Mapping[str, Any], *more: Path) -> dict[str, Any]:
+    """What a fresh, offline process answers that runs `module` on `folder`, a file with `case`, and `more` files.
+
+    Raises ExportError where it does not answer.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "case.json"
-        file.write_text(json.dumps(asdict(case)), encoding="utf-8")
-        command = [sys.executable, "-m", "layersearch.models.proof", str(folder.absolute()), str(file)]
+        file.write_text(json.dumps(case), encoding="utf-8")
+        command = [sys.executable, "-m", module, str(folder.absolute()), str(file), *map(str, more)]
         try:
             done = subprocess.run(
                 command, env=os.environ | {"HF_HUB_OFFLINE": "1"}, capture_output=True, text=True, timeout=_PATIENCE
@@ -197,7 +210,7 @@ def _bytes_of(model: PreTrainedModel) -> int:
     return sum(parameter.nbytes for parameter in model.parameters())
 
 
-def _reader(folder: Path, model: PreTrainedModel, kind: KindName) -> Any:
+def reader_of(folder: Path, model: PreTrainedModel, kind: KindName) -> Any:
     """The tokenizer as strangers will use it; of a labelled kind it pads as the model was trained."""
     reader = load_reader(folder, kind)
     if not hasattr(reader, "init_kwargs"):  # of images

@@ -16,7 +16,7 @@ from layersearch.models.families import is_plain
 from layersearch.pattern import Pattern
 from layersearch.report.commands import export_command
 from layersearch.report.layers import share_of
-from layersearch.report.notes import cost_cells, over_limits
+from layersearch.report.notes import counted_cells, over_limits, time_cells
 from layersearch.report.table import coloured, confirmed_cell
 from layersearch.search.record import Record
 from layersearch.search.trials import IN_WORDS, Row, as_record, best_no_larger, in_words, tied
@@ -37,7 +37,7 @@ def print_trial(console: Console, record: Record, number: int, place: str) -> No
     table.add_row("layers", coloured(Pattern.parse(row.pattern).diagram(int(record.facts["num_layers"]))))
     for name, words in {
         **_made_of(record, row),
-        **(cost_cells(record, row) if row.done else {}),
+        **(counted_cells(record, row) | time_cells(record, row) if row.done else {}),
         **_scores(record, row),
         **_course(row),
         **_weights(record, row),

@@ -19,6 +19,7 @@ from layersearch.search.agreement import Agreement, agreement_of
 from layersearch.search.cheap import CheapRanking, best_agreement
 from layersearch.search.purpose import Purpose
 from layersearch.search.storage import Say, open_storage, parse_url, shown
+from layersearch.search.times import Runtime, Setting, Time, settings, times_of
 from layersearch.search.trials import (
     IN_WORDS,
     Confirmed,
@@ -79,14 +80,20 @@ class Record:
         named = zip(self.purpose.costs, row.sizes, strict=True)
         return {name: value for name, value in named if name != "parameters"}
 
-    def timed(self, row: Row) -> dict[int, tuple[float, float]]:
-        """By batch size, median and 95 % quantile in ms of the built candidate, where it was timed."""
-        found = self.facts.get("timed", {}).get(row.pattern, {})
-        return {int(size): (median / 1e6, p95 / 1e6) for size, (median, p95) in found.items()}
+    def times(self, row: Row) -> dict[Setting, Time]:
+        """By runtime and batch size what the built candidate took, where it was timed."""
+        return times_of(self.facts, row.pattern)
 
-    def latency(self, row: Row) -> float | None:
+    def latency(self, row: Row, runtime: Runtime = "PyTorch") -> float | None:
         """Milliseconds that the built candidate takes for a batch of one, where it was timed."""
-        return self.timed(row).get(1, (None, None))[0]
+        found = self.times(row).get((runtime, 1))
+        return None if found is None else found.median
+
+    @property
+    def timed(self) -> list[Setting]:
+        """The runtimes and batch sizes at which anything was timed."""
+        known = [times_of(self.facts, pattern) for pattern in self.facts.get("timed", {})]
+        return [setting for setting in settings() if any(setting in times for times in known)]
 
     @property
     def stopped(self) -> dict[float, int]:
@@ -167,12 +174,15 @@ class Record:
     def columns(self, row: Row) -> dict[str, Any]:
         """What a row has in this study and not in every study: its other costs, the limits, its time."""
         limits = {"within_limits": row.allowed} if "limits" in self.purpose.values else {}
-        if "timed" not in self.facts:
-            return self.costs_of(row) | limits
-        timed = {size: self.timed(row).get(size, (None, None)) for size in (1, 32)}
-        times = {f"median_ms_batch_{size}": median for size, (median, _) in timed.items()}
-        times |= {f"p95_ms_batch_{size}": p95 for size, (_, p95) in timed.items()}
-        return self.costs_of(row) | limits | times
+        times = self.times(row)
+        medians, tails = {}, {}
+        for runtime, size in self.timed:
+            found = times.get((runtime, size))
+            ending = f"ms_batch_{size}"
+            before = "" if runtime == "PyTorch" else "onnx_"
+            medians[f"{before}median_{ending}"] = None if found is None else found.median
+            tails[f"{before}p95_{ending}"] = None if found is None else found.p95
+        return self.costs_of(row) | limits | medians | tails
 
 
 def names_of(storage_text: str) -> list[str]:

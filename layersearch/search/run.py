@@ -22,7 +22,7 @@ from layersearch.search.driver import Driver, Watcher
 from layersearch.search.found import holder_of
 from layersearch.search.halving import Rungs
 from layersearch.search.lease import Lease, take_lease
-from layersearch.search.measured_costs import time_front, with_measured
+from layersearch.search.measured_costs import with_measured
 from layersearch.search.one_shot import OneShot
 from layersearch.search.preparing import prepare
 from layersearch.search.purpose import Purpose
@@ -43,6 +43,7 @@ from layersearch.search.spelling import knowing, spelled, stored_of
 from layersearch.search.starts import front_of_another
 from layersearch.search.storage import PatientStorage, open_storage, parse_url
 from layersearch.search.study import Study
+from layersearch.search.timing import time_front
 from layersearch.search.trials import front_to_confirm
 from layersearch.tasks.task import Encoded
 from layersearch.training.evaluator import Evaluator

@@ -48,7 +48,7 @@ def ship(record: Record, number: int, to: Path, how: How, say: Say) -> Proof:
     row = record.trial(number)
     check_exportable(Pattern.parse(row.pattern), record.facts.get("model_type", ""))
     require_free(to)
-    prepared = prepare(question_of(record), SearchSpace.model_validate_json(record.purpose.values["space"]))
+    prepared = prepared_again(record)
     _require_same(record, row, prepared)
     if row.checkpoint is not None and _belongs_to(row, Path(row.checkpoint)):
         return _export(record, row, Path(row.checkpoint), to, prepared)
@@ -59,6 +59,16 @@ def ship(record: Record, number: int, to: Path, how: How, say: Say) -> Proof:
         job = Job(row.number, row.pattern, row.seed, checkpoint=str(kept), start=start, budget=budget)
         again = _train_again(row, job, prepared, how, say)
         return _export(record, again, kept, to, prepared)
+
+
+def prepared_again(record: Record) -> Prepared:
+    """What the study asked, looked up anew. Raises StudyError for a study that trained no model."""
+    if "replay" in record.facts:
+        raise StudyError(
+            f"study {record.name!r} took its scores from {record.facts['replay']} and trained no model; "
+            "search with `layersearch run` to have one"
+        )
+    return prepare(question_of(record), SearchSpace.model_validate_json(record.purpose.values["space"]))
 
 
 def _belongs_to(row: Row, folder: Path) -> bool:
