@@ -10,12 +10,14 @@ import csv
 import json
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from layersearch.errors import LayersearchError, StoppedError
+from layersearch.models.families import Form
 from layersearch.options import (
     CONFIRM,
     AsCsv,
@@ -24,6 +26,7 @@ from layersearch.options import (
     Confirm,
     Data,
     Device,
+    ExportForm,
     Label,
     MaxLength,
     MeasureOn,
@@ -46,6 +49,7 @@ from layersearch.timing import timing
 from layersearch.training.recipe import Recipe
 
 PLAN_LINES = 40
+FORMS: Mapping[ExportForm, Form] = {"native": "native", "code": "with code", "onnx": "onnx"}
 
 app = typer.Typer(add_completion=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(reading)
@@ -220,21 +224,25 @@ def export(
     to: Annotated[Path, typer.Option(help="Folder to make; must not hold anything.")],
     study: StudyName = None,
     storage: Storage = How.storage,
+    form: Annotated[
+        ExportForm | None, typer.Option(help="native, code or onnx; default native or code, by pattern.")
+    ] = None,
     device: Device = How.device,
 ) -> None:
-    """Write a trial as a Hugging Face folder that plain `from_pretrained` opens, proven in a fresh process."""
+    """Write a trial as a Hugging Face folder that `from_pretrained` opens, proven in a fresh process.
+
+    A pattern of whole layers needs nothing else; one with halves brings a page of code along. `--form onnx` writes any
+    pattern as a graph for ONNX Runtime.
+    """
     from layersearch.search.record import read_study
     from layersearch.search.ship import ship
 
     record = read_study(storage, study, _say)
     how = How(name=record.name, storage=storage, workers=0, device=device)
-    proof = ship(record, trial, to, how, _say)
-    typer.echo(
-        f"{to}: proven in a fresh process in {proof.seconds:.1f} s: no missing or unexpected key, "
-        f"{proof.parameters:,} parameters as counted, logits of {proof.inputs} examples equal within "
-        f"{proof.max_difference:.1e} (allowed {proof.tolerance:.1e})"
-    )
-    typer.echo(f'open it with {proof.head}.from_pretrained("{to}")')
+    proof = ship(record, trial, to, how, _say, None if form is None else FORMS[form])
+    typer.echo(f"{to}: {proof}")
+    or_with = f", or with layersearch.load({str(to)!r}), which runs no code from it" if proof.form != "onnx" else ""
+    typer.echo(f"open it with {proof.call}{or_with}")
 
 
 @app.command()

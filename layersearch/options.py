@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -21,6 +21,8 @@ from layersearch.training.recipe import PRESETS, Recipe, preset
 
 CONFIRM = 3
 OBJECTIVES = ",".join(What.objectives)
+
+ExportForm = Literal["native", "code", "onnx"]
 
 Asked = What | Lookup  # the two kinds of questions
 

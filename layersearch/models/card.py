@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from layersearch.kinds import KINDS, Kind
 from layersearch.models.checkpoint import Manifest
-from layersearch.models.families import FAMILIES
+from layersearch.models.families import FAMILIES, Form
 from layersearch.pattern import LEGEND, Pattern
 
 
@@ -38,7 +38,8 @@ class ModelCard:
     the same head; `labels` name the classes in the order of the head's outputs, none for regression; `recipe` and
     `versions` (of the libraries that export) are printed as they are, and so is `trained_with`, the versions that
     trained the weights, None where the study does not tell; `command` is what made the study; `start` says in words
-    what the candidate was trained from, None for the base model's own weights.
+    what the candidate was trained from, None for the base model's own weights; `form` is that of
+    the folder.
     """
 
     base_model: str
@@ -54,6 +55,19 @@ class ModelCard:
     trained_with: str | None
     command: str
     start: str | None = None
+    form: Form = "native"
+
+
+def _trusted(card: ModelCard) -> str:
+    if card.form != "with code":
+        return ""
+    return " and `trust_remote_code=True`, or without running its code with `layersearch.load`"
+
+
+def _opener(card: ModelCard, kind: Kind) -> str:
+    if card.form == "onnx":
+        return "ONNX Runtime, `model.onnx`, which takes what the tokenizer gives (batch and length open)"
+    return f"`{kind.head}.from_pretrained`{_trusted(card)}"
 
 
 def _of_start(card: ModelCard) -> str:
@@ -74,7 +88,7 @@ def write_card(card: ModelCard, manifest: Manifest) -> str:
 # {card.base_model} with the layers `{manifest.pattern}`
 
 Made by layersearch from `{card.base_model}`{revision} for the task {card.task}: {made}. The folder opens with
-`{KINDS[manifest.kind].head}.from_pretrained`; `layersearch.json` holds the proof.
+{_opener(card, KINDS[manifest.kind])}; `layersearch.json` holds the proof.
 
 | | |
 |---|---|

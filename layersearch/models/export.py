@@ -12,11 +12,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from safetensors.numpy import load_file
 from transformers import PreTrainedModel
 
 from layersearch.errors import ExportError
@@ -24,12 +26,20 @@ from layersearch.kinds import KINDS, KindName
 from layersearch.models import checkpoint
 from layersearch.models.base import load_reader, quiet
 from layersearch.models.card import ModelCard, write_card
+from layersearch.models.case import Case, Proof, Validation
 from layersearch.models.checkpoint import Manifest
-from layersearch.models.families import is_plain
-from layersearch.models.proof import answers, encode, ids_of
+from layersearch.models.families import Form, form_of, has_halves
+from layersearch.models.folder import write_record
+from layersearch.models.page import write_page
+from layersearch.models.proof import ANSWERS, answers, batch_from, encode, ids_of, kept, made_inputs, write_encoded
 from layersearch.models.surgery import family_in, layers_of
 from layersearch.models.tying import untie
 from layersearch.pattern import Pattern
+from layersearch.tasks.task import Examples
+
+SHARD = "5GB"
+
+MOST_EXAMPLES, MOST_IMAGES, MOST_LETTERS = 512, 64, 400_000  # of the validation set, for the score
 
 TOLERANCE = 1e-5
 """Largest absolute difference of a fp32 logit, in units of the largest logit where that is above 1."""
@@ -38,51 +48,20 @@ _PATIENCE = 600.0
 """Seconds after which a fresh process that does not answer is given up."""
 
 
-@dataclass(frozen=True)
-class Case:
-    """What the exported folder has to reproduce: see `layersearch.models.proof`."""
-
-    texts: tuple[tuple[str, ...], ...]
-    max_length: int
-    input_ids: list[list[int]]
-    logits: list[Any]
-    parameters: int
-    tolerance: float
-    head: str
-    reader: str
-
-
-@dataclass(frozen=True)
-class Proof:
-    """That a fresh process opened `folder` and found no missing, unexpected or mismatched key, and equal numbers.
-
-    `inputs` examples were run; their logits differ by `max_difference` at most, where `tolerance` is allowed. `seconds`
-    is how long the process took, `head` the class of transformers that opened the folder.
-    """
-
-    folder: Path
-    head: str
-    inputs: int
-    parameters: int
-    max_difference: float
-    tolerance: float
-    seconds: float
-
-
-def check_exportable(pattern: Pattern, model_type: str) -> None:
-    """Raise ExportError for a pattern whose candidate plain transformers code cannot open."""
-    if not pattern.is_whole:
+def check_exportable(pattern: Pattern, model_type: str, form: Form | None = None) -> Form:
+    """The form of an export, the pattern's own unless `form` is asked for. Raises ExportError where that cannot be."""
+    own = form_of(pattern, model_type)
+    if form == "native" and own != "native":
+        why = "has halved layers" if not pattern.is_whole else "does not begin with layer 0, or has it again"
         raise ExportError(
-            f"the pattern `{pattern}` has halved layers, and a folder for those is not available yet: plain "
-            "transformers code has no such layer; choose a trial whose pattern has whole layers only, or search the "
-            "space `layers`, which has no others"
+            f"the pattern `{pattern}` {why}, and plain transformers code has no such {model_type or 'model'}; export "
+            "it with code, choose a trial with whole layers only, or search the space `layers`, which has no others"
         )
-    if not is_plain(pattern, model_type):
+    if form == "with code" and not has_halves(model_type):
         raise ExportError(
-            f"the pattern `{pattern}` does not begin with layer 0, or has it again, and plain transformers code builds "
-            f"the first layer of a {model_type} model, and no other, without a norm before its attention; choose a "
-            "trial whose pattern has layer 0 once and first"
+            f"a {model_type} model has whole layers only, which plain transformers code opens; export it native"
         )
+    return form or own
 
 
 def export(
@@ -92,31 +71,36 @@ def export(
     texts: Sequence[tuple[str, ...]],
     card: ModelCard,
     max_length: int = 128,
+    form: Form | None = None,
+    validation: Validation | None = None,
+    shard: str = SHARD,
 ) -> Proof:
     """Write the checkpoint in the folder `source` as a Hugging Face folder `to`, proven in a fresh process.
 
     `texts` are at least one real example, each of one text or a pair; a few dozen are plenty. The tokenizer is the base
     model's. Tied copies leave as layers of their own with equal values, so the folder has more parameters than the
-    candidate. `to` gets its name only after the proof; on any error nothing is left behind. Raises ExportError (halves,
-    a folder that is not empty, a failed check with its numbers), ModelError (a damaged checkpoint), LayersearchError
-    (no room on the disk).
+    candidate. `form` is the pattern's own unless given; `validation` is what the score is compared on; no file of
+    weights is larger than `shard`, as transformers spells sizes. `to` gets its name only after the proof; on any error
+    nothing is left behind. Raises ExportError (a form that cannot be, a folder that is not empty, a failed check with
+    its numbers), ModelError (a damaged checkpoint), LayersearchError (no room on the disk).
     """
     found = checkpoint.read(source)
-    check_exportable(found.pattern, found.config["model_type"])
+    form = check_exportable(found.pattern, found.config["model_type"], form)
     require_free(to)
     model, manifest = checkpoint.load(source)
     untie(layers_of(model), manifest.pattern)  # plain transformers code ties no layers
     name_labels(model, card.labels)
-    tokenizer = reader_of(tokenizer_folder, model, manifest.kind)
+    reader = reader_of(tokenizer_folder, model, manifest.kind)
+    coded = manifest.pattern if form == "with code" else None
     try:
         with checkpoint.new_folder(to, needed=_bytes_of(model)) as part:
-            case = write_folder(model, tokenizer, part, texts, max_length, manifest.kind)
-            proof = replace(prove(part, case), folder=to)
-            (part / "README.md").write_text(write_card(card, manifest), encoding="utf-8")
-            _write_record(part, proof, manifest, card)
+            case = write_folder(model, reader, part, texts, max_length, manifest.kind, coded, shard)
+            proof = proven(model, reader, part, case, validation)
+            (part / "README.md").write_text(write_card(replace(card, form=form), manifest), encoding="utf-8")
+            write_facts(part, proof, case, manifest, card)
     except OSError as error:
         raise ExportError(f"cannot write {to}: {error.strerror or error}; choose another folder") from error
-    return proof
+    return replace(proof, folder=to)
 
 
 def name_labels(model: PreTrainedModel, labels: Sequence[str]) -> None:
@@ -133,16 +117,20 @@ def write_folder(
     texts: Sequence[tuple[str, ...]],
     max_length: int,
     kind: KindName = "classification",
+    coded: Pattern | None = None,
+    shard: str = SHARD,
 ) -> Case:
     """Write weights, configuration and tokenizer to `folder`, and tell what somebody who opens it has to find.
 
-    `model` is in evaluation mode, on the CPU.
+    `model` is in evaluation mode, on the CPU; `coded` its pattern where the folder is to come with code.
     """
     with quiet():
-        model.save_pretrained(folder)
+        model.save_pretrained(folder, max_shard_size=shard, save_original_format=coded is None)
         tokenizer.save_pretrained(folder)
+    if coded is not None:
+        write_page(folder, model, coded, KINDS[kind].head)
     batch = encode(tokenizer, [list(text) for text in texts], max_length)
-    logits = answers(model, batch)
+    logits, made = answers(model, batch), made_inputs(model, kind)
     return Case(
         texts=tuple(texts),
         max_length=max_length,
@@ -152,56 +140,85 @@ def write_folder(
         tolerance=TOLERANCE * max(1.0, logits.abs().max().item()),
         head=KINDS[kind].head,
         reader=KINDS[kind].reader,
+        made=made | {"logits": answers(model, batch_from(made)).tolist()},
+        kind=kind,
+        code=coded is not None,
+        left=family_in(model).pads_left,
     )
+
+
+def proven(model: PreTrainedModel, reader: Any, folder: Path, case: Case, validation: Validation | None) -> Proof:
+    """The proof of `folder` against `model`, with the score of both on `validation` where there is one."""
+    if validation is None:
+        return prove(folder, case)
+    task, some = validation.task, first_of(validation)
+    scored = task.encode(some, reader, case.max_length)
+    here = task.score(kept(model, case.kind, scored, left=case.left), scored)[task.metric]
+    with tempfile.TemporaryDirectory(prefix="layersearch-") as scratch:
+        file = Path(scratch) / "examples"
+        write_encoded(scored, file)
+        proof = prove(folder, replace(case, measured=str(file)))
+        there = task.score(load_file(f"{file}{ANSWERS}")["answers"], scored)[task.metric]
+    if not abs(here - there) <= TOLERANCE * max(1.0, abs(here)):
+        raise ExportError(
+            f"the exported folder did not pass its proof: {task.metric} on {len(some)} examples of "
+            f"the validation set: {there:.6f} instead of {here:.6f}"
+        )
+    return replace(proof, metric=task.metric, score=here, scored=len(some), examples=len(validation.examples))
+
+
+def first_of(validation: Validation) -> Examples:
+    """As many examples as are scored in reasonable time on a CPU, from the first one on."""
+    examples, images = validation.examples, KINDS[validation.task.kind].reader == "AutoImageProcessor"
+    number = letters = 0
+    for text in examples.text:
+        number, letters = number + 1, letters + len(text)
+        if number == (MOST_IMAGES if images else MOST_EXAMPLES) or letters > MOST_LETTERS:
+            break
+    return examples.take(np.arange(number))
 
 
 def prove(folder: Path, case: Case) -> Proof:
     """Have a fresh, offline process open `folder` with plain transformers and compare. Raises ExportError."""
     started = time.perf_counter()
     answer = _examine(folder, case)
-    require_passed(answer)
+    if answer["failed"]:
+        raise ExportError(f"the exported folder did not pass its proof: {'; '.join(answer['failed'])}")
     return Proof(
         folder=folder,
         head=case.head,
-        inputs=len(case.texts),
+        inputs=len(case.texts) or len(case.made["logits"]),
         parameters=case.parameters,
         max_difference=answer["max_difference"],
         tolerance=case.tolerance,
         seconds=time.perf_counter() - started,
+        form=case.form,
+        cached=answer["cached"],
     )
 
 
-def require_passed(answer: Mapping[str, Any]) -> None:
-    """Raise ExportError with what a proof found wrong."""
-    if answer["failed"]:
-        raise ExportError(
-            f"the exported folder did not pass its proof, so it is not kept: {'; '.join(answer['failed'])}"
-        )
-
-
 def _examine(folder: Path, case: Case) -> dict[str, Any]:
-    return run_proof("layersearch.models.proof", folder, asdict(case))
+    return examine_all([(folder, case)])[0]
 
 
-def run_proof(module: str, folder: Path, case: Mapping[str, Any], *more: Path) -> dict[str, Any]:
-    """What a fresh, offline process answers that runs `module` on `folder`, a file with `case`, and `more` files.
-
-    Raises ExportError where it does not answer.
-    """
-    with tempfile.TemporaryDirectory() as scratch:
-        file = Path(scratch) / "case.json"
-        file.write_text(json.dumps(case), encoding="utf-8")
-        command = [sys.executable, "-m", module, str(folder.absolute()), str(file), *map(str, more)]
+def examine_all(cases: Sequence[tuple[Path, Case]]) -> list[dict[str, Any]]:
+    """What `proof.examine` says of each folder, from one fresh process that is offline. Raises ExportError."""
+    with tempfile.TemporaryDirectory(prefix="layersearch-") as scratch:
+        file = Path(scratch) / "cases.json"
+        listed = [asdict(case) | {"folder": str(folder.absolute())} for folder, case in cases]
+        file.write_text(json.dumps(listed), encoding="utf-8")
+        command = [sys.executable, "-m", "layersearch.models.proof", str(file)]
+        alone = {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": f"{scratch}/modules"}
         try:
             done = subprocess.run(
-                command, env=os.environ | {"HF_HUB_OFFLINE": "1"}, capture_output=True, text=True, timeout=_PATIENCE
+                command, env=os.environ | alone, capture_output=True, text=True, timeout=_PATIENCE, check=False
             )
         except subprocess.TimeoutExpired as error:
             raise ExportError(f"the proof of the export took more than {_PATIENCE:.0f} s; try again") from error
     if done.returncode != 0:
         reason = next(iter(done.stderr.strip().splitlines()[-1:]), f"exit status {done.returncode}")
-        raise ExportError(f"the exported folder could not be opened in a fresh process, so it is not kept: {reason}")
-    answer: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+        raise ExportError(f"the exported folder could not be opened in a fresh process: {reason}")
+    answer: list[dict[str, Any]] = json.loads(done.stdout.strip().splitlines()[-1])
     return answer
 
 
@@ -232,13 +249,17 @@ def require_free(to: Path) -> None:
         raise ExportError(f"{to} exists and is not an empty folder; choose a new folder, nothing was written")
 
 
-def _write_record(folder: Path, proof: Proof, manifest: Manifest, card: ModelCard) -> None:
-    record = {
+def write_facts(folder: Path, proof: Proof, case: Case, manifest: Manifest, card: ModelCard) -> None:
+    again = asdict(replace(case, texts=(), input_ids=[], logits=[], measured=None, others=()))
+    facts = {
         "pattern": str(manifest.pattern),
+        "form": proof.form,
+        "kind": manifest.kind,
+        "model_type": manifest.config["model_type"],
         "source_layers": manifest.source_layers,
-        "weights_sha256": checkpoint.sha256_of(folder / checkpoint.WEIGHTS),
         "proof": {key: value for key, value in asdict(proof).items() if key != "folder"},
+        "case": again,
         "card": asdict(card),
         "checkpoint": dict(manifest.extras),
     }
-    (folder / "layersearch.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
+    write_record(folder, facts)

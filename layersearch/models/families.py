@@ -19,6 +19,9 @@ StandIn = Literal["input", "input, None", "two inputs", "zeros", "zeros, None", 
 like it where the layer itself adds the residual; alone, or as attention modules do, with the position bias it was given
 and None for the weights."""
 
+Form = Literal["native", "with code", "onnx"]
+"""What an exported folder needs to be opened: plain transformers, the modeling file that lies in it, ONNX Runtime."""
+
 Half = tuple[tuple[str, StandIn], ...]
 """The sub-modules of a layer that make up one half, each with its stand-in; together they must be the identity."""
 
@@ -249,8 +252,9 @@ def check_layers(pattern: Pattern, model_type: str) -> None:
         )
 
 
-def is_plain(pattern: Pattern, model_type: str) -> bool:
-    """Whether plain transformers code has a model for a candidate of `pattern`."""
+def form_of(pattern: Pattern, model_type: str) -> Form:
+    """The form in which a candidate of `pattern` is exported, unless another one is asked for."""
     family = FAMILIES.get(model_type)
     lowest = [place for place, block in enumerate(pattern.blocks) if block.layer == 0]
-    return pattern.is_whole and (family is None or family.first_lacks is None or lowest == [0])
+    plain = pattern.is_whole and (family is None or family.first_lacks is None or lowest == [0])
+    return "native" if plain else "with code"

@@ -9,7 +9,6 @@ of being experimental and gave the same graphs for the families tried.
 from __future__ import annotations
 
 import logging
-import math
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,7 +23,6 @@ from transformers.modeling_outputs import QuestionAnsweringModelOutput, Sequence
 from layersearch.errors import ExportError
 from layersearch.kinds import KindName
 
-FILE = "model.onnx"
 LARGEST = 2_000_000_000  # bytes of weights inside the file; protobuf ends at 2 GiB, and beyond this they lie beside it
 _LIBRARIES = ("onnx", "onnxscript", "onnxruntime")
 _TALKERS = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")  # they log what concerns no user
@@ -148,6 +146,10 @@ class OnnxModel:
         """A graph has no other mode."""
         return self
 
+    def can_generate(self) -> bool:
+        """A graph keeps no cache."""
+        return False
+
     def __call__(self, **inputs: torch.Tensor) -> SequenceClassifierOutput | QuestionAnsweringModelOutput:
         """The answers [batch, ...] of one batch; what the graph does not take is left out."""
         fed = {name: tensor.numpy() for name, tensor in inputs.items() if name in self._takes}
@@ -155,11 +157,3 @@ class OnnxModel:
         if len(found) > 1:
             return QuestionAnsweringModelOutput(start_logits=found[0], end_logits=found[1])
         return SequenceClassifierOutput(logits=found[0])
-
-
-def weights_in(file: Path) -> int:
-    """Numbers that a graph holds: the candidate's parameters, less what its head does not use, and a few constants."""
-    import onnx
-
-    graph = onnx.load(file, load_external_data=False).graph
-    return sum(math.prod(tensor.dims) for tensor in graph.initializer)

@@ -1,4 +1,4 @@
-"""What depends on the place of a layer: its number, its entry in a configuration, what a first layer holds or lacks.
+"""What depends on the place of a layer: its number, its entry in a configuration, how it looks.
 
 Knows: how to read such things off a model and write them, by the rows of the families table. Does not know: patterns
 as a whole, how a candidate is put together.
@@ -6,8 +6,7 @@ as a whole, how a candidate is put together.
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
@@ -54,18 +53,6 @@ def renumber(root: nn.Module, key: str, number: int) -> None:
     for module in root.modules():
         if vars(module).get(key) is not None:
             setattr(module, key, number)
-
-
-def move_first_norm(layers: Iterable[nn.Module], row: Stack, blocks: Sequence[Block]) -> None:
-    """Let the source's lowest layer, and no other, do without the norm that a first layer lacks, in place."""
-    if row.first_lacks is None:
-        return
-    norm, alike = row.first_lacks
-    for place, (layer, block) in enumerate(zip(layers, blocks, strict=True)):
-        if place > 0 and block.layer == 0:
-            layer.set_submodule(norm, nn.Identity())
-        elif place == 0 and block.layer > 0:
-            layer.set_submodule(norm, copy.deepcopy(layer.get_submodule(alike)))
 
 
 def looks_of(module: nn.Module | None) -> tuple[object, ...]:

@@ -1,13 +1,12 @@
-"""The proof of an export, run in a fresh process: `python -m layersearch.models.proof FOLDER CASE`.
+"""The proof of exports, run in a fresh process: `python -m layersearch.models.proof CASES`.
 
-Knows: how anybody would open the folder, with plain transformers, and how to compare it with what a JSON file expects.
+Knows: how anybody would open a folder, with plain transformers, and how to compare it with what a JSON file expects.
 Does not know: layersearch's checkpoints, patterns or surgery, so nothing of them can hide a fault.
 
-The case holds `head` and `reader` (classes of transformers), `texts` (lists of one or two strings, for images the names
-of their files), `max_length`, `input_ids` (none for images), `logits` as `answers` gives them, `parameters` and
-`tolerance`. The answer is one line of JSON: `failed` (sentences with numbers, empty if all is well) and
-`max_difference`, the largest absolute difference of a logit. A classifier that reads the last token of a text finds it
-by the padding token, so it must answer a short text alone as it does between longer ones.
+CASES is a JSON list of cases, each with its `folder` and what `layersearch.models.export.Case` says; the answer is one
+line of JSON, a list of what `examine` says of each. A case without `texts` is proven by its made inputs alone. A
+classifier that reads the last token of a text finds it by the padding token, so it must answer a short text alone as it
+does between longer ones. A model that generates must do so with a cache as without.
 """
 
 from __future__ import annotations
@@ -17,30 +16,66 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
+from safetensors.numpy import load_file, save_file
 
-_PADDED = 100
-"""Times the tolerance that a text alone may differ from itself padded: sums over other shapes round otherwise."""
+from layersearch.kinds import KINDS, KindName, answers_of, logits_a_unit
+from layersearch.models.case import GRAPH
+from layersearch.tasks.task import Encoded
+from layersearch.training.batches import batch_of, scoring_order
+
+ANSWERS = ".answers"  # the ending of the file with the answers to the examples in the file before it
+_OTHER_SHAPES = 100
+"""Times the tolerance that sums over other shapes may differ by: a text padded and alone, a step with a cache."""
+_STEPS = 8  # tokens that are generated
+_SCORED_AT_ONCE = 32  # examples
 
 
 def examine(folder: Path, case: dict[str, Any]) -> dict[str, Any]:
-    """Open the folder as a stranger would and list what differs from the case."""
-    model, info = getattr(transformers, case["head"]).from_pretrained(
-        folder, output_loading_info=True, trust_remote_code=False
-    )
+    """Open the folder as a stranger would and list what differs from the case.
+
+    `failed` are sentences with numbers, empty if all is well; `max_difference` is the largest absolute difference of a
+    logit, None where shapes differ; `cached` says whether generation was compared.
+    """
+    model, failed = _graph_in(folder) if case["graph"] else _model_in(folder, case)
     reader = getattr(transformers, case["reader"]).from_pretrained(folder, trust_remote_code=False)
-    batch = encode(reader, case["texts"], case["max_length"])
-    logits = answers(model.eval(), batch)
+    batch = batch_from(case["made"])
+    compared = [_compared("logits of made inputs", answers(model, batch), case["made"]["logits"], case["tolerance"])]
+    if case["texts"]:
+        compared.append(_of_texts(model, reader, case))
+    compared += [_of_texts(model, reader, {**case, **other}) for other in case["others"]]
+    generates = bool(model.can_generate())
+    if generates:
+        failed += _of_cache(model, batch, case["tolerance"])
+    if case["measured"]:
+        scored = _encoded_in(case["measured"])
+        save_file({"answers": kept(model, case["kind"], scored, left=case["left"])}, case["measured"] + ANSWERS)
+    differences = [difference for _, difference in compared if difference is not None]
+    largest = max(differences) if len(differences) == len(compared) else None
+    failed += [sentence for sentences, _ in compared for sentence in sentences]
+    return {"failed": failed, "max_difference": largest, "cached": generates}
+
+
+def _model_in(folder: Path, case: dict[str, Any]) -> tuple[Any, list[str]]:
+    """The model, and what is wrong with its keys and parameters."""
+    model, info = getattr(transformers, case["head"]).from_pretrained(
+        folder, output_loading_info=True, use_safetensors=True, trust_remote_code=case["code"]
+    )
     failed = [f"{what}: {names}" for what, names in _keys(info).items() if names]
     found, expected = sum(parameter.numel() for parameter in model.parameters()), case["parameters"]
     if found != expected:
         failed.append(f"parameters: {found} instead of {expected}")
-    if ids_of(batch) != case["input_ids"]:
-        failed.append("tokenizer: other token ids for the same texts")
-    if hasattr(model, "score"):  # the head that reads the last token
-        failed += _of_padding(model, reader, case, logits)
-    return _with_logits(failed, logits, torch.tensor(case["logits"]), case["tolerance"])
+    return model.eval(), failed
+
+
+def _graph_in(folder: Path) -> tuple[Any, list[str]]:
+    """What ONNX Runtime makes of the folder; a graph has no keys to compare."""
+    from layersearch.models.onnx import OnnxModel
+
+    config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    return OnnxModel(folder / GRAPH, config), []
 
 
 @torch.no_grad()
@@ -53,6 +88,55 @@ def answers(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     if "input_ids" in batch and logits.shape[-1] == model.config.vocab_size:
         return logits[:, :-1].gather(-1, batch["input_ids"][:, 1:, None])
     return logits
+
+
+def made_inputs(model: Any, kind: KindName) -> dict[str, Any]:
+    """Inputs that stand for no data: tokens from all over the vocabulary, without special ones, or pixels' shape."""
+    config = model.config
+    if KINDS[kind].reader == "AutoImageProcessor":
+        sides = config.image_size if isinstance(config.image_size, list | tuple) else [config.image_size] * 2
+        return {"pixels": [2, config.num_channels, *sides]}
+    ends = [value for key, value in config.to_dict().items() if key.endswith("_token_id")]
+    special = {token for value in ends for token in (value if isinstance(value, list) else [value])}
+    words = [token for token in range(logits_a_unit(config, "causal-lm")) if token not in special]
+    rows = [[words[7919 * (13 * row + place) % len(words)] for place in range(12)] for row in range(3)]
+    last = [config.eos_token_id] if config.is_encoder_decoder else []  # by which some heads find the end of a text
+    return {"input_ids": [row + last for row in rows]}
+
+
+def batch_from(made: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """The inputs that `made_inputs` told: `input_ids`, or the shape of `pixels` [n, channels, height, width]."""
+    if "pixels" in made:
+        number = int(np.prod(made["pixels"]))
+        return {"pixel_values": (torch.arange(number) * 37 % 251 / 125 - 1).reshape(made["pixels"])}
+    ids = torch.tensor(made["input_ids"])
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+
+@torch.no_grad()
+def kept(model: Any, kind: KindName, scored: Encoded, *, left: bool) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """What a score is made of, float32 [units, width], of examples that are padded on the `left` or on the right."""
+    found = np.empty((0, 0), dtype=np.float32)
+    pad = getattr(model.config, "pad_token_id", None) or 0
+    for indices in scoring_order(scored.lengths, _SCORED_AT_ONCE, logits_a_unit(model.config, kind)):
+        batch = batch_of(scored, indices, kind, model.device, pad, left)
+        some = KINDS[kind].kept(answers_of(model(**batch.inputs), batch.inputs, kind), batch.labels).numpy()
+        if not found.size:
+            found = np.empty((len(scored.labels), some.shape[1]), dtype=np.float32)
+        found[batch.units] = some
+    return found
+
+
+def write_encoded(scored: Encoded, file: Path) -> None:
+    """Examples for another process; what only a task's own score needs stays."""
+    names = ("input_ids", "token_type_ids", "offsets", "labels", "pixels", "colours")
+    arrays = {name: getattr(scored, name) for name in names}
+    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items() if array is not None}, file)
+
+
+def _encoded_in(file: str) -> Encoded:
+    arrays: dict[str, Any] = {"token_type_ids": None, **load_file(file)}
+    return Encoded(**arrays)
 
 
 def ids_of(batch: dict[str, torch.Tensor]) -> list[list[int]]:
@@ -77,15 +161,42 @@ def _image(name: str) -> Any:
     return Image.open(name).convert("RGB")
 
 
+def _of_texts(model: Any, reader: Any, case: dict[str, Any]) -> tuple[list[str], float | None]:
+    """What is wrong with the real inputs, and the largest difference of a logit."""
+    batch = encode(reader, case["texts"], case["max_length"])
+    logits = answers(model, batch)
+    failed = [] if ids_of(batch) == case["input_ids"] else ["tokenizer: other token ids for the same texts"]
+    if hasattr(model, "score"):  # the head that reads the last token
+        failed += _of_padding(model, reader, case, logits)
+    what = "logits" if not case["graph"] else f"logits of {_shape_of(batch)} inputs"
+    wrong, difference = _compared(what, logits, case["logits"], case["tolerance"])
+    return failed + wrong, difference
+
+
+def _shape_of(batch: dict[str, torch.Tensor]) -> str:
+    return " x ".join(map(str, next(iter(batch.values())).shape))
+
+
 def _of_padding(model: Any, reader: Any, case: dict[str, Any], logits: torch.Tensor) -> list[str]:
     """What is wrong with the shortest text, padded in the batch that gave `logits` [n, labels] and alone."""
     texts = case["texts"]
     shortest = min(range(len(texts)), key=lambda place: sum(map(len, texts[place])))
     alone = answers(model, encode(reader, [texts[shortest]], case["max_length"]))[0]
     difference = (alone - logits[shortest]).abs().max().item()
-    if difference <= _PADDED * case["tolerance"]:
+    if difference <= _OTHER_SHAPES * case["tolerance"]:
         return []
     return [f"padding: the logits of a text differ by {difference:.3g} alone and padded; config.json has another pad"]
+
+
+def _of_cache(model: Any, batch: dict[str, torch.Tensor], tolerance: float) -> list[str]:
+    """What is wrong with the next tokens, each the likeliest, told with a cache and without."""
+    how = {"max_new_tokens": _STEPS, "min_new_tokens": _STEPS, "do_sample": False, "num_beams": 1}
+    how |= {"output_logits": True, "return_dict_in_generate": True}
+    told = [torch.stack(model.generate(**batch, **how, use_cache=cached).logits) for cached in (True, False)]
+    difference = (told[0] - told[1]).abs().max().item()
+    if difference <= _OTHER_SHAPES * tolerance:
+        return []
+    return [f"cache: the logits of {_STEPS} further tokens differ by up to {difference:.3g} with a cache and without"]
 
 
 def _keys(info: dict[str, Any]) -> dict[str, list[str]]:
@@ -93,15 +204,15 @@ def _keys(info: dict[str, Any]) -> dict[str, list[str]]:
     return {kind.replace("_", " "): sorted(str(key) for key in info[kind])[:3] for kind in kinds}
 
 
-def _with_logits(failed: list[str], logits: torch.Tensor, expected: torch.Tensor, tolerance: float) -> dict[str, Any]:
+def _compared(what: str, logits: torch.Tensor, there: Any, tolerance: float) -> tuple[list[str], float | None]:
+    expected = torch.tensor(there)
     if logits.shape != expected.shape:
-        failed.append(f"logits: shape {list(logits.shape)} instead of {list(expected.shape)}")
-        return {"failed": failed, "max_difference": None}
+        return [f"{what}: shape {list(logits.shape)} instead of {list(expected.shape)}"], None
     difference = (logits - expected).abs().max().item()
-    if not difference <= tolerance:
-        failed.append(f"logits: they differ by up to {difference:.3g}, allowed are {tolerance:.3g}")
-    return {"failed": failed, "max_difference": difference}
+    wrong = [f"{what}: they differ by up to {difference:.3g}, allowed are {tolerance:.3g}"]
+    return wrong * (not difference <= tolerance), difference
 
 
 if __name__ == "__main__":
-    print(json.dumps(examine(Path(sys.argv[1]), json.loads(Path(sys.argv[2]).read_text(encoding="utf-8")))))
+    cases = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    print(json.dumps([examine(Path(one.pop("folder")), one) for one in cases]))

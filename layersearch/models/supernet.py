@@ -18,8 +18,9 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from layersearch.models.families import Lead
+from layersearch.models.parts import Dropped
 from layersearch.models.places import configs_of, settings_of
-from layersearch.models.surgery import Dropped, dropped_parts, layers_of, split, stacks_of
+from layersearch.models.surgery import dropped_parts, layers_of, split, stacks_of
 from layersearch.pattern import Block, Pattern
 
 Inputs = Mapping[str, torch.Tensor]

@@ -7,7 +7,7 @@ numbers right, all by the row of the families table. Does not know: training, ta
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -19,60 +19,11 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from layersearch.errors import ModelError
 from layersearch.kinds import KINDS, KindName
-from layersearch.models.families import FAMILIES, Family, Half, Stack, StandIn, check_layers
-from layersearch.models.places import (
-    Stacks,
-    configs_of,
-    looks_of,
-    move_first_norm,
-    owner_of,
-    renumber,
-    settings_of,
-)
+from layersearch.models.families import FAMILIES, Family, Half, Stack, check_layers
+from layersearch.models.parts import Dropped, give_lead, keep_parts, lead_of
+from layersearch.models.places import Stacks, configs_of, looks_of, owner_of, renumber, settings_of
 from layersearch.models.tying import tie_copies
 from layersearch.pattern import Block, Pattern
-
-_ANSWERS: dict[StandIn, Callable[[torch.Tensor, Any, torch.Tensor | None], Any]] = {
-    "input": lambda hidden, *_: hidden,
-    "input, None": lambda hidden, *_: (hidden, None),
-    "two inputs": lambda hidden, second, _: (hidden, second),
-    "zeros": lambda hidden, *_: torch.zeros_like(hidden),
-    "zeros, None": lambda hidden, *_: (torch.zeros_like(hidden), None),
-    "zeros, bias, None": lambda hidden, _, bias: (torch.zeros_like(hidden), bias, None),
-}
-
-
-class Dropped(nn.Module):
-    """Stands in for `part`, a sub-module of a dropped half, without parameters; returns what `StandIn` says.
-
-    A decoder asks its cache how many tokens it has seen, and any layer may be the one that is asked: so a dropped
-    attention half still counts them there, by one number a token.
-    """
-
-    def __init__(self, answer: StandIn, part: nn.Module) -> None:
-        super().__init__()
-        self.answer = answer
-        if hasattr(part, "layer_idx"):
-            self.layer_idx = part.layer_idx
-        self.train(part.training)
-
-    def forward(
-        self,
-        hidden_states: torch.Tensor,
-        second: Any = None,
-        *_: object,
-        position_bias: torch.Tensor | None = None,
-        past_key_values: Any = None,
-        key_value_states: torch.Tensor | None = None,
-        **__: object,
-    ) -> Any:
-        if past_key_values is not None and key_value_states is None:
-            seen = hidden_states.new_zeros(hidden_states.shape[0], 1, hidden_states.shape[1], 1)
-            getattr(past_key_values, "self_attention_cache", past_key_values).update(seen, seen, self.layer_idx)
-        return _ANSWERS[self.answer](hidden_states, second, position_bias)
-
-    def extra_repr(self) -> str:
-        return self.answer
 
 
 def build(base: PreTrainedModel, pattern: Pattern) -> PreTrainedModel:
@@ -96,7 +47,7 @@ def build(base: PreTrainedModel, pattern: Pattern) -> PreTrainedModel:
         for index, layer in enumerate(own):
             renumber(layer, "layer_idx", index)  # attention modules know their place, for the cache
         renumber(owner_of(candidate, row), row.depth_key, len(own))
-        _give_lead(own, row, copy.deepcopy(_lead_of(layers, row)))
+        give_lead(own, lead_in(row), copy.deepcopy(lead_of(layers, lead_in(row))))
     tie_copies([layer for layers in empty.values() for layer in layers], pattern)
     if base.config.model_type not in FAMILIES:
         _require_plain(candidate, pattern)
@@ -205,15 +156,22 @@ def drop_halves(candidate: PreTrainedModel, pattern: Pattern) -> None:
 
     Where the pattern drops a half, stand-ins go; what only the first or only later layers have goes where it was.
     """
-    stacks = stacks_of(candidate)
-    leads = [_lead_of(layers, row) for layers, row in stacks]
-    for layers, row in stacks:
-        move_first_norm(layers, row, pattern.blocks)
-    for layer, row, block in zip(layers_of(candidate), rows_of(candidate), pattern.blocks, strict=True):
-        for path, answer in dropped_parts(block, row):
-            layer.set_submodule(path, Dropped(answer, layer.get_submodule(path)))
-    for (layers, row), lead in zip(stacks, leads, strict=True):
-        _give_lead(layers, row, lead)
+    blocks = iter(pattern.blocks)
+    for layers, row in stacks_of(candidate):
+        own = [next(blocks) for _ in layers]
+        keep_parts(layers, as_stack(row), [block.halves for block in own], [block.layer for block in own])
+
+
+def as_stack(row: Stack) -> dict[str, Any]:
+    """What `keep_parts` has to know of a row of the families table, as plain values."""
+    found = {"path": row.path, "attention": dict(row.attention), "ffn": dict(row.ffn)}
+    more = {"lead": lead_in(row), "first_lacks": row.first_lacks}
+    return found | {key: value for key, value in more.items() if value is not None}
+
+
+def lead_in(row: Stack) -> tuple[str, str, str] | None:
+    """Where the layers of a stack hold what one holds for all."""
+    return None if row.lead is None else (row.lead.part, row.lead.name, row.lead.flag)
 
 
 def auto_class(kind: KindName) -> Any:
@@ -271,26 +229,6 @@ def _copy_block(layer: nn.Module, block: Block, row: Stack, memo: dict[int, Any]
     """A deep copy of the kept parts: what is in `memo` (by id, as copy.deepcopy does it) is replaced, not copied."""
     parts = ((layer.get_submodule(path), answer) for path, answer in dropped_parts(block, row))
     return copy.deepcopy(layer, memo | {id(part): Dropped(answer, part) for part, answer in parts})
-
-
-def _lead_of(layers: nn.ModuleList, row: Stack) -> nn.Module | None:
-    """What one layer holds for its stack: the first one, or in a candidate any."""
-    if row.lead is None:
-        return None
-    held = (dict(layer.get_submodule(row.lead.part).named_children()) for layer in layers)
-    return next(children[row.lead.name] for children in held if row.lead.name in children)
-
-
-def _give_lead(layers: nn.ModuleList, row: Stack, lead: nn.Module | None) -> None:
-    """Let the first layer with an attention half hold `lead`, in place; the first of all where none has one."""
-    if row.lead is None:
-        return
-    parts = [layer.get_submodule(row.lead.part) for layer in layers]
-    leading = next((part for part in parts if not isinstance(part, Dropped)), parts[0])
-    for part in parts:
-        part._modules.pop(row.lead.name, None)
-        setattr(part, row.lead.flag, part is leading)
-    leading.add_module(row.lead.name, lead)
 
 
 def _require_plain(candidate: PreTrainedModel, pattern: Pattern) -> None:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import shlex
 
-from layersearch.models.families import is_plain
-from layersearch.pattern import Pattern
 from layersearch.search.record import Record
 from layersearch.search.storage import parse_url, shown
 from layersearch.search.trials import Row
@@ -23,15 +21,11 @@ def place_of(storage: str, default: str) -> str:
 
 
 def export_command(record: Record, row: Row, place: str) -> str | None:
-    """The command that exports a complete trial, None where there are no weights or no form for its pattern.
+    """The command that exports a complete trial, None where there are no weights.
 
     `place` is what `place_of` says.
     """
-    if (
-        "replay" in record.facts
-        or not row.done
-        or not is_plain(Pattern.parse(row.pattern), record.facts.get("model_type", ""))
-    ):
+    if "replay" in record.facts or not row.done:
         return None
     folder = "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in record.name)
     name = shlex.quote(record.name)

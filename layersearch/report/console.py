@@ -322,5 +322,6 @@ def cost_lines(prepared: Prepared, total: Cost) -> list[str]:
         f"confirmation up to {total.confirmation:.0f} more; one fine-tuning is {total.examples:,} examples",
         f"room: a checkpoint of the unchanged model takes {total.checkpoint_bytes / 1e6:,.0f} MB of disk (one is kept "
         f"for each front member), training it {total.training_bytes / 1e6:,.0f} MB of memory and its activations",
-        "export: `plain folder` opens with from_pretrained; patterns with halves can be searched and not exported yet",
+        "export: `native` opens with plain from_pretrained, `with code` with trust_remote_code=True; both with "
+        "layersearch.load",
     ]

@@ -12,14 +12,14 @@ from layersearch.search.trials import BEATEN, LOW_RANKED, Row
 
 
 def cost_cells(record: Record, row: Row) -> dict[str, str]:
-    """The cells of what a study wants small beside parameters, and of the time that the built candidate takes."""
+    """The cells of what a study wants small beside parameters, of the built candidate's time, and of its export."""
     times, cells = record.times(row), counted_cells(record, row)
     for setting in record.timed:
         found, (runtime, size) = times.get(setting), setting
         title = f"{'timed' if runtime == 'PyTorch' else 'ONNX'}{' 32' * (size > 1)} ms"
         tail = f" (p95 {found.p95:.3g})" if found and size == 1 else ""
         cells[title] = "" if found is None else f"{found.median:.3g}{tail}"
-    return cells
+    return {**cells, "export": record.form(row) or "no weights"}
 
 
 def counted_cells(record: Record, row: Row) -> dict[str, str]:

@@ -12,7 +12,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from layersearch.models.families import is_plain
 from layersearch.pattern import Pattern
 from layersearch.report.commands import export_command
 from layersearch.report.layers import share_of
@@ -119,12 +118,7 @@ def _course(row: Row) -> dict[str, str]:
 def _weights(record: Record, row: Row) -> dict[str, str]:
     if "replay" in record.facts:
         return {"weights": f"none: scores came from {record.facts['replay']}"}
-    plain = is_plain(Pattern.parse(row.pattern), record.facts.get("model_type", ""))
-    lost = "not kept; an export trains the trial again" if row.done else ""
-    return {
-        "weights": row.checkpoint or lost,
-        "export": "plain folder" if plain else "not yet: plain transformers code has no model for it",
-    }
+    return {"weights": row.checkpoint or ("not kept; an export trains the trial again" if row.done else "")}
 
 
 def as_plain(record: Record, number: int, place: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from itertools import chain, islice
 from statistics import fmean
 from typing import Literal
 
-from layersearch.models.families import is_plain
+from layersearch.models.families import Form, form_of
 from layersearch.pattern import Pattern
 from layersearch.search.one_shot import FEWEST_TUNED, MOST_SHARED, MOST_TUNED
 from layersearch.search.question import TRIALS, Prepared, Question
@@ -20,7 +20,7 @@ from layersearch.training.recipe import BYTES_A_PARAMETER, TRAINING_BYTES_A_PARA
 
 SAMPLED = 500  # patterns of a large space that stand for all
 
-ExportForm = Literal["plain folder", "not yet", "no weights"]
+ExportForm = Form | Literal["no weights"]
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,7 @@ def lines(question: Question, limit: int | None = None) -> Iterator[Line]:
     model_type = question.facts.get("model_type", "")
     for pattern in islice(chain(start, later), limit):
         parameters = question.parameters_of(pattern)
-        plain: ExportForm = "plain folder" if is_plain(pattern, model_type) else "not yet"
-        export: ExportForm = "no weights" if replayed else plain
+        export: ExportForm = "no weights" if replayed else form_of(pattern, model_type)
         others = {name: costs.of(name, pattern) for name in costs.parts if name != "parameters"} if costs else {}
         within = costs is None or costs.allows(pattern)
         yield Line(pattern, parameters, parameters / unchanged, export, pattern in start, others, within)

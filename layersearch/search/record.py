@@ -14,6 +14,7 @@ from typing import Any
 from optuna.trial import FrozenTrial
 
 from layersearch.errors import StudyError
+from layersearch.models.families import Form, form_of
 from layersearch.pattern import Pattern
 from layersearch.search.agreement import Agreement, agreement_of
 from layersearch.search.cheap import CheapRanking, best_agreement
@@ -74,6 +75,10 @@ class Record:
     def front(self) -> list[Row]:
         """The front, largest candidate first."""
         return front_of(self.rows, self.purpose.direction)
+
+    def form(self, row: Row) -> Form | None:
+        """The form in which the row's candidate is exported, None where the study has no weights."""
+        return None if "replay" in self.facts else form_of(Pattern.parse(row.pattern), self.facts.get("model_type", ""))
 
     def costs_of(self, row: Row) -> dict[str, float]:
         """The objectives of a complete row by name, as they are counted; without score and parameters."""
@@ -172,8 +177,9 @@ class Record:
         ]
 
     def columns(self, row: Row) -> dict[str, Any]:
-        """What a row has in this study and not in every study: its other costs, the limits, its time."""
-        limits = {"within_limits": row.allowed} if "limits" in self.purpose.values else {}
+        """What a row has in this study and not in every study: its other costs, the limits, its time, its form."""
+        limits: dict[str, Any] = {"within_limits": row.allowed} if "limits" in self.purpose.values else {}
+        limits |= {"form": self.form(row)}
         times = self.times(row)
         medians, tails = {}, {}
         for runtime, size in self.timed:

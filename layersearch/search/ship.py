@@ -16,7 +16,11 @@ from typing import Any
 from layersearch.errors import ExportError, StudyError
 from layersearch.models import checkpoint
 from layersearch.models.card import ModelCard, Score
-from layersearch.models.export import Proof, check_exportable, export, require_free
+from layersearch.models.case import Proof, Validation
+from layersearch.models.export import check_exportable, export, require_free
+from layersearch.models.families import Form
+from layersearch.models.onnx import require_onnx
+from layersearch.models.onnx_export import export_onnx
 from layersearch.pattern import Pattern
 from layersearch.search.agreement import from_network
 from layersearch.search.preparing import prepare
@@ -34,11 +38,13 @@ PROOF_EXAMPLES = 32  # of the search split, on which the exported folder must re
 _LIBRARIES = ("layersearch", "torch", "transformers", "ray", "optuna", "datasets", "safetensors")
 
 
-def ship(record: Record, number: int, to: Path, how: How, say: Say) -> Proof:
+def ship(record: Record, number: int, to: Path, how: How, say: Say, form: Form | None = None) -> Proof:
     """Export trial `number` to the folder `to`, proven; trains it again first if its weights were not kept.
 
+    `form` is the one that its pattern needs unless given.
+
     Raises StudyError for a trial without a score, or whose model or data have changed since; ExportError for a study
-    without a model, a pattern with halves, a folder that holds something or a failed proof.
+    without a model, a form that its pattern cannot have, a folder that holds something or a failed proof.
     """
     if "replay" in record.facts:
         raise ExportError(
@@ -46,19 +52,21 @@ def ship(record: Record, number: int, to: Path, how: How, say: Say) -> Proof:
             "search with `layersearch run` to have something to export"
         )
     row = record.trial(number)
-    check_exportable(Pattern.parse(row.pattern), record.facts.get("model_type", ""))
+    check_exportable(Pattern.parse(row.pattern), record.facts.get("model_type", ""), form)
+    if form == "onnx":
+        require_onnx()
     require_free(to)
     prepared = prepared_again(record)
     _require_same(record, row, prepared)
     if row.checkpoint is not None and _belongs_to(row, Path(row.checkpoint)):
-        return _export(record, row, Path(row.checkpoint), to, prepared)
+        return _export(record, row, Path(row.checkpoint), to, prepared, form)
     start, budget = _start_of(record, row)
     say(f"the weights of trial {number} were not kept: it is trained again, about {row.train_seconds or 0:.0f} s")
     with TemporaryDirectory(prefix="layersearch-") as scratch:
         kept = Path(scratch) / "checkpoint"
         job = Job(row.number, row.pattern, row.seed, checkpoint=str(kept), start=start, budget=budget)
         again = _train_again(row, job, prepared, how, say)
-        return _export(record, again, kept, to, prepared)
+        return _export(record, again, kept, to, prepared, form)
 
 
 def prepared_again(record: Record) -> Prepared:
@@ -173,14 +181,17 @@ def _start_in_words(row: Row, method: str | None) -> str | None:
     )
 
 
-def _export(record: Record, row: Row, source: Path, to: Path, prepared: Prepared) -> Proof:
+def _export(record: Record, row: Row, source: Path, to: Path, prepared: Prepared, form: Form | None) -> Proof:
     examples = prepared.splits.search
     texts = [
         (examples.text[i],) if examples.pair is None else (examples.text[i], examples.pair[i])
         for i in range(min(PROOF_EXAMPLES, len(examples)))
     ]
     card = _card(record, row, prepared.task.labels)
-    return export(source, to, prepared.folder, texts, card, int(prepared.what.recipe.max_length))
+    length, validation = int(prepared.what.recipe.max_length), Validation(prepared.task, prepared.splits.validation)
+    if form == "onnx":
+        return export_onnx(source, to, prepared.folder, texts, card, length, validation)
+    return export(source, to, prepared.folder, texts, card, length, form, validation)
 
 
 def _card(record: Record, row: Row, labels: tuple[str, ...]) -> ModelCard:

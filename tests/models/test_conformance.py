@@ -23,7 +23,7 @@ from layersearch.models import checkpoint, places
 from layersearch.models.base import from_arrays, load_base, quiet
 from layersearch.models.costs import count_parts
 from layersearch.models.export import check_exportable
-from layersearch.models.families import FAMILIES, is_plain
+from layersearch.models.families import FAMILIES, form_of
 from layersearch.models.places import configs_of
 from layersearch.models.supernet import SuperNetwork
 from layersearch.models.surgery import build, half_of, layers_of, rows_of, stacks_of
@@ -225,7 +225,7 @@ def test_plain_transformers_reloads_whole_layers(name: str, head: Any, tmp_path:
     base, inputs = TINY[name].model(head), TINY[name].inputs()
     for text in ("0 3", "0-1 1 2-3"):
         candidate = build(base, Pattern.parse(text))
-        assert is_plain(Pattern.parse(text), base.config.model_type)
+        assert form_of(Pattern.parse(text), base.config.model_type) == "native"
         candidate.save_pretrained(tmp_path / text)
         again, info = head.from_pretrained(tmp_path / text, output_loading_info=True)
         assert not any(info.values()), info
@@ -376,17 +376,18 @@ def test_a_list_with_an_entry_a_layer_that_nobody_knows_is_refused_without_a_row
 
 
 @pytest.mark.parametrize("text", ["1-3", "3 0", "0 0 2"])
-def test_a_modernbert_that_does_not_begin_with_its_layer_0_is_not_exported(text: str, tmp_path: Path) -> None:
+def test_a_modernbert_that_does_not_begin_with_its_layer_0_is_not_native(text: str, tmp_path: Path) -> None:
     candidate = build(TINY["modernbert"].model(), Pattern.parse(text))
     candidate.save_pretrained(tmp_path)
     with quiet():
         _, info = AutoModelForSequenceClassification.from_pretrained(tmp_path, output_loading_info=True)
     assert info["missing_keys"] or info["unexpected_keys"]
     with pytest.raises(ExportError) as caught:
-        check_exportable(Pattern.parse(text), "modernbert")
+        check_exportable(Pattern.parse(text), "modernbert", "native")
     assert str(caught.value).startswith(
-        f"the pattern `{text}` does not begin with layer 0, or has it again, and plain "
+        f"the pattern `{text}` does not begin with layer 0, or has it again, and plain transformers code has no such "
     )
+    assert check_exportable(Pattern.parse(text), "modernbert") == "with code"
 
 
 def test_lists_of_the_configuration_follow_the_layers() -> None:

@@ -18,7 +18,8 @@ from layersearch.models import checkpoint
 from layersearch.models import export as module
 from layersearch.models.base import load_base
 from layersearch.models.card import ModelCard, Score, write_card
-from layersearch.models.export import Case, export, name_labels, prove, write_folder
+from layersearch.models.case import Case
+from layersearch.models.export import export, name_labels, prove, write_folder
 from layersearch.models.proof import examine
 from layersearch.models.surgery import build
 from layersearch.pattern import Pattern
@@ -234,9 +235,7 @@ def test_a_truncated_file_is_not_proven(written: tuple[Path, Case]) -> None:
     os.truncate(folder / "model.safetensors", 2000)
     with pytest.raises(ExportError) as caught:
         prove(folder, case)
-    assert str(caught.value).startswith(
-        "the exported folder could not be opened in a fresh process, so it is not kept: "
-    )
+    assert str(caught.value).startswith("the exported folder could not be opened in a fresh process: ")
     assert "SafetensorError" in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -250,9 +249,7 @@ def test_an_export_that_fails_its_proof_leaves_nothing(
         return case
 
     monkeypatch.setattr(module, "write_folder", write_wrongly)
-    with pytest.raises(
-        ExportError, match=r"did not pass its proof, so it is not kept: logits: they differ by up to \d"
-    ):
+    with pytest.raises(ExportError, match=r"did not pass its proof: logits: they differ by up to \d"):
         export(source("0-1 3"), tmp_path / "out" / "mine", tokenizer_folder, TEXTS, CARD)
     assert os.listdir(tmp_path / "out") == []
 

@@ -15,7 +15,8 @@ from transformers import PreTrainedModel
 from layersearch.errors import ExportError
 from layersearch.kinds import KINDS, KindName
 from layersearch.models import onnx
-from layersearch.models.onnx import FILE, OnnxModel, require_onnx, write_onnx
+from layersearch.models.case import GRAPH
+from layersearch.models.onnx import OnnxModel, require_onnx, write_onnx
 from layersearch.models.surgery import auto_class, build
 from layersearch.pattern import Pattern
 
@@ -70,10 +71,10 @@ def largest_difference(model: PreTrainedModel, graph: OnnxModel, entry: Tiny) ->
 def test_a_graph_answers_as_the_candidate_at_any_batch_and_length(tmp_path: Path) -> None:
     pytest.importorskip("onnxscript", reason="the extra `onnx` is not installed")
     model = candidate("bert", "0 1a 2f 3")
-    write_onnx(model, inputs_of(TINY["bert"]), tmp_path / FILE, "classification")
-    graph = OnnxModel(tmp_path / FILE, model.config, threads=1)
+    write_onnx(model, inputs_of(TINY["bert"]), tmp_path / GRAPH, "classification")
+    graph = OnnxModel(tmp_path / GRAPH, model.config, threads=1)
     assert largest_difference(model, graph, TINY["bert"]) < 1e-5
-    assert [file.name for file in tmp_path.iterdir()] == [FILE]
+    assert [file.name for file in tmp_path.iterdir()] == [GRAPH]
 
 
 def test_without_the_extra_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,7 +93,7 @@ def test_what_the_exporter_cannot_do_is_told_in_one_line(monkeypatch: pytest.Mon
     monkeypatch.setattr(torch.onnx, "export", fail)
     model: Any = SimpleNamespace(config=SimpleNamespace(model_type="xlnet", use_cache=True), parameters=list)
     with pytest.raises(ExportError, match=r"^torch's ONNX exporter cannot do this xlnet model \(no `aten.sub`\); "):
-        write_onnx(model, {}, tmp_path / FILE, "classification")
+        write_onnx(model, {}, tmp_path / GRAPH, "classification")
     assert model.config.use_cache
 
 
@@ -114,7 +115,7 @@ def test_every_family_is_equal_or_refused(name: str, kind: KindName, tmp_path: P
     model = candidate(name, entry.halved[0] if entry.halves else entry.whole[0], kind)
     if entry.model_type in REFUSED:
         with pytest.raises(ExportError, match=f"cannot do this {entry.model_type} model"):
-            write_onnx(model, inputs_of(entry), tmp_path / FILE, kind)
+            write_onnx(model, inputs_of(entry), tmp_path / GRAPH, kind)
         return
-    write_onnx(model, inputs_of(entry), tmp_path / FILE, kind)
-    assert largest_difference(model, OnnxModel(tmp_path / FILE, model.config, threads=1), entry) < 1e-4
+    write_onnx(model, inputs_of(entry), tmp_path / GRAPH, kind)
+    assert largest_difference(model, OnnxModel(tmp_path / GRAPH, model.config, threads=1), entry) < 1e-4

@@ -1,0 +1,103 @@
+"""An exported folder is opened again, or proven again, by what its layersearch.json says.
+
+Knows: the forms of a folder, and that no code from it need be run to open it. Does not know: studies, how an export is
+made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
+from transformers import AutoConfig, PreTrainedModel
+
+from layersearch.errors import ExportError
+from layersearch.models.base import load_reader, quiet
+from layersearch.models.case import GRAPH, Case, Proof
+from layersearch.models.export import prove
+from layersearch.models.folder import damage_in, read_record
+from layersearch.models.page import class_without_code
+from layersearch.models.surgery import auto_class
+
+ELSEWHERE = 100
+"""Times the tolerance of the export that logits may differ by later: another machine or version rounds otherwise."""
+
+_CARD = "README.md"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of an exported folder: `problems` are sentences, none if it is as it was and proven again.
+
+    `files` were compared; `proof` is None where one of them is not as it was, and nothing was opened.
+    """
+
+    folder: Path
+    files: int
+    problems: tuple[str, ...]
+    proof: Proof | None = None
+
+
+def load(folder: str | Path) -> tuple[PreTrainedModel, Any]:
+    """The model in a folder that layersearch exported, and its tokenizer (of images the image processor).
+
+    Runs no code from the folder: halves are left out by layersearch's own surgery. The model is in evaluation mode, on
+    the CPU, and what it saves opens as the folder does. Every file but the card has to be as it was exported. Raises
+    ExportError for a folder that is not such a one, or not as it was.
+    """
+    place = Path(folder)
+    record = read_record(place)
+    if record["form"] == "onnx":
+        raise ExportError(
+            f"{place} holds a graph for ONNX Runtime and no weights for PyTorch; open it with "
+            f'onnxruntime.InferenceSession("{place / GRAPH}")'
+        )
+    damage = {name: sentence for name, sentence in damage_in(place, record).items() if name != _CARD}
+    if damage:
+        raise ExportError(
+            f"{place} is not as it was exported: {'; '.join(damage.values())}; get the folder again, or export the "
+            "trial again"
+        )
+    model = _model_in(place, record)
+    return model, load_reader(place, record["kind"])
+
+
+def _model_in(folder: Path, record: Mapping[str, Any]) -> PreTrainedModel:
+    try:
+        with quiet():
+            if record["form"] == "native":
+                opener: Any = auto_class(record["kind"])
+            else:
+                config, auto = type(AutoConfig.for_model(record["model_type"])), auto_class(record["kind"])
+                opener = class_without_code(auto._model_mapping[config], config, auto.__name__)
+            model, info = opener.from_pretrained(
+                folder, use_safetensors=True, trust_remote_code=False, local_files_only=True, output_loading_info=True
+            )
+    except (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError) as error:
+        raise ExportError(f"the model in {folder} cannot be opened: {' '.join(str(error).split())[:300]}") from error
+    wrong = [name for names in info.values() for name in names]
+    if wrong or sum(parameter.numel() for parameter in model.parameters()) != record["proof"]["parameters"]:
+        raise ExportError(f"weights and configuration in {folder} do not belong together; export the trial again")
+    found: PreTrainedModel = model.eval()
+    return found
+
+
+def verify(folder: Path) -> Verdict:
+    """Compare all files of an exported folder with their hashes; then prove it again in a fresh process.
+
+    The proof is that of the export on inputs that lie in the folder, without data: keys, parameters, logits, and
+    generation with and without a cache. Raises ExportError for a folder that is not such a one.
+    """
+    record = read_record(folder)
+    damage, files = damage_in(folder, record), len(record["files"])
+    if damage:
+        return Verdict(folder, files, tuple(damage.values()))
+    values = {**record["case"], "texts": (), "tolerance": ELSEWHERE * record["case"]["tolerance"]}
+    try:
+        return Verdict(folder, files, (), prove(folder, Case(**values)))
+    except ExportError as error:
+        return Verdict(folder, files, (str(error),))

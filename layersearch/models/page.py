@@ -1,0 +1,113 @@
+"""The modeling file of an exported folder: a model of layers that are not all whole, as one readable page of code.
+
+Knows: how the page is put together from `parts.py` and a row of the families table, and how to have the same classes
+here without it. Does not know: weights, what else lies in the folder, the proof.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from layersearch.models import parts
+from layersearch.models.families import Stack
+from layersearch.models.parts import as_family, take_apart
+from layersearch.models.surgery import as_stack, stacks_of
+from layersearch.pattern import Pattern
+
+PAGE = "modeling_layersearch.py"
+
+Rows = Sequence[Stack]
+
+_HEADER = '''"""{base} with layers that are not all whole. Written by layersearch, on which it does not depend.
+
+config.json says which: `layer_parts` has `both`, `attention` or `ffn` for each layer, `layer_sources` its number in the
+model that it comes from. Weights have the names that {base} gives them. Open the folder with
+`{auto}.from_pretrained(FOLDER, trust_remote_code=True)`.
+"""'''
+
+_CLASSES = '''
+
+STACKS = {stacks}
+
+
+class {config}({base_config}):
+    """The configuration, under a model type of its own: without this page nothing opens it as something else."""
+
+    model_type = "{model_type}"
+
+
+class {model}({base}):
+    """The model: that of transformers, of which each layer keeps the part that the configuration says."""
+
+    config_class = {config}
+
+    def __init__(self, config, *args, **kwargs):
+        with as_family(config, {base_config}):
+            super().__init__(config, *args, **kwargs)
+        take_apart(self.base_model, STACKS, config.layer_parts, config.layer_sources)
+'''
+
+
+def page_of(model_class: type[PreTrainedModel], config_class: type[PreTrainedConfig], auto: str, rows: Rows) -> str:
+    """The text of the page for models of `model_class`, opened by `auto`, whose lists of layers `rows` describe."""
+    base, base_config = model_class.__name__, config_class.__name__
+    names = {"model": _own(base), "config": _own(base_config), "base": base, "base_config": base_config, "auto": auto}
+    names["model_type"] = _own_type(config_class)
+    names["stacks"] = json.dumps([as_stack(row) for row in rows], indent=4)
+    code = Path(parts.__file__).read_text(encoding="utf-8").split('"""', 2)[2]
+    imports = f"from torch import nn\nfrom transformers import {', '.join(sorted((base, base_config)))}\n"
+    code = code.replace("from torch import nn\n", imports, 1).rstrip()
+    return f"{_HEADER.format(**names)}{code}\n{_CLASSES.format(**names)}"
+
+
+def write_page(folder: Path, model: PreTrainedModel, pattern: Pattern, auto: str) -> None:
+    """Write the page to `folder`, in which `model` was saved, and let config.json name it for the class `auto`."""
+    rows = [row for _, row in stacks_of(model)]
+    (folder / PAGE).write_text(page_of(type(model), type(model.config), auto, rows), encoding="utf-8")
+    file, stem = folder / "config.json", Path(PAGE).stem
+    own, own_config = _own(type(model).__name__), _own(type(model.config).__name__)
+    values = json.loads(file.read_text(encoding="utf-8")) | {
+        "model_type": _own_type(type(model.config)),
+        "architectures": [own],
+        "auto_map": {"AutoConfig": f"{stem}.{own_config}", auto: f"{stem}.{own}"},
+        "layer_parts": [block.halves for block in pattern.blocks],
+        "layer_sources": [block.layer for block in pattern.blocks],
+    }
+    file.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def class_without_code(model_class: type[PreTrainedModel], config_class: type[PreTrainedConfig], auto: str) -> Any:
+    """The model class of the page, made here, without code from a folder. What it saves has the page again."""
+    own: dict[str, Any] = {"model_type": _own_type(config_class), "__module__": __name__}
+    own_config: Any = type(_own(config_class.__name__), (config_class,), own)
+
+    def rows_of(model: Any) -> list[Stack]:
+        with as_family(model.config, config_class):
+            return [row for _, row in stacks_of(model)]
+
+    def init(self: Any, config: Any, *args: Any, **kwargs: Any) -> None:
+        with as_family(config, config_class):
+            super(made, self).__init__(config, *args, **kwargs)
+        stacks = [as_stack(row) for row in rows_of(self)]
+        take_apart(self.base_model, stacks, config.layer_parts, config.layer_sources)
+
+    def save(self: Any, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
+        super(made, self).save_pretrained(save_directory, *args, **kwargs)
+        Path(save_directory, PAGE).write_text(page_of(model_class, config_class, auto, rows_of(self)), encoding="utf-8")
+
+    own = {"config_class": own_config, "__init__": init, "save_pretrained": save, "__module__": __name__}
+    made: Any = type(_own(model_class.__name__), (model_class,), own)
+    return made
+
+
+def _own(name: str) -> str:
+    return f"Layersearch{name}"
+
+
+def _own_type(config_class: type[PreTrainedConfig]) -> str:
+    return f"layersearch_{config_class.model_type}"
