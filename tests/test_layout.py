@@ -34,7 +34,7 @@ RANKS = (
         "training.recipe",
         "training.job",
     },
-    {"measured", "models.places"},
+    {"measured", "models.case", "models.places"},
     {
         "search_space",
         "models.measure",
@@ -49,7 +49,6 @@ RANKS = (
         "stacked_space",
         "space_files",
         "models.base",
-        "models.case",
         "models.checkpoint",
         "models.page",
         "models.costs",

@@ -80,14 +80,21 @@ def _graph_in(folder: Path) -> tuple[Any, list[str]]:
 
 @torch.no_grad()
 def answers(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """The logits; start and end of a span side by side; of a language model those of the tokens that do follow."""
-    output = model(**batch)
+    """The logits; start and end of a span side by side; of a language model those of the tokens that do follow.
+
+    A padded place answers 0: what it says means nothing, and where it sees no token kernels do not agree on it.
+    """
+    output, mask = model(**batch), batch.get("attention_mask")
     if "start_logits" in output:
-        return torch.stack((output.start_logits, output.end_logits), dim=-1)
-    logits: torch.Tensor = output.logits
+        logits: torch.Tensor = torch.stack((output.start_logits, output.end_logits), dim=-1)
+    else:
+        logits = output.logits
     if "input_ids" in batch and logits.shape[-1] == model.config.vocab_size:
-        return logits[:, :-1].gather(-1, batch["input_ids"][:, 1:, None])
-    return logits
+        logits = logits[:, :-1].gather(-1, batch["input_ids"][:, 1:, None])
+        mask = None if mask is None else mask[:, :-1] * mask[:, 1:]
+    if mask is None or logits.shape[:-1] != mask.shape:
+        return logits
+    return logits.masked_fill(mask[..., None] == 0, 0.0)
 
 
 def made_inputs(model: Any, kind: KindName) -> dict[str, Any]:

@@ -151,7 +151,7 @@ def _time(
     device = resolve_device(how.device)
     base = base_on(prepared, device)
     unchanged = str(Pattern.full(prepared.num_layers))
-    for party in _parties(todo, base):
+    for party in _parties([text for text in todo if text != unchanged] or todo, base):
         together = list(dict.fromkeys([unchanged, *party]))
         for text, values in _measured(base, together, runtimes, int(prepared.what.recipe.max_length), device, say):
             found[text] = {**found.get(text, {}), **values}
