@@ -88,8 +88,25 @@ def write(
         writer = csv.writer(stream, lineterminator="\n")
         if fresh:
             writer.writerow(
-                "threads tokens batch runtime what pattern parameters macs median_ms p95_ms share_low share_high "
-                "of_pytorch_low of_pytorch_high turns load hardware".split()
+                [
+                    "threads",
+                    "tokens",
+                    "batch",
+                    "runtime",
+                    "what",
+                    "pattern",
+                    "parameters",
+                    "macs",
+                    "median_ms",
+                    "p95_ms",
+                    "share_low",
+                    "share_high",
+                    "of_pytorch_low",
+                    "of_pytorch_high",
+                    "turns",
+                    "load",
+                    "hardware",
+                ]
             )
         full = Pattern.parse(PATTERNS["unchanged"])
         for (runtime, name), time in times.items():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,15 +16,21 @@ from transformers import PreTrainedModel
 
 from layersearch.errors import ExportError
 from layersearch.kinds import KINDS, KindName
-from layersearch.models import onnx
-from layersearch.models.case import GRAPH
+from layersearch.models import checkpoint, onnx, onnx_export
+from layersearch.models import export as export_module
+from layersearch.models.case import GRAPH, Case, Proof
 from layersearch.models.onnx import OnnxModel, require_onnx, write_onnx
-from layersearch.models.proof import answers
+from layersearch.models.onnx_export import export_onnx
+from layersearch.models.opened import load, verify
+from layersearch.models.proof import answers, examine
 from layersearch.models.surgery import auto_class, build
 from layersearch.pattern import Pattern
 
+from .test_export import CARD, TEXTS, tokenizer, tokenizer_folder
 from .tiny import TINY, Tiny
 from .tiny_decoders import DECODERS
+
+__all__ = ["tokenizer", "tokenizer_folder"]  # fixtures
 
 ENTRIES: Mapping[str, Tiny] = {**TINY, **DECODERS}
 REFUSED = {"xlnet", "t5", "bart"}  # the README's table says so; a newer exporter may mend it
@@ -67,13 +75,63 @@ def largest_difference(model: PreTrainedModel, graph: OnnxModel, entry: Tiny) ->
     return worst
 
 
-def test_a_graph_answers_as_the_candidate_at_any_batch_and_length(tmp_path: Path) -> None:
+@pytest.fixture
+def kept(tmp_path: Path) -> Path:
+    """A checkpoint of a tiny BERT with halves."""
+    pattern = Pattern.parse("0 1a 2f 3")
+    checkpoint.save(candidate("bert", str(pattern)), pattern, tmp_path / "kept", source_layers=4, extras={})
+    return tmp_path / "kept"
+
+
+def exported(kept: Path, tokenizer_folder: Path, to: Path) -> Proof:
     pytest.importorskip("onnxscript", reason="the extra `onnx` is not installed")
-    model = candidate("bert", "0 1a 2f 3")
-    write_onnx(model, inputs_of(TINY["bert"]), tmp_path / GRAPH, "classification")
-    graph = OnnxModel(tmp_path / GRAPH, model.config, threads=1)
-    assert largest_difference(model, graph, TINY["bert"]) < 1e-5
-    assert [file.name for file in tmp_path.iterdir()] == [GRAPH]
+    return export_onnx(kept, to, tokenizer_folder, TEXTS, CARD, 16)
+
+
+def test_halves_leave_as_a_proven_graph_and_a_damaged_one_is_caught(
+    kept: Path, tokenizer_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the proof in this process; the slow test below has it in a fresh one."""
+    monkeypatch.setattr(export_module, "_examine", lambda folder, case: examine(folder, asdict(case)))
+    to = tmp_path / "out"
+    proof = exported(kept, tokenizer_folder, to)
+    assert (proof.form, proof.inputs, proof.cached) == ("onnx", 3, False)
+    assert 0 <= proof.max_difference <= proof.tolerance
+    assert str(proof).startswith("proven in a fresh process in ")
+    assert proof.call == f'onnxruntime.InferenceSession("{to}/model.onnx")'
+    names = ["README.md", "config.json", "layersearch.json", GRAPH, "tokenizer.json", "tokenizer_config.json"]
+    assert sorted(file.name for file in to.iterdir()) == names
+    assert "opens with\nONNX Runtime, `model.onnx`" in (to / "README.md").read_text()
+    with pytest.raises(
+        ExportError, match="holds a graph for ONNX Runtime and no weights for PyTorch; open it with onn"
+    ):
+        load(to)
+    assert verify(to).problems == ()
+    case = Case(**json.loads((to / "layersearch.json").read_text())["case"])
+    other = {**case.made, "logits": [[9.0, 9.0, 9.0]] * 3}
+    assert "they differ by up to" in examine(to, asdict(replace(case, made=other)))["failed"][0]
+    graph = to / GRAPH
+    graph.write_bytes(graph.read_bytes()[:-100])
+    assert "model.onnx has " in verify(to).problems[0]
+
+
+def test_a_graph_that_answers_otherwise_leaves_nothing(
+    kept: Path, tokenizer_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnx_export, "write_onnx", lambda *_: None)
+    wrong = {"failed": ["logits of 1 x 3 inputs: they differ by up to 0.5, allowed are 0.0001"]}
+    monkeypatch.setattr(export_module, "_examine", lambda *_: wrong)
+    with pytest.raises(ExportError, match=r"did not pass its proof: logits of 1 x 3 inputs: they differ by up to 0\.5"):
+        exported(kept, tokenizer_folder, tmp_path / "out")
+    assert [file.name for file in tmp_path.iterdir() if "out" in file.name] == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_proof_of_a_graph_runs_in_a_fresh_process(kept: Path, tokenizer_folder: Path, tmp_path: Path) -> None:
+    proof = exported(kept, tokenizer_folder, tmp_path / "out")
+    assert proof.max_difference <= proof.tolerance
+    assert verify(tmp_path / "out").problems == ()
 
 
 def test_without_the_extra_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
