@@ -14,7 +14,7 @@ from layersearch.search.trials import BEATEN, LOW_RANKED, Row
 def cost_cells(record: Record, row: Row) -> dict[str, str]:
     """The cells of what a study wants small beside parameters, of the built candidate's time, and of its export."""
     times, cells = record.times(row), counted_cells(record, row)
-    for setting in record.timed:
+    for setting in record.timed_settings:
         found, (runtime, size) = times.get(setting), setting
         title = f"{'timed' if runtime == 'PyTorch' else 'ONNX'}{' 32' * (size > 1)} ms"
         tail = f" (p95 {found.p95:.3g})" if found and size == 1 else ""
@@ -46,15 +46,15 @@ def slow_settings(record: Record, row: Row) -> list[Setting]:
 
 def _notes_on_times(record: Record) -> list[str]:
     """On what the front was timed, and which of its members are smaller and no faster."""
-    if not record.timed:
+    if not record.timed_settings:
         return []
     on = record.facts.get("timed_on", {})
     where = ", ".join(f"{name} {value}" for name, value in on.items() if name not in ("hardware", "tokens"))
     where = f" on {on['hardware']} with {on['tokens']} tokens ({where})" if on else ""
-    sizes = "timed and ONNX: PyTorch and ONNX Runtime" if len(record.timed) > 2 else "timed"
+    sizes = "timed and ONNX: PyTorch and ONNX Runtime" if len(record.timed_settings) > 2 else "timed"
     notes = [f"{sizes}: the built candidate alone{where}, batch size 1 or 32, median and 95 % quantile"]
     slow = {row.number: slow_settings(record, row) for row in record.shown()}
-    for setting in record.timed:
+    for setting in record.timed_settings:
         numbers = [str(number) for number, found in slow.items() if setting in found]
         if numbers:
             plural = "s" * (len(numbers) > 1)

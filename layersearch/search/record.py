@@ -94,8 +94,13 @@ class Record:
         found = self.times(row).get((runtime, 1))
         return None if found is None else found.median
 
+    def timed(self, row: Row) -> dict[int, tuple[float, float]]:
+        """On PyTorch, by batch size, median and 95 % quantile in ms, where the built candidate was timed."""
+        on_pytorch = {size: time for (runtime, size), time in self.times(row).items() if runtime == "PyTorch"}
+        return {size: (time.median, time.p95) for size, time in on_pytorch.items()}
+
     @property
-    def timed(self) -> list[Setting]:
+    def timed_settings(self) -> list[Setting]:
         """The runtimes and batch sizes at which anything was timed."""
         known = [times_of(self.facts, pattern) for pattern in self.facts.get("timed", {})]
         return [setting for setting in settings() if any(setting in times for times in known)]
@@ -182,7 +187,7 @@ class Record:
         limits |= {"form": self.form(row)}
         times = self.times(row)
         medians, tails = {}, {}
-        for runtime, size in self.timed:
+        for runtime, size in self.timed_settings:
             found = times.get((runtime, size))
             ending = f"ms_batch_{size}"
             before = "" if runtime == "PyTorch" else "onnx_"

@@ -117,7 +117,7 @@ def test_without_the_extra_pytorch_alone_is_timed(storage: str, monkeypatch: pyt
     monkeypatch.setattr("layersearch.models.onnx.is_installed", lambda: False)
     said, record = timed(storage)
     assert "ONNX Runtime is not timed: `pip install layersearch[onnx]` brings it" in said.err
-    assert record.timed == [("PyTorch", 1), ("PyTorch", 32)]
+    assert record.timed_settings == [("PyTorch", 1), ("PyTorch", 32)]
 
 
 def test_another_model_in_the_folder_is_refused(storage: str) -> None:
