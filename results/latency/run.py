@@ -3,7 +3,7 @@
 Knows: MiniLM-L6 with a classifier, five patterns of it, the program's own clock. Does not know: training; weights
 do not matter for time.
 
-    python -m results.latency.run --threads 1 --out results/latency/latency.csv
+    python -m results.latency.run --threads 1 --processor
 """
 
 from __future__ import annotations
@@ -11,18 +11,21 @@ from __future__ import annotations
 import argparse
 import csv
 import os
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
+from time import perf_counter_ns, process_time_ns
 from typing import Any
 
+import numpy as np
 import torch
 
-from layersearch.models import measure
 from layersearch.models.base import load_base
 from layersearch.models.costs import count_all
-from layersearch.models.measure import Timing, hardware, inputs_of, share_of, timed
+from layersearch.models.measure import Timing, hardware, inputs_of, share_of
 from layersearch.models.onnx import OnnxModel, write_onnx
 from layersearch.models.surgery import build
 from layersearch.pattern import Pattern
@@ -36,7 +39,7 @@ PATTERNS = {
 }
 COLUMNS = (
     *("threads", "tokens", "batch", "runtime", "what", "pattern", "parameters", "macs", "median_ms", "p95_ms"),
-    *("share_low", "share_high", "of_pytorch_low", "of_pytorch_high", "turns", "load", "hardware"),
+    *("share_low", "share_high", "of_pytorch_low", "of_pytorch_high", "turns", "clock", "load", "hardware"),
 )
 
 
@@ -61,27 +64,40 @@ def models(base: Any, folder: Path) -> dict[tuple[str, str], Any]:
 
 
 def main() -> None:
-    """Time everything in turns, and append a line a pattern, runtime and batch size."""
+    """Run everything in turns, and append a line a pattern, runtime and batch size."""
     words = argparse.ArgumentParser()
     words.add_argument("--threads", type=int, default=2)
     words.add_argument("--tokens", type=int, default=128)
     words.add_argument("--batches", type=int, nargs="+", default=[1, 32])
-    words.add_argument("--warm-up", type=int, default=measure.WARM_UP)
-    words.add_argument("--seconds", type=float, default=120.0)
+    words.add_argument("--turns", type=int, nargs="+", default=[50, 10], help="For each of --batches.")
+    words.add_argument("--processor", action="store_true", help="Processor seconds of one thread, on a busy machine.")
     words.add_argument("--out", type=Path, default=Path("results/latency/latency.csv"))
     given = words.parse_args()
     torch.set_num_threads(given.threads)
-    measure.WARM_UP = given.warm_up
+    clock = process_time_ns if given.processor else perf_counter_ns
     base = load_base(minilm(), num_labels=2, kind="classification")
     counts = count_all(base.model.config, given.tokens, "classification")
     with TemporaryDirectory() as scratch:
         running = models(base, Path(scratch))
-        for batch in given.batches:
+        for batch, turns in zip(given.batches, given.turns, strict=True):
             inputs = inputs_of(base.model, batch, given.tokens)
             runs = {key: partial(model, **inputs) for key, model in running.items()}
             before = os.getloadavg()[0]
-            times = timed(runs, "cpu", seconds=given.seconds)
-            write(given, batch, times, counts, before)
+            write(given, batch, timed(runs, turns, clock), counts, before)
+
+
+def timed(
+    runs: Mapping[tuple[str, str], Callable[[], Any]], turns: int, clock: Callable[[], int]
+) -> dict[tuple[str, str], Timing]:
+    """As `layersearch.models.measure.timed`, by any clock: one run to warm up, then turns."""
+    found: dict[tuple[str, str], list[int]] = {key: [] for key in runs}
+    with torch.inference_mode():
+        for turn in range(turns + 1):
+            for key, run in runs.items():
+                began = clock()
+                run()
+                found[key] += [clock() - began] * (turn > 0)
+    return {key: Timing(int(median(t)), int(np.quantile(t, 0.95)), tuple(t)) for key, t in found.items()}
 
 
 def write(
@@ -93,6 +109,7 @@ def write(
         writer = csv.writer(stream, lineterminator="\n")
         if fresh:
             writer.writerow(COLUMNS)
+        clock = "processor" if given.processor else "wall"
         full = Pattern.parse(PATTERNS["unchanged"])
         for (runtime, name), time in times.items():
             pattern = Pattern.parse(PATTERNS[name])
@@ -100,7 +117,9 @@ def write(
             ratios = [*share_of(time, times[runtime, "unchanged"]), *share_of(time, times["PyTorch", name])]
             figures = [*shares, time.median / 1e6, time.p95 / 1e6, *ratios]
             place = [given.threads, given.tokens, batch, runtime, name, pattern]
-            writer.writerow([*place, *(f"{x:.4g}" for x in figures), len(time.turns), f"{load:.1f}", hardware("cpu")])
+            writer.writerow(
+                [*place, *(f"{x:.4g}" for x in figures), len(time.turns), clock, f"{load:.1f}", hardware("cpu")]
+            )
 
 
 if __name__ == "__main__":
