@@ -6,7 +6,9 @@ Knows: how to make them once a session, without a network. Does not know: what t
 from __future__ import annotations
 
 import io
+import os
 import random
+import tempfile
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,11 @@ from pathlib import Path
 import pytest
 
 LAYERS = 4
+
+# Where transformers puts code from exported folders: nowhere that stays. It reads this when it is imported.
+_MODULES = tempfile.TemporaryDirectory(prefix="layersearch-")
+os.environ["HF_MODULES_CACHE"] = _MODULES.name
+
 GOOD = ("good", "fine", "great", "warm", "bright")
 BAD = ("bad", "poor", "awful", "cold", "dull")
 PLAIN = ("the", "film", "was", "and", "a", "plot", "with", "music", "very", "it")

@@ -137,6 +137,8 @@ def test_an_exported_trial_opens_with_plain_from_pretrained(tiny_run: TinyRun, t
     assert re.search(
         r"small: proven in a fresh process in .* no missing or unexpected key, [\d,]+ parameters as counted", said.out
     )
+    assert re.search(r"accuracy 0\.\d{4} as before on 24 examples$", said.out, re.MULTILINE)
+    assert """ or with layersearch.load('small'), which runs no code from it""" in said.out
     model, info = AutoModelForSequenceClassification.from_pretrained(tmp_path / "small", output_loading_info=True)
     assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     assert sum(p.numel() for p in model.parameters()) == row.parameters
@@ -148,13 +150,13 @@ def test_an_exported_trial_opens_with_plain_from_pretrained(tiny_run: TinyRun, t
 def test_a_plan_lists_patterns_counts_and_costs_and_makes_nothing(tiny_run: TinyRun, tmp_path: Path) -> None:
     said = call("plan", *tiny_run.what, "--trials", "10", "--space", "halves", "--limit", "12")
     assert said.code == 0, said.err
-    assert re.search(r"^████ +0-3 +11,714 +100\.0% +[\d,]+ +[\d.,]+ +plain folder +yes *$", said.out, re.MULTILINE)
-    assert "not yet" in said.out
+    assert re.search(r"^████ +0-3 +11,714 +100\.0% +[\d,]+ +[\d.,]+ +native +yes *$", said.out, re.MULTILINE)
+    assert "with code" in said.out
     assert re.search(r"12 of [\d,]+ patterns listed", said.out)
     assert re.search(r"work: 10 trials cost about \d+ fine-tunings", said.out)
     lines = json.loads(call("plan", *tiny_run.what, "--limit", "0", "--json").out)
     assert len(lines) == 15
-    first = {"pattern": "0-3", "parameters": 11714, "share": 1.0, "export": "plain folder", "is_start": True}
+    first = {"pattern": "0-3", "parameters": 11714, "share": 1.0, "export": "native", "is_start": True}
     assert lines[0].items() >= first.items()
     assert lines[0]["macs"] > lines[-1]["macs"] > 0
     assert list(tmp_path.iterdir()) == []

@@ -239,6 +239,7 @@ def reader_of(folder: Path, model: PreTrainedModel, kind: KindName) -> Any:
     if KINDS[kind].labelled and model.config.pad_token_id is not None:
         reader.pad_token = reader.convert_ids_to_tokens(model.config.pad_token_id)
         reader.padding_side = "left" if family_in(model).pads_left else "right"
+        reader.init_kwargs["padding_side"] = reader.padding_side  # or transformers does not write it
     return reader
 
 

@@ -14,19 +14,20 @@ from typing import Any
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from layersearch.models import parts
-from layersearch.models.families import Stack
+from layersearch.models.families import FAMILIES, Stack
 from layersearch.models.parts import as_family, take_apart
-from layersearch.models.surgery import as_stack, stacks_of
+from layersearch.models.surgery import as_stack, rows_in
 from layersearch.pattern import Pattern
 
 PAGE = "modeling_layersearch.py"
 
 Rows = Sequence[Stack]
 
-_HEADER = '''"""{base} with layers that are not all whole. Written by layersearch, on which it does not depend.
+_HEADER = '''"""{base} with layers that are not all whole.
 
-config.json says which: `layer_parts` has `both`, `attention` or `ffn` for each layer, `layer_sources` its number in the
-model that it comes from. Weights have the names that {base} gives them. Open the folder with
+Written by layersearch, on which it does not depend. config.json says what is kept: `layer_parts` has `both`,
+`attention` or `ffn` for each layer, `layer_sources` its number in the model that it comes from. Weights have the names
+of transformers' own class. Open the folder with
 `{auto}.from_pretrained(FOLDER, trust_remote_code=True)`.
 """'''
 
@@ -67,7 +68,7 @@ def page_of(model_class: type[PreTrainedModel], config_class: type[PreTrainedCon
 
 def write_page(folder: Path, model: PreTrainedModel, pattern: Pattern, auto: str) -> None:
     """Write the page to `folder`, in which `model` was saved, and let config.json name it for the class `auto`."""
-    rows = [row for _, row in stacks_of(model)]
+    rows = rows_in(model, FAMILIES[model.config.model_type])
     (folder / PAGE).write_text(page_of(type(model), type(model.config), auto, rows), encoding="utf-8")
     file, stem = folder / "config.json", Path(PAGE).stem
     own, own_config = _own(type(model).__name__), _own(type(model.config).__name__)
@@ -84,21 +85,20 @@ def write_page(folder: Path, model: PreTrainedModel, pattern: Pattern, auto: str
 def class_without_code(model_class: type[PreTrainedModel], config_class: type[PreTrainedConfig], auto: str) -> Any:
     """The model class of the page, made here, without code from a folder. What it saves has the page again."""
     own: dict[str, Any] = {"model_type": _own_type(config_class), "__module__": __name__}
+    family = FAMILIES[config_class.model_type]
     own_config: Any = type(_own(config_class.__name__), (config_class,), own)
-
-    def rows_of(model: Any) -> list[Stack]:
-        with as_family(model.config, config_class):
-            return [row for _, row in stacks_of(model)]
 
     def init(self: Any, config: Any, *args: Any, **kwargs: Any) -> None:
         with as_family(config, config_class):
             super(made, self).__init__(config, *args, **kwargs)
-        stacks = [as_stack(row) for row in rows_of(self)]
+        stacks = [as_stack(row) for row in rows_in(self, family)]
         take_apart(self.base_model, stacks, config.layer_parts, config.layer_sources)
 
     def save(self: Any, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
         super(made, self).save_pretrained(save_directory, *args, **kwargs)
-        Path(save_directory, PAGE).write_text(page_of(model_class, config_class, auto, rows_of(self)), encoding="utf-8")
+        Path(save_directory, PAGE).write_text(
+            page_of(model_class, config_class, auto, rows_in(self, family)), encoding="utf-8"
+        )
 
     own = {"config_class": own_config, "__init__": init, "save_pretrained": save, "__module__": __name__}
     made: Any = type(_own(model_class.__name__), (model_class,), own)

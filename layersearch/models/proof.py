@@ -42,10 +42,11 @@ def examine(folder: Path, case: dict[str, Any]) -> dict[str, Any]:
     model, failed = _graph_in(folder) if case["graph"] else _model_in(folder, case)
     reader = getattr(transformers, case["reader"]).from_pretrained(folder, trust_remote_code=False)
     batch = batch_from(case["made"])
-    compared = [_compared("logits of made inputs", answers(model, batch), case["made"]["logits"], case["tolerance"])]
-    if case["texts"]:
-        compared.append(_of_texts(model, reader, case))
+    compared = [_of_texts(model, reader, case)] if case["texts"] else []
     compared += [_of_texts(model, reader, {**case, **other}) for other in case["others"]]
+    compared.append(
+        _compared("logits of made inputs", answers(model, batch), case["made"]["logits"], case["tolerance"])
+    )
     generates = bool(model.can_generate())
     if generates:
         failed += _of_cache(model, batch, case["tolerance"])

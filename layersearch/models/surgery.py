@@ -74,9 +74,8 @@ def stacks_of(model: PreTrainedModel) -> Stacks:
                 "choose a model without it"
             )
     paths = {name for name, _ in model.base_model.named_modules()}
-    rows = [row for row in family.stacks if row.path in paths] or family.stacks[:1]
     found = []
-    for row in rows:
+    for row in rows_in(model, family) or family.stacks[:1]:
         layers = model.base_model.get_submodule(row.path) if row.path in paths else None
         key = row.shared or row.depth_key
         depth = getattr(model.config, key)
@@ -89,6 +88,12 @@ def stacks_of(model: PreTrainedModel) -> Stacks:
             _check_halves(layer, row, family.model_type)
         found.append((_applied(model, layers, row), row))
     return tuple(found)
+
+
+def rows_in(model: PreTrainedModel, family: Family) -> tuple[Stack, ...]:
+    """The rows of the family's stacks that `model` has."""
+    paths = {name for name, _ in model.base_model.named_modules()}
+    return tuple(row for row in family.stacks if row.path in paths)
 
 
 def _applied(model: PreTrainedModel, layers: nn.ModuleList, row: Stack) -> nn.ModuleList:

@@ -7,9 +7,17 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 LAYERS = 4
+TEXTS = [("a man eats", "somebody eats"), ("the cat sat on the mat and looked", "dogs bark"), ("no", "yes")]
 SOME = (
     "bert",
     "roberta",
@@ -82,6 +90,27 @@ def batch() -> dict[str, torch.Tensor]:
     ids = torch.randint(3, 60, (3, 7), generator=torch.Generator().manual_seed(1))
     mask = torch.tensor([[1] * 7, [1] * 5 + [0] * 2, [1] * 3 + [0] * 4])
     return {"input_ids": ids.where(mask.bool(), 1), "attention_mask": mask}
+
+
+@pytest.fixture
+def tokenizer() -> PreTrainedTokenizerFast:
+    """Words of TEXTS as numbers; 1 is the padding, as RoBERTa wants it."""
+    words = sorted({word for pair in TEXTS for text in pair for word in text.split()})
+    vocabulary = {token: number for number, token in enumerate(["[UNK]", "[PAD]", "[SEP]", *words])}
+    backend = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    backend.post_processor = processors.TemplateProcessing(
+        single="$A [SEP]", pair="$A [SEP] $B [SEP]", special_tokens=[("[SEP]", 2)]
+    )
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=backend, unk_token="[UNK]", pad_token="[PAD]", sep_token="[SEP]"
+    )
+
+
+@pytest.fixture
+def tokenizer_folder(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> Path:
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    return tmp_path / "tokenizer"
 
 
 @pytest.fixture(scope="session")

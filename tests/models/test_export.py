@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from layersearch.errors import ExportError, ModelError
@@ -24,10 +23,9 @@ from layersearch.models.proof import examine
 from layersearch.models.surgery import build
 from layersearch.pattern import Pattern
 
-from .conftest import LAYERS
+from .conftest import LAYERS, TEXTS
 from .tiny_decoders import DECODERS
 
-TEXTS = [("a man eats", "somebody eats"), ("the cat sat on the mat and looked", "dogs bark"), ("no", "yes")]
 CARD = ModelCard(
     base_model="someone/base-model",
     revision="abc123",
@@ -42,27 +40,6 @@ CARD = ModelCard(
     trained_with="torch 2.12.0",
     command="layersearch run --model someone/base-model --task mrpc",
 )
-
-
-@pytest.fixture
-def tokenizer() -> PreTrainedTokenizerFast:
-    """Words of TEXTS as numbers; 1 is the padding, as RoBERTa wants it."""
-    words = sorted({word for pair in TEXTS for text in pair for word in text.split()})
-    vocabulary = {token: number for number, token in enumerate(["[UNK]", "[PAD]", "[SEP]", *words])}
-    backend = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    backend.pre_tokenizer = pre_tokenizers.Whitespace()
-    backend.post_processor = processors.TemplateProcessing(
-        single="$A [SEP]", pair="$A [SEP] $B [SEP]", special_tokens=[("[SEP]", 2)]
-    )
-    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
-        tokenizer_object=backend, unk_token="[UNK]", pad_token="[PAD]", sep_token="[SEP]"
-    )
-
-
-@pytest.fixture
-def tokenizer_folder(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> Path:
-    tokenizer.save_pretrained(tmp_path / "tokenizer")
-    return tmp_path / "tokenizer"
 
 
 @pytest.fixture
@@ -144,7 +121,10 @@ def test_a_proven_folder_opens_and_says_what_it_is(
     assert proof.max_difference <= proof.tolerance <= 1e-4
     record = json.loads((to / "layersearch.json").read_text())
     assert (record["pattern"], record["checkpoint"]) == ("0-1 1 3", {"trial": 7})
-    assert record["weights_sha256"] == checkpoint.sha256_of(to / "model.safetensors")
+    assert record["files"]["model.safetensors"]["sha256"] == checkpoint.sha256_of(to / "model.safetensors")
+    assert sorted(record["files"]) == sorted({*os.listdir(to)} - {"layersearch.json"})
+    assert (record["form"], record["kind"], record["model_type"]) == ("native", "classification", "bert")
+    assert not any(word in json.dumps(record["case"]) for text in TEXTS for word in text), "no data in the folder"
     assert record["proof"]["max_difference"] == proof.max_difference
     assert model.config.id2label == {0: "no", 1: "perhaps", 2: "yes"}
     assert model.config.label2id == {"no": 0, "perhaps": 1, "yes": 2}
@@ -264,13 +244,12 @@ def test_a_proof_that_hangs_is_given_up(
 
 
 @pytest.mark.parametrize("text", ["0 1a 2-3", "0-2 3f"])
-def test_halves_are_not_available_yet(source: Callable[[str], Path], tmp_path: Path, text: str) -> None:
+def test_halves_need_code(source: Callable[[str], Path], tmp_path: Path, text: str) -> None:
     with pytest.raises(ExportError) as caught:
-        export(source(text), tmp_path / "mine", tmp_path, TEXTS, CARD)
+        export(source(text), tmp_path / "mine", tmp_path, TEXTS, CARD, form="native")
     assert str(caught.value) == (
-        f"the pattern `{text}` has halved layers, and a folder for those is not available yet: plain transformers "
-        "code has no such layer; choose a trial whose pattern has whole layers only, or search the space `layers`, "
-        "which has no others"
+        f"the pattern `{text}` has halved layers, and plain transformers code has no such bert; export it with code, "
+        "choose a trial with whole layers only, or search the space `layers`, which has no others"
     )
 
 

@@ -28,11 +28,10 @@ from layersearch.models.proof import answers, examine
 from layersearch.models.surgery import auto_class, build
 from layersearch.pattern import Pattern
 
-from .test_export import CARD, TEXTS, tokenizer, tokenizer_folder
+from .conftest import TEXTS
+from .test_export import CARD
 from .tiny import TINY, Tiny
 from .tiny_decoders import DECODERS
-
-__all__ = ["tokenizer", "tokenizer_folder"]  # fixtures
 
 ENTRIES: Mapping[str, Tiny] = {**TINY, **DECODERS}
 REFUSED = {"xlnet", "t5", "bart"}  # the README's table says so; a newer exporter may mend it

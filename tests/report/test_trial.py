@@ -65,12 +65,12 @@ def test_other_objectives_decide_what_is_beaten(by_macs: Record) -> None:
     assert as_plain(timed, 4, "")["within_limits"] is False
 
 
-def test_only_what_exports_plainly_is_said_to(record: Record) -> None:
+def test_the_form_of_an_export_is_told(record: Record) -> None:
     """ModernBERT's lowest layer lacks a norm that the others have."""
     first = replace(record, rows=(Row(90, "COMPLETE", "1-4", 0, score=0.5, parameters=9),))
-    assert shown(first, 90)["export"] == "plain folder"
+    assert shown(first, 90)["export"] == "native"
     modern = replace(first, facts={**record.facts, "model_type": "modernbert"})
-    assert shown(modern, 90)["export"] == "not yet: plain transformers code has no model for it"
+    assert shown(modern, 90)["export"] == "with code"
 
 
 def test_what_has_no_score_says_why(record: Record) -> None:

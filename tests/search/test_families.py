@@ -81,9 +81,9 @@ def test_other_families_need_no_remark(ask: Ask) -> None:
     assert remarks(ask("xlnet", "halves")) == []
 
 
-def test_the_plan_knows_which_patterns_become_a_plain_folder(ask: Ask) -> None:
+def test_the_plan_knows_the_form_of_every_pattern(ask: Ask) -> None:
     found = {str(line.pattern): line.export for line in lines(ask("modernbert", "layers"))}
-    assert (found["0-3"], found["0 3"], found["1-3"]) == ("plain folder", "plain folder", "not yet")
+    assert (found["0-3"], found["0 3"], found["1-3"]) == ("native", "native", "with code")
 
 
 def test_the_card_says_how_often_a_shared_layer_runs(tmp_path: Path) -> None:

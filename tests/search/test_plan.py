@@ -49,9 +49,9 @@ def test_counts_are_those_of_the_built_candidates(prepared: Prepared, tiny_model
         assert line.share == built / sum(p.numel() for p in base.parameters())
 
 
-def test_a_pattern_with_halves_is_not_exportable_yet(prepared: Prepared) -> None:
+def test_a_pattern_with_halves_is_exported_with_code(prepared: Prepared) -> None:
     for line in lines(prepared, 60):
-        assert line.export == ("plain folder" if line.pattern.is_whole else "not yet")
+        assert line.export == ("native" if line.pattern.is_whole else "with code")
 
 
 def test_a_line_is_plain_values(prepared: Prepared) -> None:

@@ -1,4 +1,4 @@
-"""A trial becomes an exported folder: from its kept weights or trained again, never with other data or with halves."""
+"""A trial becomes an exported folder: from its kept weights or trained again, never with other data."""
 
 from __future__ import annotations
 
@@ -73,6 +73,7 @@ def test_a_kept_checkpoint_is_exported_without_training(
     assert said == []
     assert proof.parameters == row.parameters
     assert proof.max_difference <= proof.tolerance
+    assert (proof.metric, proof.scored, proof.examples, proof.form) == ("accuracy", 24, 24, "native")
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
     assert sum(p.numel() for p in model.parameters()) == row.parameters
     assert model.config.id2label == {0: "negative", 1: "positive"}
@@ -124,13 +125,13 @@ def test_a_study_that_trained_nothing_has_nothing_to_export(record: Record, how:
         ship(replayed, record.front[0].number, tmp_path / "out", how, print)
 
 
-def test_a_half_pattern_and_a_full_folder_are_refused_before_anything_is_read(
+def test_a_form_that_cannot_be_and_a_full_folder_are_refused_before_anything_is_read(
     record: Record, how: How, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("layersearch.search.ship.prepare", lambda *_: pytest.fail("read"))
     row = smaller(record)
     with pytest.raises(ExportError, match="has halved layers"):
-        ship(changed(record, row, pattern="0-2 3a"), row.number, tmp_path / "out", how, print)
+        ship(changed(record, row, pattern="0-2 3a"), row.number, tmp_path / "out", how, print, "native")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").touch()
     with pytest.raises(ExportError, match="full"):
