@@ -184,7 +184,7 @@ def test_all_families_in_all_forms_are_proven_or_refused(
         kinds += [(AutoModelForCausalLM, "causal-lm")] * (name in GENERATING)
         for head, of_kind in kinds:
             base = tiny.model(head)
-            for form in get_args(Form):
+            for form in get_args(Form)[:2]:  # test_onnx.py has the third
                 for strategy, pattern in NAMED.items():
                     key, folder = (name, of_kind, form, strategy), tmp_path / str(len(cases))
                     try:
