@@ -73,7 +73,7 @@ def largest_difference(model: PreTrainedModel, graph: OnnxModel, entry: Tiny) ->
         expected, found = answers(model, inputs), answers(graph, inputs)
         assert bool(found.isfinite().all())
         if expected.numel():  # one token foretells none
-            worst = max(worst, ((found - expected).abs().max() / max(1.0, expected.abs().max())).item())
+            worst = max(worst, (found - expected).abs().max().item() / max(1.0, expected.abs().max().item()))
     return worst
 
 
