@@ -59,7 +59,8 @@ def check_exportable(pattern: Pattern, model_type: str, form: Form | None = None
         )
     if form == "with code" and not has_halves(model_type):
         raise ExportError(
-            f"a {model_type} model has whole layers only, which plain transformers code opens; export it native"
+            f"the layers of {model_type} models come whole only, and plain transformers code opens those; export the "
+            "trial native"
         )
     return form or own
 
@@ -87,6 +88,7 @@ def export(
     found = checkpoint.read(source)
     form = check_exportable(found.pattern, found.config["model_type"], form)
     require_free(to)
+    card = replace(card, form=form)
     model, manifest = checkpoint.load(source)
     untie(layers_of(model), manifest.pattern)  # plain transformers code ties no layers
     name_labels(model, card.labels)
@@ -96,7 +98,7 @@ def export(
         with checkpoint.new_folder(to, needed=_bytes_of(model)) as part:
             case = write_folder(model, reader, part, texts, max_length, manifest.kind, coded, shard)
             proof = proven(model, reader, part, case, validation)
-            (part / "README.md").write_text(write_card(replace(card, form=form), manifest), encoding="utf-8")
+            (part / "README.md").write_text(write_card(card, manifest), encoding="utf-8")
             write_facts(part, proof, case, manifest, card)
     except OSError as error:
         raise ExportError(f"cannot write {to}: {error.strerror or error}; choose another folder") from error

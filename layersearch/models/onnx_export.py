@@ -50,6 +50,7 @@ def export_onnx(
     """
     require_onnx()
     require_free(to)
+    card = replace(card, form="onnx")
     model, manifest = checkpoint.load(source)
     name_labels(model, card.labels)
     reader = reader_of(tokenizer_folder, model, manifest.kind)
@@ -61,7 +62,7 @@ def export_onnx(
             case = _case(model, reader, texts, max_length, manifest.kind)
             write_onnx(model, encode(reader, _two(texts), max_length), part / GRAPH, manifest.kind)
             proof = proven(model, reader, part, case, validation)
-            (part / "README.md").write_text(write_card(replace(card, form="onnx"), manifest), encoding="utf-8")
+            (part / "README.md").write_text(write_card(card, manifest), encoding="utf-8")
             write_facts(part, proof, case, manifest, card)
     except OSError as error:
         raise ExportError(f"cannot write {to}: {error.strerror or error}; choose another folder") from error

@@ -6,6 +6,7 @@ made.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +20,10 @@ from layersearch.errors import ExportError
 from layersearch.models.base import load_reader, quiet
 from layersearch.models.case import GRAPH, Case, Proof
 from layersearch.models.export import prove
+from layersearch.models.families import FAMILIES
 from layersearch.models.folder import damage_in, read_record
-from layersearch.models.page import class_without_code
-from layersearch.models.surgery import auto_class
+from layersearch.models.page import PAGE, class_without_code, page_of
+from layersearch.models.surgery import auto_class, rows_in
 
 ELSEWHERE = 100
 """Times the tolerance of the export that logits may differ by later: another machine or version rounds otherwise."""
@@ -69,11 +71,8 @@ def load(folder: str | Path) -> tuple[PreTrainedModel, Any]:
 def _model_in(folder: Path, record: Mapping[str, Any]) -> PreTrainedModel:
     try:
         with quiet():
-            if record["form"] == "native":
-                opener: Any = auto_class(record["kind"])
-            else:
-                config, auto = type(AutoConfig.for_model(record["model_type"])), auto_class(record["kind"])
-                opener = class_without_code(auto._model_mapping[config], config, auto.__name__)
+            auto: Any = auto_class(record["kind"])
+            opener = auto if record["form"] == "native" else class_without_code(*_classes(record), auto.__name__)
             model, info = opener.from_pretrained(
                 folder, use_safetensors=True, trust_remote_code=False, local_files_only=True, output_loading_info=True
             )
@@ -86,18 +85,42 @@ def _model_in(folder: Path, record: Mapping[str, Any]) -> PreTrainedModel:
     return found
 
 
+def _classes(record: Mapping[str, Any]) -> tuple[Any, Any]:
+    """The classes of transformers that the folder's model and configuration are made of."""
+    config = type(AutoConfig.for_model(record["model_type"]))
+    return auto_class(record["kind"])._model_mapping[config], config
+
+
+def _strange_code(folder: Path, record: Mapping[str, Any]) -> str | None:
+    """Why the code of a folder is not to be run: it is not the page that layersearch itself writes for such a model."""
+    if record["form"] != "with code":
+        return None
+    model, auto = _model_in(folder, record), auto_class(record["kind"]).__name__
+    page = page_of(*_classes(record), auto, rows_in(model, FAMILIES[record["model_type"]]))
+    values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if any(not name.startswith(f"{Path(PAGE).stem}.") for name in values["auto_map"].values()):
+        return f"config.json names other code than that in {PAGE}, which was not run"
+    if (folder / PAGE).read_text(encoding="utf-8") != page:
+        return f"{PAGE} is not what this version of layersearch writes and was not run; use the one that exported it"
+    return None
+
+
 def verify(folder: Path) -> Verdict:
     """Compare all files of an exported folder with their hashes; then prove it again in a fresh process.
 
     The proof is that of the export on inputs that lie in the folder, without data: keys, parameters, logits, and
-    generation with and without a cache. Raises ExportError for a folder that is not such a one.
+    generation with and without a cache. Code from the folder runs only where it is what layersearch itself writes.
+    Raises ExportError for a folder that is not such a one.
     """
     record = read_record(folder)
     damage, files = damage_in(folder, record), len(record["files"])
     if damage:
         return Verdict(folder, files, tuple(damage.values()))
-    values = {**record["case"], "texts": (), "tolerance": ELSEWHERE * record["case"]["tolerance"]}
+    values = {**record["case"], "texts": (), "code": record["form"] == "with code"}
+    values["tolerance"] *= ELSEWHERE
     try:
+        if strange := _strange_code(folder, record):
+            return Verdict(folder, files, (strange,))
         return Verdict(folder, files, (), prove(folder, Case(**values)))
     except ExportError as error:
         return Verdict(folder, files, (str(error),))

@@ -19,7 +19,8 @@ def cost_cells(record: Record, row: Row) -> dict[str, str]:
         title = f"{'timed' if runtime == 'PyTorch' else 'ONNX'}{' 32' * (size > 1)} ms"
         tail = f" (p95 {found.p95:.3g})" if found and size == 1 else ""
         cells[title] = "" if found is None else f"{found.median:.3g}{tail}"
-    return {**cells, "export": record.form(row) or "no weights"}
+    form = record.form(row)
+    return cells if form is None else {**cells, "export": form}
 
 
 def counted_cells(record: Record, row: Row) -> dict[str, str]:

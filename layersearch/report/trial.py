@@ -118,7 +118,8 @@ def _course(row: Row) -> dict[str, str]:
 def _weights(record: Record, row: Row) -> dict[str, str]:
     if "replay" in record.facts:
         return {"weights": f"none: scores came from {record.facts['replay']}"}
-    return {"weights": row.checkpoint or ("not kept; an export trains the trial again" if row.done else "")}
+    lost = "not kept; an export trains the trial again" if row.done else ""
+    return {"weights": row.checkpoint or lost, "export": record.form(row) or ""}
 
 
 def as_plain(record: Record, number: int, place: str) -> dict[str, Any]:

@@ -166,7 +166,7 @@ def test_a_family_without_halves_needs_no_code() -> None:
     with pytest.raises(ExportError) as caught:
         check_exportable(Pattern.parse("0 0"), "albert", "with code")
     assert str(caught.value) == (
-        "a albert model has whole layers only, which plain transformers code opens; export it native"
+        "the layers of albert models come whole only, and plain transformers code opens those; export the trial native"
     )
 
 
@@ -176,15 +176,16 @@ def test_all_families_in_all_forms_are_proven_or_refused(
     tokenizer: PreTrainedTokenizerFast, pictures: list[tuple[str, ...]], tmp_path: Path
 ) -> None:
     """The sweep of issue 5, proven in one fresh process."""
-    cases: dict[tuple[str, str, Form, str], tuple[Path, Case]] = {}
-    refused: dict[tuple[str, str, Form, str], str] = {}
+    cases: dict[tuple[str, KindName, Form, str], tuple[Path, Case]] = {}
+    refused: dict[tuple[str, KindName, Form, str], str] = {}
+    forms: tuple[Form, ...] = get_args(Form)[:2]  # test_onnx.py has the third
     for name, tiny in TINY.items():
         reader, texts, kind = inputs_of(name, tokenizer, pictures)
         kinds: list[tuple[Any, KindName]] = [(tiny.heads[0], kind)]
         kinds += [(AutoModelForCausalLM, "causal-lm")] * (name in GENERATING)
         for head, of_kind in kinds:
             base = tiny.model(head)
-            for form in get_args(Form)[:2]:  # test_onnx.py has the third
+            for form in forms:
                 for strategy, pattern in NAMED.items():
                     key, folder = (name, of_kind, form, strategy), tmp_path / str(len(cases))
                     try:
@@ -201,7 +202,7 @@ def test_all_families_in_all_forms_are_proven_or_refused(
         own = form_of(NAMED[strategy], model_type)
         no_stack = strategy == "top-2" and name.startswith(("t5", "bart"))
         assert no_stack or (form == "native" and own != "native") or not has_halves(model_type), (name, form, strategy)
-        assert reason.startswith(("the pattern `", "pattern `", "a ")), reason
+        assert reason.startswith(("the pattern `", "pattern `", "the layers of ")), reason
     print(f"{len(cases)} exports proven, {len(refused)} refused")
     assert len(cases) + len(refused) == (len(TINY) + len(GENERATING)) * 8
 

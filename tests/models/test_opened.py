@@ -90,6 +90,26 @@ def test_no_code_of_the_folder_runs(exported: Exported) -> None:
     load(folder)
 
 
+@pytest.mark.parametrize("strange", ["page", "map"])
+def test_code_that_layersearch_did_not_write_is_not_run_to_prove_a_folder(strange: str, exported: Exported) -> None:
+    folder = exported()
+    if strange == "page":
+        (folder / PAGE).write_text("raise RuntimeError('it ran')\n")
+    else:
+        file = folder / "config.json"
+        file.write_text(file.read_text().replace("modeling_layersearch.", "someone/else--modeling."))
+    write_record(folder, facts_of(folder))
+    (problem,) = verify(folder).problems
+    assert (
+        problem
+        == {
+            "page": f"{PAGE} is not what this version of layersearch writes, so it was not run; use the version that "
+            "exported it",
+            "map": f"config.json names other code than that in {PAGE}, which was not run",
+        }[strange]
+    )
+
+
 @torch.no_grad()
 def test_what_was_loaded_and_is_saved_opens_with_its_code_again(exported: Exported, tmp_path: Path) -> None:
     model, _ = load(exported("0 1a 2f", "llama", "causal-lm", head=AutoModelForCausalLM))
@@ -224,19 +244,22 @@ def test_damage_is_told_in_a_sentence_that_names_the_file(
 
 
 @pytest.mark.parametrize(
-    ("damage", "found"),
+    ("text", "damage", "found"),
     [
-        (missing_shard, "could not be opened: "),
-        (truncated, "could not be opened: "),
-        (wrong_depth, "unexpected keys: "),
-        (other_parts, "missing keys: "),
-        (swapped_layers, "logits of made inputs: they differ by up to "),
+        ("0-1 2f 3a", missing_shard, "cannot be opened: "),
+        ("0-1 2f 3a", truncated, "cannot be opened: "),
+        ("0-1 2f 3a", wrong_depth, "do not belong together"),
+        ("0-1 2f 3a", other_parts, "do not belong together"),
+        ("0-1 2f 3a", swapped_layers, "logits of made inputs: they differ by up to "),
+        ("0 3", missing_shard, "could not be opened: "),
+        ("0 3", wrong_depth, "missing keys: "),
+        ("0 3", swapped_layers, "logits of made inputs: they differ by up to "),
     ],
 )
 def test_the_proof_finds_damage_that_the_hashes_hide(
-    damage: Callable[[Path], None], found: str, exported: Exported
+    text: str, damage: Callable[[Path], None], found: str, exported: Exported
 ) -> None:
-    folder = exported()
+    folder = exported(text)
     damage(folder)
     write_record(folder, facts_of(folder))
     assert damage_in(folder, read_record(folder)) == {}

@@ -99,12 +99,10 @@ def test_the_next_commands_name_the_storage_where_it_is_not_the_default(
     assert all(line.endswith("--storage other.db") for line in shown[1:])
 
 
-def test_no_export_is_offered_where_every_front_member_has_halves(
-    record: Record, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_export_is_offered_for_halves_too(record: Record, capsys: pytest.CaptureFixture[str]) -> None:
     half = Row(1, "COMPLETE", "0-10 11a", 0, score=0.9, parameters=10)
     print_next_commands(replace(record, rows=(half,)), "a", "a")
-    assert "export" not in capsys.readouterr().out
+    assert "layersearch export bert-mrpc-layers --trial 1" in capsys.readouterr().out
 
 
 def test_no_export_is_offered_where_scores_came_from_a_table(

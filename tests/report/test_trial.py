@@ -78,7 +78,7 @@ def test_what_has_no_score_says_why(record: Record) -> None:
     stopped = Row(91, "PRUNED", "0-4", 0, reason="stopped at rung 0.333 with 0.5", rungs={0.333: 0.5}, parameters=9)
     more = replace(record, rows=(*record.rows, failed, stopped), spelled_none={92: "WAITING"})
     assert shown(more, 90)["trial"] == f"90 of {record.name}: failed (the loss is [red]nan)"
-    assert shown(more, 90)["export"].startswith("not yet")
+    assert shown(more, 90)["export"] == "with code"
     assert "weights" not in shown(more, 90)
     assert shown(more, 91)["rungs"] == "0.5000 at 0.333 of the training"
     assert list(shown(more, 92)) == [f"trial 92 of {record.name} waits for its turn"]
