@@ -34,7 +34,7 @@ from .tiny import TINY, Tiny
 from .tiny_decoders import DECODERS
 
 ENTRIES: Mapping[str, Tiny] = {**TINY, **DECODERS}
-REFUSED = {"xlnet", "t5", "bart"}  # the README's table says so; a newer exporter may mend it
+REFUSED = {"xlnet"}  # the README's table says so; a newer exporter may mend it
 Shape = tuple[int, int]
 SHAPES: tuple[Shape, ...] = ((1, 1), (1, 4), (5, 13), (2, 30))
 
