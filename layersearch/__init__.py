@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         reproduce,
         search,
         show,
+        time,
         verify,
     )
 
@@ -44,6 +45,7 @@ __all__ = (
     "reproduce",
     "search",
     "show",
+    "time",
     "verify",
 )
 

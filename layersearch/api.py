@@ -54,6 +54,7 @@ __all__ = (
     "reproduce",
     "search",
     "show",
+    "time",
     "verify",
 )
 
@@ -288,6 +289,23 @@ def reproduce(
 
     how = How(name="reproduce", workers=0, device=device)
     return trained_again(Path(folder), how, _say, model=model, data=_path(data))
+
+
+def time(study: str | None = None, storage: str | Path = How.storage, device: str = How.device) -> Front:
+    """Time the front and the unchanged model on PyTorch and ONNX Runtime: `layersearch time`. Nothing is trained.
+
+    >>> import layersearch
+    >>> print([row["median_ms_batch_1"] for row in layersearch.time().records()])
+    """
+    from layersearch.answers import Front
+    from layersearch.search.asked_again import asked_again
+    from layersearch.search.record import read_study
+    from layersearch.search.timing import time_study
+
+    record = read_study(str(storage), study, _say)
+    how = How(name=record.name, storage=str(storage), workers=0, device=device)
+    time_study(asked_again(record), record, how, _say)
+    return Front(read_study(str(storage), record.name, _say))
 
 
 def _path(text: str | Path | None) -> Path | None:

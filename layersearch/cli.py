@@ -46,6 +46,7 @@ from layersearch.reading import reading
 from layersearch.remaking import remaking
 from layersearch.search.question import EXAMPLES, How, Part, What
 from layersearch.spelled import refused, spelled_out
+from layersearch.timing import timing
 from layersearch.training.recipe import Recipe
 
 ALLOCATIONS = 100_000  # between two collections of garbage; by Python's 700 they took an eighth of `plan`
@@ -54,6 +55,7 @@ app = typer.Typer(add_completion=True, pretty_exceptions_enable=False, rich_mark
 app.add_typer(reading)
 app.add_typer(confirming)
 app.add_typer(remaking)
+app.add_typer(timing)
 
 
 @app.callback(invoke_without_command=True)
@@ -206,19 +208,23 @@ def export(
     to: Annotated[Path, typer.Option(help="Folder to make; must not hold anything.")],
     study: StudyName = None,
     storage: Storage = How.storage,
-    form: Annotated[ExportForm | None, typer.Option(help="native or code; default what the pattern needs.")] = None,
+    form: Annotated[
+        ExportForm | None, typer.Option(help="native, code or onnx; default native or code, by pattern.")
+    ] = None,
     device: Device = How.device,
     push_to_hub: Annotated[str | None, typer.Option(metavar="REPO", help="Upload it, once it is proven.")] = None,
     public: Annotated[bool, typer.Option("--public", help="With --push-to-hub: for all to see; else private.")] = False,
 ) -> None:
     """Write a trial as a Hugging Face folder that `from_pretrained` opens, proven in a fresh process.
 
-    A pattern of whole layers needs nothing else; one with halves brings a page of code along.
+    A pattern of whole layers needs nothing else; one with halves brings a page of code along. `--form onnx` writes any
+    pattern as a graph for ONNX Runtime.
     """
     api.check_push(push_to_hub, public=public)
     proof = api.exported(trial, to, study, storage, form, device)
     typer.echo(f"{to}: {proof}")
-    typer.echo(f"open it with {proof.call}, or with layersearch.load({str(to)!r}), which runs no code from it")
+    or_with = f", or with layersearch.load({str(to)!r}), which runs no code from it" if proof.form != "onnx" else ""
+    typer.echo(f"open it with {proof.call}{or_with}")
     if push_to_hub is not None:
         from layersearch.models.push import push
 

@@ -25,8 +25,8 @@ CONFIRM = 3
 PLAN_LINES = 40
 OBJECTIVES = ",".join(What.objectives)
 
-ExportForm = Literal["native", "code"]
-FORMS: Mapping[ExportForm, Form] = {"native": "native", "code": "with code"}
+ExportForm = Literal["native", "code", "onnx"]
+FORMS: Mapping[ExportForm, Form] = {"native": "native", "code": "with code", "onnx": "onnx"}
 
 Asked = What | Lookup  # the two kinds of questions
 

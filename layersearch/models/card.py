@@ -120,8 +120,8 @@ def write_card(card: ModelCard, manifest: Manifest) -> str:
     return f"""{_header(card, manifest)}
 # {card.base_model} with the layers `{manifest.pattern}`
 
-Made by layersearch from `{card.base_model}`{revision} for the task {card.task}: {made}. The folder opens with
-`{KINDS[manifest.kind].head}.from_pretrained`; `layersearch.json` holds the proof.
+Made by layersearch from `{card.base_model}`{revision} for the task {card.task}: {made}. The code
+that opens it stands below; `layersearch.json` holds the proof.
 
 | | |
 |---|---|

@@ -14,6 +14,8 @@ from layersearch.kinds import KindName
 from layersearch.models.families import Form
 from layersearch.tasks.task import Examples, Task
 
+GRAPH = "model.onnx"
+
 
 @dataclass(frozen=True)
 class Validation:
@@ -28,8 +30,9 @@ class Case:
     """What the exported folder has to reproduce: see `layersearch.models.proof`.
 
     `texts` are real inputs with their `input_ids` and `logits`, `made` others that stand for no data, with theirs.
-    `left` says that texts end together, `code` that the folder's own is run; `measured` is the file of the examples
-    whose answers are wanted, none where no score is compared.
+    `left` says that texts end together, `code` that the folder's own is run, `graph` that ONNX Runtime runs it;
+    `others` are more batches of real inputs, each with its `texts`, `max_length`, `input_ids` and `logits`. `measured`
+    is the file of the examples whose answers are wanted, none where no score is compared.
     """
 
     texts: tuple[tuple[str, ...], ...]
@@ -45,6 +48,13 @@ class Case:
     code: bool = False
     left: bool = False
     measured: str | None = None
+    graph: bool = False
+    others: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def form(self) -> Form:
+        """What the folder needs to be opened."""
+        return "onnx" if self.graph else "with code" if self.code else "native"
 
 
 @dataclass(frozen=True)
@@ -73,8 +83,12 @@ class Proof:
 
     def __str__(self) -> str:
         """What was proven, in one line."""
-        words = f"proven in a fresh process in {self.seconds:.1f} s: no missing or unexpected key, "
-        words += f"{self.parameters:,} parameters as counted, logits of {self.inputs} examples equal within "
+        words = f"proven in a fresh process in {self.seconds:.1f} s: "
+        if self.form == "onnx":
+            words += "ONNX Runtime's "
+        else:
+            words += f"no missing or unexpected key, {self.parameters:,} parameters as counted, "
+        words += f"logits of {self.inputs} examples equal within "
         words += f"{self.max_difference:.1e} (allowed {self.tolerance:.1e})"
         if self.metric is not None:
             some = "" if self.scored == self.examples else f"the first {self.scored:,} of "
@@ -84,5 +98,7 @@ class Proof:
     @property
     def call(self) -> str:
         """What opens the folder in Python."""
+        if self.form == "onnx":
+            return f'onnxruntime.InferenceSession("{self.folder / GRAPH}")'
         trusted = ", trust_remote_code=True" if self.form == "with code" else ""
         return f'{self.head}.from_pretrained("{self.folder}"{trusted})'

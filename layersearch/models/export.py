@@ -94,14 +94,14 @@ def export(
     model, manifest = checkpoint.load(source)
     untie(layers_of(model), manifest.pattern)  # plain transformers code ties no layers
     name_labels(model, card.labels)
-    reader = _reader(tokenizer_folder, model, manifest.kind)
+    reader = reader_of(tokenizer_folder, model, manifest.kind)
     coded = manifest.pattern if form == "with code" else None
     try:
         with checkpoint.new_folder(to, needed=_bytes_of(model)) as part:
             case = write_folder(model, reader, part, texts, max_length, manifest.kind, coded, shard)
-            proof = _proven(model, reader, part, case, validation)
+            proof = proven(model, reader, part, case, validation)
             (part / "README.md").write_text(write_card(card, manifest), encoding="utf-8")
-            _write_record(part, proof, case, manifest, card, question)
+            write_facts(part, proof, case, manifest, card, question)
     except OSError as error:
         raise ExportError(f"cannot write {to}: {error.strerror or error}; choose another folder") from error
     return replace(proof, folder=to)
@@ -151,7 +151,7 @@ def write_folder(
     )
 
 
-def _proven(model: PreTrainedModel, reader: Any, folder: Path, case: Case, validation: Validation | None) -> Proof:
+def proven(model: PreTrainedModel, reader: Any, folder: Path, case: Case, validation: Validation | None) -> Proof:
     """The proof of `folder` against `model`, with the score of both on `validation` where there is one."""
     if validation is None:
         return prove(folder, case)
@@ -196,7 +196,7 @@ def prove(folder: Path, case: Case) -> Proof:
         max_difference=answer["max_difference"],
         tolerance=case.tolerance,
         seconds=time.perf_counter() - started,
-        form="with code" if case.code else "native",
+        form=case.form,
         cached=answer["cached"],
     )
 
@@ -231,7 +231,7 @@ def _bytes_of(model: PreTrainedModel) -> int:
     return sum(parameter.nbytes for parameter in model.parameters())
 
 
-def _reader(folder: Path, model: PreTrainedModel, kind: KindName) -> Any:
+def reader_of(folder: Path, model: PreTrainedModel, kind: KindName) -> Any:
     """The tokenizer as strangers will use it; of a labelled kind it pads as the model was trained."""
     reader = load_reader(folder, kind)
     if not hasattr(reader, "init_kwargs"):  # of images
@@ -254,10 +254,10 @@ def require_free(to: Path) -> None:
         raise ExportError(f"{to} exists and is not an empty folder; choose a new folder, nothing was written")
 
 
-def _write_record(
+def write_facts(
     folder: Path, proof: Proof, case: Case, manifest: Manifest, card: ModelCard, question: Mapping[str, Any] | None
 ) -> None:
-    again = asdict(replace(case, texts=(), input_ids=[], logits=[], measured=None))
+    again = asdict(replace(case, texts=(), input_ids=[], logits=[], measured=None, others=()))
     facts = {
         "pattern": str(manifest.pattern),
         "form": proof.form,

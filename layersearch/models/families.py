@@ -19,8 +19,8 @@ StandIn = Literal["input", "input, None", "two inputs", "zeros", "zeros, None", 
 like it where the layer itself adds the residual; alone, or as attention modules do, with the position bias it was given
 and None for the weights."""
 
-Form = Literal["native", "with code"]
-"""What an exported folder needs to be opened: plain transformers, or the modeling file that lies in it."""
+Form = Literal["native", "with code", "onnx"]
+"""What an exported folder needs to be opened: plain transformers, the modeling file that lies in it, ONNX Runtime."""
 
 Half = tuple[tuple[str, StandIn], ...]
 """The sub-modules of a layer that make up one half, each with its stand-in; together they must be the identity."""

@@ -33,10 +33,11 @@ Key = TypeVar("Key")
 
 @dataclass(frozen=True)
 class Timing:
-    """Nanoseconds of a forward pass over one batch: the median, and what 95 % of the runs keep below."""
+    """Nanoseconds of a forward pass over one batch: the median, and what 95 % of the runs keep below; turn by turn."""
 
     median: int
     p95: int
+    turns: tuple[int, ...] = ()
 
 
 def hardware(device: str) -> str:
@@ -62,20 +63,39 @@ def inputs_of(model: PreTrainedModel, batch: int, length: int) -> dict[str, torc
     return {"input_ids": drawn.to(model.device), "attention_mask": torch.ones_like(drawn, device=model.device)}
 
 
-def timed(runs: Mapping[Key, Run], device: str) -> dict[Key, Timing]:
-    """The time of each of `runs`, warmed up and taking turns, so that a slow moment of the machine meets all alike."""
+def timed(runs: Mapping[Key, Run], device: str, seconds: float | None = None) -> dict[Key, Timing]:
+    """The time of each of `runs`, warmed up and taking turns, so that a slow moment of the machine meets all alike.
+
+    They take `seconds` together, SECONDS without; more where the fewest turns need it.
+    """
     found: dict[Key, list[int]] = {key: [] for key in runs}
+    enough = SECONDS if seconds is None else seconds
     with torch.inference_mode():
         for run in runs.values():
             for _ in range(WARM_UP):
                 run()
         began = time.perf_counter()
         for turn in range(MOST):
-            if turn >= FEWEST and time.perf_counter() - began > SECONDS:
+            if turn >= FEWEST and time.perf_counter() - began > enough:
                 break
             for key, run in runs.items():
                 found[key].append(_once(run, device))
-    return {key: Timing(int(np.median(times)), int(np.quantile(times, 0.95))) for key, times in found.items()}
+    return {
+        key: Timing(int(np.median(times)), int(np.quantile(times, 0.95)), tuple(times)) for key, times in found.items()
+    }
+
+
+def share_of(here: Timing, there: Timing) -> tuple[float, float]:
+    """The 95 % interval of the median share that `here` takes of `there`, turn by turn of one measurement.
+
+    By order statistics (Thompson 1936, as in Hollander and Wolfe, "Nonparametric Statistical Methods", 3.6), so that a
+    few slow moments do not count; of fewer than six turns all of them, which is less than 95 %.
+    """
+    from scipy.stats import binom
+
+    shares = sorted(one / other for one, other in zip(here.turns, there.turns, strict=True))
+    outside = max(0, int(binom.ppf(0.025, len(shares), 0.5)) - 1)
+    return shares[outside], shares[len(shares) - 1 - outside]
 
 
 def _once(run: Run, device: str) -> int:

@@ -1,6 +1,6 @@
 """An exported folder is opened again, or proven again, by what its layersearch.json says.
 
-Knows: both forms of a folder, and that no code from it need be run to open it. Does not know: studies, how an export is
+Knows: the forms of a folder, and that no code from it need be run to open it. Does not know: studies, how an export is
 made.
 """
 
@@ -18,7 +18,7 @@ from transformers import AutoConfig, PreTrainedModel
 
 from layersearch.errors import ExportError
 from layersearch.models.base import load_reader, quiet
-from layersearch.models.case import Case, Proof
+from layersearch.models.case import GRAPH, Case, Proof
 from layersearch.models.export import prove
 from layersearch.models.families import FAMILIES
 from layersearch.models.folder import damage_in, read_record
@@ -53,6 +53,11 @@ def load(folder: str | Path) -> tuple[PreTrainedModel, Any]:
     """
     place = Path(folder)
     record = read_record(place)
+    if record["form"] == "onnx":
+        raise ExportError(
+            f"{place} holds a graph for ONNX Runtime and no weights for PyTorch; open it with "
+            f'onnxruntime.InferenceSession("{place / GRAPH}")'
+        )
     damage = {name: sentence for name, sentence in damage_in(place, record).items() if name != _CARD}
     if damage:
         raise ExportError(
@@ -88,7 +93,7 @@ def _classes(record: Mapping[str, Any]) -> tuple[Any, Any]:
 
 def _strange_code(folder: Path, record: Mapping[str, Any]) -> str | None:
     """Why the code of a folder is not to be run: it is not the page that layersearch itself writes for such a model."""
-    if record["form"] == "native":
+    if record["form"] != "with code":
         return None
     model, auto = _model_in(folder, record), auto_class(record["kind"]).__name__
     page = page_of(*_classes(record), auto, rows_in(model, FAMILIES[record["model_type"]]))

@@ -22,6 +22,7 @@ import transformers
 from safetensors.numpy import load_file, save_file
 
 from layersearch.kinds import KINDS, KindName, answers_of, logits_a_unit
+from layersearch.models.case import GRAPH
 from layersearch.tasks.task import Encoded
 from layersearch.training.batches import batch_of, scoring_order
 
@@ -38,17 +39,11 @@ def examine(folder: Path, case: dict[str, Any]) -> dict[str, Any]:
     `failed` are sentences with numbers, empty if all is well; `max_difference` is the largest absolute difference of a
     logit, None where shapes differ; `cached` says whether generation was compared.
     """
-    model, info = getattr(transformers, case["head"]).from_pretrained(
-        folder, output_loading_info=True, use_safetensors=True, trust_remote_code=case["code"]
-    )
+    model, failed = _graph_in(folder) if case["graph"] else _model_in(folder, case)
     reader = getattr(transformers, case["reader"]).from_pretrained(folder, trust_remote_code=False)
-    model.eval()
-    failed = [f"{what}: {names}" for what, names in _keys(info).items() if names]
-    found, expected = sum(parameter.numel() for parameter in model.parameters()), case["parameters"]
-    if found != expected:
-        failed.append(f"parameters: {found} instead of {expected}")
     batch = batch_from(case["made"])
     compared = [_of_texts(model, reader, case)] if case["texts"] else []
+    compared += [_of_texts(model, reader, {**case, **other}) for other in case["others"]]
     compared.append(
         _compared("logits of made inputs", answers(model, batch), case["made"]["logits"], case["tolerance"])
     )
@@ -64,16 +59,43 @@ def examine(folder: Path, case: dict[str, Any]) -> dict[str, Any]:
     return {"failed": failed, "max_difference": largest, "cached": generates}
 
 
+def _model_in(folder: Path, case: dict[str, Any]) -> tuple[Any, list[str]]:
+    """The model, and what is wrong with its keys and parameters."""
+    model, info = getattr(transformers, case["head"]).from_pretrained(
+        folder, output_loading_info=True, use_safetensors=True, trust_remote_code=case["code"]
+    )
+    failed = [f"{what}: {names}" for what, names in _keys(info).items() if names]
+    found, expected = sum(parameter.numel() for parameter in model.parameters()), case["parameters"]
+    if found != expected:
+        failed.append(f"parameters: {found} instead of {expected}")
+    return model.eval(), failed
+
+
+def _graph_in(folder: Path) -> tuple[Any, list[str]]:
+    """What ONNX Runtime makes of the folder; a graph has no keys to compare."""
+    from layersearch.models.onnx import OnnxModel
+
+    config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    return OnnxModel(folder / GRAPH, config), []
+
+
 @torch.no_grad()
 def answers(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """The logits; start and end of a span side by side; of a language model those of the tokens that do follow."""
-    output = model(**batch)
+    """The logits; start and end of a span side by side; of a language model those of the tokens that do follow.
+
+    A padded place answers 0: what it says means nothing, and where it sees no token kernels do not agree on it.
+    """
+    output, mask = model(**batch), batch.get("attention_mask")
     if "start_logits" in output:
-        return torch.stack((output.start_logits, output.end_logits), dim=-1)
-    logits: torch.Tensor = output.logits
+        logits: torch.Tensor = torch.stack((output.start_logits, output.end_logits), dim=-1)
+    else:
+        logits = output.logits
     if "input_ids" in batch and logits.shape[-1] == model.config.vocab_size:
-        return logits[:, :-1].gather(-1, batch["input_ids"][:, 1:, None])
-    return logits
+        logits = logits[:, :-1].gather(-1, batch["input_ids"][:, 1:, None])
+        mask = None if mask is None else mask[:, :-1] * mask[:, 1:]
+    if mask is None or logits.shape[:-1] != mask.shape:
+        return logits
+    return logits.masked_fill(mask[..., None] == 0, 0.0)
 
 
 def made_inputs(model: Any, kind: KindName) -> dict[str, Any]:
@@ -154,8 +176,13 @@ def _of_texts(model: Any, reader: Any, case: dict[str, Any]) -> tuple[list[str],
     failed = [] if ids_of(batch) == case["input_ids"] else ["tokenizer: other token ids for the same texts"]
     if hasattr(model, "score"):  # the head that reads the last token
         failed += _of_padding(model, reader, case, logits)
-    wrong, difference = _compared("logits", logits, case["logits"], case["tolerance"])
+    what = "logits" if not case["graph"] else f"logits of {_shape_of(batch)} inputs"
+    wrong, difference = _compared(what, logits, case["logits"], case["tolerance"])
     return failed + wrong, difference
+
+
+def _shape_of(batch: dict[str, torch.Tensor]) -> str:
+    return " x ".join(map(str, next(iter(batch.values())).shape))
 
 
 def _of_padding(model: Any, reader: Any, case: dict[str, Any], logits: torch.Tensor) -> list[str]:

@@ -190,7 +190,8 @@ def _kept(record: Record) -> str:
     colours = "Blue: the scores of the search."
     if record.confirmed:
         colours += " Orange: on the validation set, with fresh seeds."
-    figures = "".join(f"<figure>{chart}</figure>\n" for chart in (sizes, latency) if chart)
+    onnx = kept_chart(record, lambda row: record.latency(row, "ONNX Runtime"), "ms a batch of one, ONNX Runtime")
+    figures = "".join(f"<figure>{chart}</figure>\n" for chart in (sizes, latency, onnx) if chart)
     return section("Score kept", paragraph(colours), figures)
 
 

@@ -1,4 +1,4 @@
-"""What a table of a front says below it and beside it: costs, limits, what was known before training.
+"""What a table of a front says below it and beside it: costs, times, limits, what was known before training.
 
 Knows: the record of a study, the costs by name. Does not know: terminals, SQL, models.
 """
@@ -8,8 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from layersearch.search.files import bytes_in, shown
+from layersearch.search.files import bytes_in
+from layersearch.search.files import shown as shown_bytes
 from layersearch.search.objectives import COSTS, OVER, SCORE, off_by
+from layersearch.search.times import Setting, bought_none, in_words, shown, times_of
 from layersearch.search.trials import BEATEN, LOW_RANKED, Row, tied_with_next
 
 if TYPE_CHECKING:
@@ -20,12 +22,56 @@ POINT = 0.01  # of a metric whose best is 1
 
 def cost_cells(record: Record, row: Row) -> dict[str, str]:
     """The cells of what a study wants small beside parameters, of the built candidate's time, and of its export."""
-    cells = {COSTS[name].title: COSTS[name].shown(value) for name, value in record.costs_of(row).items()}
-    if "timed" in record.facts:
-        median, p95 = record.timed(row).get(1, (None, None))
-        cells["timed ms"] = "" if median is None else f"{median:.3g} (p95 {p95:.3g})"
+    times, cells = record.times(row), counted_cells(record, row)
+    for setting in record.timed_settings:
+        found, (runtime, size) = times.get(setting), setting
+        title = f"{'timed' if runtime == 'PyTorch' else 'ONNX'}{' 32' * (size > 1)} ms"
+        tail = f" (p95 {found.p95:.3g})" if found and size == 1 else ""
+        cells[title] = "" if found is None else f"{found.median:.3g}{tail}"
     form = record.form(row)
     return cells if form is None else {**cells, "export": form}
+
+
+def counted_cells(record: Record, row: Row) -> dict[str, str]:
+    """The cells of what a study wants small beside parameters."""
+    return {COSTS[name].title: COSTS[name].shown(value) for name, value in record.costs_of(row).items()}
+
+
+def time_cells(record: Record, row: Row) -> dict[str, str]:
+    """What the built candidate takes by runtime and batch size, at length."""
+    slow = slow_settings(record, row)
+    return {
+        in_words(setting): shown(time) + ("; its fewer parameters bought no time" if setting in slow else "")
+        for setting, time in record.times(row).items()
+    }
+
+
+def slow_settings(record: Record, row: Row) -> list[Setting]:
+    """Where a candidate of fewer parameters than the unchanged model takes no less time, beyond the noise."""
+    if (row.parameters or 0) >= record.parameters:
+        return []
+    unchanged = times_of(record.facts, record.unchanged)
+    return [setting for setting, time in record.times(row).items() if bought_none(time, unchanged.get(setting))]
+
+
+def _notes_on_times(record: Record) -> list[str]:
+    """On what the front was timed, and which of its members are smaller and no faster."""
+    if not record.timed_settings:
+        return []
+    on = record.facts.get("timed_on", {})
+    where = ", ".join(f"{name} {value}" for name, value in on.items() if name not in ("hardware", "tokens"))
+    where = f" on {on['hardware']} with {on['tokens']} tokens ({where})" if on else ""
+    sizes = "timed and ONNX: PyTorch and ONNX Runtime" if len(record.timed_settings) > 2 else "timed"
+    notes = [f"{sizes}: the built candidate alone{where}, batch size 1 or 32, median and 95 % quantile"]
+    slow = {row.number: slow_settings(record, row) for row in record.shown()}
+    for setting in record.timed_settings:
+        numbers = [str(number) for number, found in slow.items() if setting in found]
+        if numbers:
+            plural = "s" * (len(numbers) > 1)
+            notes.append(
+                f"warning: fewer parameters bought no time on {in_words(setting)}: trial{plural} {', '.join(numbers)}"
+            )
+    return notes
 
 
 def over_limits(row: Row) -> str:
@@ -51,9 +97,7 @@ def notes_on_costs(record: Record) -> list[str]:
         sums = [f"{name} {off_by(off)}" for name, off in measured["off"].items() if off]
         notes.append(f"measured on {measured['hardware']} with {measured['tokens']} tokens")
         notes += [f"estimated as sums of parts: {'; '.join(sums)}"] if sums else []
-    if "timed" in record.facts:
-        notes.append("timed: the built candidate alone, batch size 1, median and 95 % quantile")
-    return notes
+    return [*notes, *_notes_on_times(record)]
 
 
 def notes_on_disk(record: Record) -> list[str]:
@@ -62,8 +106,8 @@ def notes_on_disk(record: Record) -> list[str]:
     if "folder" not in record.facts or not folder.is_dir():
         return []
     cap = record.facts.get("disk")
-    most = "" if cap is None else f" of {shown(cap)}"
-    notes = [f"disk: {shown(bytes_in(folder))}{most} in {folder}"]
+    most = "" if cap is None else f" of {shown_bytes(cap)}"
+    notes = [f"disk: {shown_bytes(bytes_in(folder))}{most} in {folder}"]
     gone = [str(row.number) for row in record.front if row.checkpoint is None]
     if gone:
         which = f"trial {gone[0]} are" if len(gone) == 1 else f"trials {', '.join(gone)} are"

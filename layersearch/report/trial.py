@@ -15,7 +15,7 @@ from rich.text import Text
 from layersearch.pattern import Pattern
 from layersearch.report.commands import export_command
 from layersearch.report.layers import share_of
-from layersearch.report.notes import cost_cells, over_limits
+from layersearch.report.notes import counted_cells, over_limits, time_cells
 from layersearch.report.table import coloured, confirmed_cell, interval_cell, kept_cell
 from layersearch.search.record import Record
 from layersearch.search.trials import IN_WORDS, Row, as_record, best_no_larger, in_words, tied
@@ -46,7 +46,7 @@ def facts_of(record: Record, row: Row) -> dict[str, str]:
     """What is known of a trial, in words, under short names; what is not known is left out."""
     known = {
         **_made_of(record, row),
-        **(cost_cells(record, row) if row.done else {}),
+        **(counted_cells(record, row) | time_cells(record, row) if row.done else {}),
         **_scores(record, row),
         **_course(row),
         **_weights(record, row),

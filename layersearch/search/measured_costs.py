@@ -1,4 +1,4 @@
-"""Costs that are measured: of a few patterns before a search, from which all others follow, and of its front after it.
+"""Costs that are measured: of a few patterns before a search, from which all others follow.
 
 Knows: which patterns tell what the parts of a model cost, and how far the sum of parts is off. Does not know: clocks,
 studies. A search trains several candidates at once, and none of them could be timed fairly beside the others; so
@@ -24,7 +24,6 @@ from layersearch.search.lease import turn_before
 from layersearch.search.objectives import COSTS, Costs, off_by
 from layersearch.search.question import How, Prepared, What, check_space, resolve_device
 from layersearch.search.storage import Say, open_storage, parse_url
-from layersearch.search.study import Study
 from layersearch.search_space import SearchSpace
 
 if TYPE_CHECKING:
@@ -89,8 +88,8 @@ def _measure(prepared: Prepared, names: Iterable[str], device: str, say: Say) ->
     """Parts by name, and by how much their sums are off, as a study can keep them."""
     from layersearch.models.measure import hardware
 
-    _warn_of_others(say)
-    base = _base(prepared, device)
+    warn_of_others(say)
+    base = base_on(prepared, device)
     length, layers = int(prepared.what.recipe.max_length), prepared.num_layers
     found: dict[str, Any] = {"hardware": hardware(device), "tokens": length, "parts": {}, "off": {}}
     for name in names:
@@ -109,14 +108,15 @@ def _measure(prepared: Prepared, names: Iterable[str], device: str, say: Say) ->
     return found
 
 
-def _warn_of_others(say: Say) -> None:
+def warn_of_others(say: Say) -> None:
     """Say it where other work keeps the processor from a fair measurement."""
     load, cores = os.getloadavg()[0], os.cpu_count() or 1
     if load > BUSY * cores:
         say(f"warning: this machine is busy (load {load:.1f} on {cores} cores): what is measured now is worth little")
 
 
-def _base(prepared: Prepared, device: str) -> BaseModel:
+def base_on(prepared: Prepared, device: str) -> BaseModel:
+    """The base model with the task's head, on `device`."""
     import torch
 
     from layersearch.models.base import load_base
@@ -198,34 +198,3 @@ def _off(name: str, parts: PartCounts, values: Mapping[Pattern, int]) -> tuple[f
     costs = Costs({"parameters": parts, name: parts})
     errors = [abs(costs.of(name, pattern) - value) / value for pattern, value in values.items()]
     return round(median(errors), 4), round(max(errors), 4), len(errors)
-
-
-def time_front(prepared: Prepared, how: How, say: Say, study: Study) -> None:
-    """Build the unchanged model and the front, time each alone at every batch size, and note it with the study.
-
-    Noted are, by pattern and batch size, the median and the 95 % quantile in nanoseconds. Only for a search that wants
-    latency, and only what is not noted yet.
-    """
-    if not any(name in BATCHES for name in wanted(prepared.what)):
-        return
-    found = dict(study.facts.get("timed", {}))
-    patterns = dict.fromkeys([str(Pattern.full(prepared.num_layers)), *(row.pattern for row in study.front())])
-    todo = [text for text in patterns if text not in found]
-    if not todo:
-        return
-    if any(row.state == "RUNNING" for row in study.rows()):
-        say("the front is not timed while another driver trains; it is when the last one ends, or by the same command")
-        return
-    from layersearch.models.measure import inputs_of, timed
-    from layersearch.models.surgery import build
-
-    say(f"timing {len(todo)} built candidates, one after another")
-    _warn_of_others(say)
-    device = resolve_device(how.device)
-    base = _base(prepared, device)
-    for text in todo:
-        model = build(base.model, Pattern.parse(text))
-        batches = {size: inputs_of(model, size, int(prepared.what.recipe.max_length)) for size in BATCHES.values()}
-        times = timed({size: partial(model, **inputs) for size, inputs in batches.items()}, device)
-        found[text] = {str(size): [timing.median, timing.p95] for size, timing in times.items()}
-        study.note(timed=found)

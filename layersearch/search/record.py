@@ -25,6 +25,7 @@ from layersearch.search.optimism import Optimism, optimism_of
 from layersearch.search.purpose import Purpose
 from layersearch.search.replicates import averaged
 from layersearch.search.storage import Say, open_storage, parse_url, shown
+from layersearch.search.times import Runtime, Setting, Time, settings, times_of
 from layersearch.search.trials import (
     IN_WORDS,
     Confirmed,
@@ -93,14 +94,25 @@ class Record:
         named = zip(self.purpose.costs, row.sizes, strict=True)
         return {name: value for name, value in named if name != "parameters"}
 
-    def timed(self, row: Row) -> dict[int, tuple[float, float]]:
-        """By batch size, median and 95 % quantile in ms of the built candidate, where it was timed."""
-        found = self.facts.get("timed", {}).get(row.pattern, {})
-        return {int(size): (median / 1e6, p95 / 1e6) for size, (median, p95) in found.items()}
+    def times(self, row: Row) -> dict[Setting, Time]:
+        """By runtime and batch size what the built candidate took, where it was timed."""
+        return times_of(self.facts, row.pattern)
 
-    def latency(self, row: Row) -> float | None:
+    def latency(self, row: Row, runtime: Runtime = "PyTorch") -> float | None:
         """Milliseconds that the built candidate takes for a batch of one, where it was timed."""
-        return self.timed(row).get(1, (None, None))[0]
+        found = self.times(row).get((runtime, 1))
+        return None if found is None else found.median
+
+    def timed(self, row: Row) -> dict[int, tuple[float, float]]:
+        """On PyTorch, by batch size, median and 95 % quantile in ms, where the built candidate was timed."""
+        on_pytorch = {size: time for (runtime, size), time in self.times(row).items() if runtime == "PyTorch"}
+        return {size: (time.median, time.p95) for size, time in on_pytorch.items()}
+
+    @property
+    def timed_settings(self) -> list[Setting]:
+        """The runtimes and batch sizes at which anything was timed."""
+        known = [times_of(self.facts, pattern) for pattern in self.facts.get("timed", {})]
+        return [setting for setting in settings() if any(setting in times for times in known)]
 
     @property
     def stopped(self) -> dict[float, int]:
@@ -197,12 +209,15 @@ class Record:
         found |= {"search_seeds": max(1, len(row.seeds))}
         found |= {"within_limits": row.allowed} if "limits" in self.purpose.values else {}
         found["form"] = self.form(row)
-        if "timed" not in self.facts:
-            return found
-        timed = {size: self.timed(row).get(size, (None, None)) for size in (1, 32)}
-        times = {f"median_ms_batch_{size}": median for size, (median, _) in timed.items()}
-        times |= {f"p95_ms_batch_{size}": p95 for size, (_, p95) in timed.items()}
-        return found | times
+        times = self.times(row)
+        medians, tails = {}, {}
+        for runtime, size in self.timed_settings:
+            time = times.get((runtime, size))
+            ending = f"ms_batch_{size}"
+            before = "" if runtime == "PyTorch" else "onnx_"
+            medians[f"{before}median_{ending}"] = None if time is None else time.median
+            tails[f"{before}p95_{ending}"] = None if time is None else time.p95
+        return found | medians | tails
 
     def _trust(self, row: Row) -> dict[str, float | None]:
         """How sure the confirmed figures of a row are, and how much selection flattered it."""

@@ -18,7 +18,7 @@ from layersearch.search.distill import Distill, to_hold
 from layersearch.search.driver import Driver
 from layersearch.search.halving import Rungs
 from layersearch.search.keeping import keeping_of, require_disk
-from layersearch.search.measured_costs import time_front, with_measured
+from layersearch.search.measured_costs import with_measured
 from layersearch.search.one_shot import OneShot
 from layersearch.search.preparing import prepare
 from layersearch.search.question import How, Prepared, Question, What, remarks, resolve_device, trials_of
@@ -27,6 +27,7 @@ from layersearch.search.signals import stopped_by_signals
 from layersearch.search.spelling import knowing, spelled, stored_of
 from layersearch.search.studies import Studies, opened, warm
 from layersearch.search.study import Study
+from layersearch.search.timing import time_front
 from layersearch.search.trials import Row
 from layersearch.search.watcher import Watcher
 from layersearch.tasks.task import Encoded

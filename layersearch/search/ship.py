@@ -16,6 +16,8 @@ from layersearch.models.card import Data, ModelCard, Score, Time
 from layersearch.models.case import Proof, Validation
 from layersearch.models.export import check_exportable, export, require_free
 from layersearch.models.families import Form
+from layersearch.models.onnx import require_onnx
+from layersearch.models.onnx_export import export_onnx
 from layersearch.pattern import Pattern
 from layersearch.search.again import cost_again, jobs_again, prepared_again, train_again
 from layersearch.search.agreement import from_network
@@ -46,6 +48,8 @@ def ship(record: Record, number: int, to: Path, how: How, say: Say, form: Form |
         )
     row = record.trial(number)
     check_exportable(Pattern.parse(row.pattern), record.facts.get("model_type", ""), form)
+    if form == "onnx":
+        require_onnx()
     require_free(to)
     prepared = prepared_again(record, row)
     if row.checkpoint is not None and _belongs_to(row, Path(row.checkpoint)):
@@ -90,6 +94,8 @@ def _export(record: Record, row: Row, source: Path, to: Path, prepared: Prepared
     ]
     card, question = _card(record, row, prepared), question_in(record, row)
     length, validation = int(prepared.what.recipe.max_length), Validation(prepared.task, prepared.splits.validation)
+    if form == "onnx":
+        return export_onnx(source, to, prepared.folder, texts, card, length, question, validation)
     return export(source, to, prepared.folder, texts, card, length, question, form, validation)
 
 

@@ -146,7 +146,10 @@ def _require_latency(record: Record, wish: Wish, members: Sequence[Member]) -> N
     if limit is None:
         return
     if all(member.latency is None for member in members):
-        raise StudyError(f"{limit.option} cannot be answered: no latency was measured in study {record.name!r}")
+        raise StudyError(
+            f"{limit.option} cannot be answered: no latency was measured in study {record.name!r}; "
+            f"`layersearch time {record.name}` does"
+        )
     if limit.is_share and not any(m.latency for m in members if m.row.pattern == record.unchanged):
         raise StudyError(
             f"{limit.option} cannot be answered: the latency of the unchanged model was not measured; give milliseconds"

@@ -178,7 +178,7 @@ def test_all_families_in_all_forms_are_proven_or_refused(
     """The sweep of issue 5, proven in one fresh process."""
     cases: dict[tuple[str, KindName, Form, str], tuple[Path, Case]] = {}
     refused: dict[tuple[str, KindName, Form, str], str] = {}
-    forms: tuple[Form, ...] = get_args(Form)
+    forms: tuple[Form, ...] = get_args(Form)[:2]  # test_onnx.py has the third
     for name, tiny in TINY.items():
         reader, texts, kind = inputs_of(name, tokenizer, pictures)
         kinds: list[tuple[Any, KindName]] = [(tiny.heads[0], kind)]

@@ -14,12 +14,13 @@ from layersearch.models import measure
 from layersearch.pattern import PartCounts, Pattern
 from layersearch.report.console import Progress
 from layersearch.search import measured_costs
-from layersearch.search.measured_costs import fitted_parts, probes, time_front, wanted, with_measured
+from layersearch.search.measured_costs import fitted_parts, probes, wanted, with_measured
 from layersearch.search.objectives import parse_limit
 from layersearch.search.preparing import prepare
 from layersearch.search.question import How, Prepared, What
 from layersearch.search.record import read_study
 from layersearch.search.run import run
+from layersearch.search.timing import time_front
 from layersearch.search.trials import Row
 from layersearch.space_files import load
 from layersearch.training.recipe import Recipe
@@ -117,7 +118,8 @@ def test_a_study_keeps_what_was_measured_times_its_front_and_stays_on_its_hardwa
     assert kept["tokens"] == 16
     assert record.purpose.costs == ("parameters", "latency")
     assert record.front
-    assert set(record.timed(record.front[0])) == {1, 32}
+    assert set(record.times(record.front[0])) == {("PyTorch", 1), ("PyTorch", 32)}
+    assert record.facts["timed_on"]["hardware"] == record.purpose.values["hardware"]
     assert record.unchanged in record.facts["timed"]
     row = record.records()[-1]
     assert row["latency"] == record.front[-1].costs[1]
