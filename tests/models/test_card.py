@@ -10,6 +10,7 @@ from huggingface_hub import ModelCardData
 
 from layersearch.models.card import Data, ModelCard, Score, Time, write_card
 from layersearch.models.checkpoint import Manifest
+from layersearch.models.families import Form
 from layersearch.pattern import Pattern
 
 MANIFEST = Manifest(Pattern.parse("0-1 3"), 4, 9_000, "0" * 64, 36_000, {"model_type": "bert"}, {})
@@ -103,7 +104,7 @@ def test_the_text_has_data_scores_times_and_seeds() -> None:
         ("onnx", 'session = onnxruntime.InferenceSession(f"{folder}/model.onnx")', "from_pretrained(folder, "),
     ],
 )
-def test_each_form_says_how_it_is_opened(form: str, line: str, elsewhere: str) -> None:
+def test_each_form_says_how_it_is_opened(form: Form, line: str, elsewhere: str) -> None:
     code = write_card(replace(CARD, form=form), MANIFEST).split("```python\n")[1].split("```")[0]
     compile(code, "card", "exec")
     assert line in code

@@ -39,7 +39,11 @@ def test_a_view_is_drawn_anew_until_it_ends(monkeypatch: pytest.MonkeyPatch) -> 
         def update(self, page: dict[str, str], **_: Any) -> None:
             drawn.append(page["text/html"])
 
-    monkeypatch.setattr(IPython.display, "display", lambda page, **_: drawn.append(page["text/html"]) or Handle())
+    def display(page: dict[str, str], **_: Any) -> Handle:
+        drawn.append(page["text/html"])
+        return Handle()
+
+    monkeypatch.setattr(IPython.display, "display", display)
     monkeypatch.setattr(notebook, "REFRESH_SECONDS", 0.01)
     view = live(lambda: Text(f"{len(drawn)} drawn"), Console(file=StringIO(), force_jupyter=True))
     assert isinstance(view, NotebookView)

@@ -22,10 +22,10 @@ from layersearch.report.html import write_report
 from layersearch.report.notes import notes_on_costs
 from layersearch.report.trial import print_trial
 from layersearch.search import timing
+from layersearch.search.asked_again import asked_again
 from layersearch.search.objectives import parse_limit
 from layersearch.search.question import How
 from layersearch.search.record import Record, read_study
-from layersearch.search.ship import prepared_again
 from layersearch.search.times import Time, bought_none, settings, times_of
 from layersearch.search.wish import Wish, best
 from tests.conftest import Said, TinyRun, call
@@ -131,7 +131,7 @@ def test_another_model_in_the_folder_is_refused(storage: str) -> None:
 
 
 def _prepared(record: Record) -> Any:
-    return prepared_again(record)
+    return asked_again(record)
 
 
 def test_a_light_candidate_is_the_built_one_without_copies(tiny_model: Path) -> None:
