@@ -1,4 +1,4 @@
-"""Commands that answer from studies and train nothing: show, best, compare, report.
+"""Commands that answer from studies and train nothing: show, best, compare, importance, report.
 
 Knows: their words and exits. Does not know: how anything is found or drawn. Heavy libraries are imported inside the
 commands, so that `--help` answers at once.
@@ -95,7 +95,8 @@ def compare(
 
     sources = [source.partition("@") for source in (first, second)]
     records = [read_study(place or storage, name or None, _say) for name, _, place in sources]
-    names = _told_apart(sources, records)
+    first, second = _told_apart(sources, records)
+    names = (first, second)
     found = compared(records[0], records[1])
     if png is not None:
         from layersearch.report.figures import draw_both
@@ -131,15 +132,45 @@ def report(
             _say(f"drawn: {drawn}")
 
 
-def _told_apart(sources: list[tuple[str, str, str]], records: list[Record]) -> tuple[str, str]:
-    """The names of two studies; with the storages, passwords left out, where they are called alike."""
+@reading.command()
+def importance(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[STUDY[@STORAGE]]...", help="Studies; several make a map.", autocompletion=studies),
+    ] = None,
+    storage: Storage = How.storage,
+    shared: Annotated[bool, typer.Option("--shared", help="Fit the scores over the super-network.")] = False,
+    png: Annotated[Path | None, typer.Option(help="Draw the costs into this file.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what dropping each layer and half costs, told from the scores of a study, or map it over several."""
+    from layersearch.analysis.importance import importance_of
+    from layersearch.report.console import output
+    from layersearch.report.importance import as_plain, print_importance
+    from layersearch.search.record import read_study
+
+    sources = [source.partition("@") for source in names or [""]]
+    records = [read_study(place or storage, name or None, _say) for name, _, place in sources]
+    of_each = [importance_of(record, shared=shared) for record in records]
+    found = list(zip(_told_apart(sources, records), of_each, strict=True))
+    if png is not None:
+        from layersearch.report.importance_map import draw_importance
+
+        draw_importance(found, png)
+        _say(f"drawn: {png}")
+    if as_json:
+        typer.echo(json.dumps([{**as_plain(one), "study": name} for name, one in found], indent=1))
+    else:
+        print_importance(output(), found)
+
+
+def _told_apart(sources: list[tuple[str, str, str]], records: list[Record]) -> list[str]:
+    """The names of the studies; with the storages, passwords left out, where they are called alike."""
     from layersearch.search.storage import parse_url, shown
 
-    first, second = (record.name for record in records)
-    if first != second:
-        return first, second
+    names = [record.name for record in records]
     places = [f"@{shown(parse_url(place)) if '://' in place else place}" if place else "" for _, _, place in sources]
-    return first + places[0], second + places[1]
+    return [name + place * (names.count(name) > 1) for name, place in zip(names, places, strict=True)]
 
 
 def _say(line: str) -> None:

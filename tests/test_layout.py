@@ -22,7 +22,7 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 # From bottom to top; a file imports only from lines above its own. The exceptions stand below.
 RANKS = (
     {"errors", "names", "durable", "kinds", "search.files"},
-    {"pattern", "hub"},
+    {"pattern", "hub", "analysis.ridge"},
     {
         "strategies",
         "choices",
@@ -32,6 +32,7 @@ RANKS = (
         "tasks.metrics",
         "training.recipe",
         "training.job",
+        "analysis.effects",
     },
     {"measured", "models.places"},
     {
@@ -67,7 +68,7 @@ RANKS = (
     {"search.quality", "search.agreement", "search.ledger", "search.halving", "search.storage", "search.purpose"},
     {"search.surrogate", "search.ends", "search.scores", "search.found", "search.cheap", "search.lease"},
     {"search.sampler_pattern", "search.screen", "search.record"},
-    {"search.samplers", "search.wish", "search.compare"},
+    {"search.samplers", "search.wish", "search.compare", "analysis.importance"},
     {"search.starts", "search.settled", "search.orders"},
     {"search.study", "search.question"},
     {"search.preparing", "search.spelling", "search.patterns", "search.measured_costs"},
@@ -83,8 +84,10 @@ RANKS = (
         "report.layers",
         "report.svg",
         "report.page",
+        "report.canvas",
+        "report.importance",
     },
-    {"report.commands", "report.figures", "report.charts"},
+    {"report.importance_map", "report.commands", "report.figures", "report.charts"},
     {"report.html", "report.answer", "report.trial", "report.both"},
     {"search.searcher", "search.signals"},
     {"search.scheduler"},
