@@ -104,7 +104,8 @@ class Effects:
 
     def of_pairs(self, pairs: Sequence[tuple[Part, Part]]) -> tuple[Floats, Floats]:
         """Mean and standard deviation [pairs] of what it does to drop both, beyond what each does alone."""
-        first, second = (np.array([self._changed(pair[end]) for pair in pairs]) for end in (0, 1))
+        ends = np.array([[self._changed(part) for part in pair] for pair in pairs]).reshape(-1, 2, len(self.parts))
+        first, second = ends[:, 0], ends[:, 1]
         none = -self.centre * (first + second)
         return self._told([(none + first + second, 1), (none + first, -1), (none + second, -1), (none, 1)])
 
