@@ -142,7 +142,12 @@ def _cell(row: Sequence[Estimate | None], place: int, deepest: int) -> Text:
     begins = place == -(-layer * deepest // len(row))
     if one is None or not begins:
         return Text("")
-    return Text(f"{POINT * one.cost:.1f}", style=_colour(one))
+    return Text(points(one), style=_colour(one))
+
+
+def points(one: Estimate) -> str:
+    """The cost in points."""
+    return f"{round(POINT * one.cost, 1) + 0.0:.1f}"  # no -0.0
 
 
 def map_lines(found: Sequence[tuple[str, Importance]]) -> list[str]:

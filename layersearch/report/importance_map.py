@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from layersearch.analysis.importance import Estimate, Importance, importance_of
 from layersearch.errors import StudyError
 from layersearch.report.canvas import new_axes, require_format, save
-from layersearch.report.importance import POINT, lines_of, pair_name
+from layersearch.report.importance import lines_of, pair_name, points
 from layersearch.report.page import paragraph, section, table
 from layersearch.report.svg import WIDTH, text
 from layersearch.search.record import Record
@@ -78,14 +78,10 @@ def _cell(left: float, top: float, cell: float, one: Estimate, most: float) -> s
     share = abs(one.cost) / most
     kind = "share" if one.cost > 0 else "gain"
     place = f'x="{left + 1.5:g}" y="{top:g}" width="{cell - 3:g}" height="{_ROW - 3:g}"'
-    words = text(left + cell / 2, top + 15, "middle", _points(one), f"tick {'on-dark' if share > 0.55 else 'on-light'}")
+    words = text(left + cell / 2, top + 15, "middle", points(one), f"tick {'on-dark' if share > 0.55 else 'on-light'}")
     title = f"<title>{one.cost:+.4f}, 95 % interval {_interval(one)}</title>"
     inside = f'<rect class="{kind}" {place} fill-opacity="{share:.2f}"/>{words}'
     return f'<g class="cost" opacity="{1.0 if one.is_told else PALE}">{title}{inside}</g>'
-
-
-def _points(one: Estimate) -> str:
-    return f"{POINT * one.cost:.1f}"
 
 
 def draw_importance(found: Sequence[tuple[str, Importance]], file: Path) -> None:
@@ -162,4 +158,4 @@ def _draw_row(axes: Axes, number: int, row: Sequence[Estimate | None]) -> None:
         color = _COLOURS[0] if one.cost > 0 else _COLOURS[2]
         axes.barh(number + 0.5, width * 0.96, left=(layer + 0.02) * width, height=0.88, color=color, alpha=opacity)
         dark = "white" if opacity > 0.55 else "0.15"
-        axes.text((layer + 0.5) * width, number + 0.5, _points(one), ha="center", va="center", fontsize=7, color=dark)
+        axes.text((layer + 0.5) * width, number + 0.5, points(one), ha="center", va="center", fontsize=7, color=dark)

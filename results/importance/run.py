@@ -60,7 +60,7 @@ def singles_from_pairs(table: Table, task: str) -> tuple[dict[str, Any], list[di
     pairs = {pattern: score for pattern, score in known.items() if pattern.depth == LAYERS - 2}
     real = np.array([known[without(layer)] for layer in range(LAYERS)])
     effects = effects_of(list(pairs), list(pairs.values()), LAYERS)
-    told, deviation = effects.predict([without(layer) for layer in range(LAYERS)])
+    told = effects.predict([without(layer) for layer in range(LAYERS)])[0]
     shares = [
         np.mean([score for pattern, score in pairs.items() if layer in pattern.dropped(LAYERS)])
         for layer in range(LAYERS)
@@ -77,7 +77,6 @@ def singles_from_pairs(table: Table, task: str) -> tuple[dict[str, Any], list[di
         "additive's": f"{error(off_level(real), additive):.4f}",
         "mean's": f"{error(real, np.full(LAYERS, real.mean())):.4f}",
         "level off by": f"{told.mean() - real.mean():+.4f}",
-        "in 95 % interval": f"{(np.abs(told - real) < quantile(effects) * deviation).sum()} of {LAYERS}",
         "pairs left out: rho, R2": f"{found.quality.rho:.2f}, {found.quality.r2:.2f}",
         "`importance` speaks": "yes" if found.quality.is_enough else "silent",
         "recovered": "yes" if chance < 0.05 else "no",
