@@ -24,7 +24,10 @@ CURVATURE = 0.3  # of the curvature, over the same: of all pairs alike, as PAIRS
 PAIRS = (0.1, 0.3, 1.0)  # deviations of what a pair adds, over the same; which is right the scores tell
 
 
-@dataclass(frozen=True, order=True)
+HALVES: tuple[Halves, Halves] = ("attention", "ffn")
+
+
+@dataclass(frozen=True)
 class Part:
     """A layer or a half of it, dropped; or, with `again`, repeated."""
 
@@ -42,12 +45,17 @@ class Part:
 
 
 def parts_of(patterns: Sequence[Pattern], num_layers: int) -> tuple[Part, ...]:
-    """The parts that some of the patterns drop or repeat and others do not.
+    """The parts that some of the patterns drop or repeat and others do not, lowest layer first, copies behind.
 
-    Whole layers where all patterns are made of them: their halves go together, and no score tells them apart.
+    Whole layers where all halves go together, as no score tells them apart; so, for themselves, of what is repeated.
     """
-    halves: tuple[Halves, ...] = ("both",) if all(pattern.is_whole for pattern in patterns) else ("attention", "ffn")
-    every = [Part(layer, of, again) for again in (False, True) for layer in range(num_layers) for of in halves]
+    every: list[Part] = []
+    for again in (False, True):
+        attention, ffn = ([Part(layer, of, again) for layer in range(num_layers)] for of in HALVES)
+        if (_amounts(patterns, attention) == _amounts(patterns, ffn)).all():
+            every += [Part(layer, "both", again) for layer in range(num_layers)]
+        else:
+            every += [half for layer in zip(attention, ffn, strict=True) for half in layer]
     varies = np.ptp(_amounts(patterns, every), axis=0) > 0
     return tuple(part for part, does in zip(every, varies, strict=True) if does)
 
@@ -62,7 +70,7 @@ def _amounts(patterns: Iterable[Pattern], parts: Sequence[Part]) -> Floats:
 
 
 def _halves(block: Block) -> tuple[Halves, ...]:
-    return ("attention", "ffn") if block.halves == "both" else (block.halves,)
+    return HALVES if block.halves == "both" else (block.halves,)
 
 
 def _one_of(halves: Halves) -> Halves:

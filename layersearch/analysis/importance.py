@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 
-from layersearch.analysis.effects import Effects, Part, effects_of
+from layersearch.analysis.effects import HALVES, Effects, Part, effects_of
 from layersearch.analysis.ridge import Floats
 from layersearch.errors import StudyError
 from layersearch.pattern import Halves, Pattern
@@ -203,12 +203,11 @@ def _agreement(values: Floats, told: Floats) -> tuple[float, float]:
 
 
 def _asked(effects: Effects) -> list[Part]:
-    """The parts, and the whole layers of which both halves are among them."""
-    parts = list(effects.parts)
-    halved = [(part.layer, part.again) for part in parts if part.halves != "both"]
-    return sorted(
-        [*parts, *(Part(layer, "both", again) for layer, again in set(halved) if halved.count((layer, again)) > 1)]
-    )
+    """The parts, and the whole layers of which both halves are among them, layer after layer."""
+    halved = [(part.layer, part.again) for part in effects.parts if part.halves != "both"]
+    whole = [Part(layer, "both", again) for layer, again in set(halved) if halved.count((layer, again)) > 1]
+    order = list(KINDS)
+    return sorted([*effects.parts, *whole], key=lambda part: (part.layer, order.index((part.halves, part.again))))
 
 
 def _estimates(effects: Effects, means: Floats, deviations: Floats) -> list[Estimate]:
@@ -226,7 +225,7 @@ def _times(patterns: Iterable[Pattern], part: Part) -> int:
 
 def _has(pattern: Pattern, part: Part) -> bool:
     found = [block.halves for block in pattern.blocks if block.layer == part.layer]
-    wanted: Sequence[Halves] = ("attention", "ffn") if part.halves == "both" else (part.halves,)
+    wanted: Sequence[Halves] = HALVES if part.halves == "both" else (part.halves,)
     times = [sum(halves in ("both", one) for halves in found) for one in wanted]
     return min(times) > 1 if part.again else max(times) == 0
 

@@ -47,7 +47,7 @@ def _costs(found: Importance) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("dropped", "cost", "95 % interval", "", "in patterns"):
         table.add_column(Text(title), justify="left" if title in ("dropped", "") else "right", no_wrap=True)
-    for part, one in sorted(found.costs.items()):
+    for part, one in found.costs.items():
         bar = Text(_bar(abs(one.cost) / most), style=_colour(one))
         table.add_row(str(part), f"{one.cost:+.4f}", _interval(one), bar, str(found.dropped[part]))
     return table
@@ -175,7 +175,7 @@ def as_plain(found: Importance) -> dict[str, Any]:
         "silent": found.silent,
         "costs": [
             {"layer": part.layer, "halves": part.halves, "again": part.again, **asdict(one), "in": found.dropped[part]}
-            for part, one in sorted(found.costs.items())
+            for part, one in found.costs.items()
         ],
         "pairs": [
             {"first": str(first), "second": str(second), **asdict(one)} for (first, second), one in found.pairs.items()

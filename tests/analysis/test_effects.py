@@ -117,6 +117,8 @@ def test_parts_are_what_the_patterns_vary() -> None:
     assert [str(part) for part in parts_of(whole, 4)] == ["1", "3", "2 again"]
     halves = [Pattern.parse(text) for text in ("0-3", "0-2 3a", "0 2-3", "0-1 2f 3")]
     assert [str(part) for part in parts_of(halves, 4)] == ["1a", "1f", "2a", "3f"]
+    copied = [*halves, Pattern.parse("0-3 3")]
+    assert [str(part) for part in parts_of(copied, 4)] == ["1a", "1f", "2a", "3f", "3 again"]
 
 
 def test_halves_and_copies_have_costs_of_their_own_and_whole_layers_those_of_both() -> None:
