@@ -89,14 +89,14 @@ def lines_of(found: Importance) -> list[str]:
     adds = "added to" if found.less else "taken off"
     lines = [
         f"fitted: {found.patterns} {SCORES[found.source]}; each left out is told by the others with rank correlation "
-        f"{quality.rho:.2f} and R2 {quality.r2:.2f} (from its size alone: R2 {quality.size_r2:.2f})",
+        f"{quality.rho:.2f} and R2 {quality.r2:.2f} (from how much is dropped alone: R2 {quality.size_r2:.2f})",
         f"cost: {adds} {scale} by dropping, on average over these patterns, whatever else they "
         "drop; a pair's is what both cost beyond what each costs alone",
         "intervals: 95 % of the posterior of a linear model of parts and pairs, each by itself; they hold the noise of "
         "scores and that patterns are few, not another seed, recipe or search",
     ]
     if quality.r2 - quality.size_r2 < HARDLY:
-        lines.append("size alone tells nearly as much: these layers can hardly be told apart")
+        lines.append("how much is dropped tells nearly as much: which layers, hardly anything")
     if any(part.again for part in found.costs):
         lines.append("again: the cost of a further copy; 3a, 3f: the attention half, the FFN half of layer 3")
     elif any(part.halves != "both" for part in found.costs):
