@@ -7,6 +7,7 @@ or drawn, exits. Heavy libraries are imported inside the calls.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from layersearch.search.question import How
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from layersearch.analysis.importance import Importance
     from layersearch.answers import Best, Compared, Front, Trial
     from layersearch.models.opened import Verdict
     from layersearch.search.record import Record
@@ -105,7 +107,8 @@ def compare(first: str, second: str, storage: str | Path = How.storage, png: str
 
     sources = [source.partition("@") for source in (first, second)]
     records = [read_study(place or str(storage), name or None, _say) for name, _, place in sources]
-    names = _told_apart(sources, records)
+    left, right = _told_apart(sources, records)
+    names = (left, right)
     found = compared(records[0], records[1])
     if png is not None:
         from layersearch.report.figures import draw_both
@@ -114,15 +117,39 @@ def compare(first: str, second: str, storage: str | Path = How.storage, png: str
     return Compared(found, names)
 
 
-def _told_apart(sources: list[tuple[str, str, str]], records: list[Record]) -> tuple[str, str]:
-    """The names of two studies; with the storages, passwords left out, where they are called alike."""
+def importance(
+    names: Sequence[str] | None = None,
+    storage: str | Path = How.storage,
+    shared: bool = False,
+    png: str | Path | None = None,
+) -> list[tuple[str, Importance]]:
+    """What dropping each layer and half costs, by study (STUDY or STUDY@STORAGE): `layersearch importance`.
+
+    >>> import layersearch
+    >>> for name, found in layersearch.importance():
+    ...     print(name, found)
+    """
+    from layersearch.analysis.importance import importance_of
+    from layersearch.search.record import read_study
+
+    sources = [source.partition("@") for source in names or [""]]
+    records = [read_study(place or str(storage), name or None, _say) for name, _, place in sources]
+    found = [importance_of(record, shared=shared) for record in records]
+    named = list(zip(_told_apart(sources, records), found, strict=True))
+    if png is not None:
+        from layersearch.report.importance_map import draw_importance
+
+        draw_importance(named, Path(png))
+    return named
+
+
+def _told_apart(sources: list[tuple[str, str, str]], records: list[Record]) -> list[str]:
+    """The names of the studies; with the storages, passwords left out, where they are called alike."""
     from layersearch.search.storage import parse_url, shown
 
-    first, second = (record.name for record in records)
-    if first != second:
-        return first, second
+    names = [record.name for record in records]
     places = [f"@{shown(parse_url(place)) if '://' in place else place}" if place else "" for _, _, place in sources]
-    return first + places[0], second + places[1]
+    return [name + place * (names.count(name) > 1) for name, place in zip(names, places, strict=True)]
 
 
 def report(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import Unpack
 
-from layersearch.answering import best, compare, dashboard, front, load, report, show, verify
+from layersearch.answering import best, compare, dashboard, front, importance, load, report, show, verify
 from layersearch.errors import WordsError
 from layersearch.options import (
     CONFIRM,
@@ -47,6 +47,7 @@ __all__ = (
     "dashboard",
     "export",
     "front",
+    "importance",
     "load",
     "patterns",
     "plan",

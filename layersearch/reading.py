@@ -1,4 +1,4 @@
-"""Commands that answer from studies or folders and train nothing: show, best, compare, report, verify.
+"""Commands that answer from studies or folders and train nothing: show, best, compare, importance, report, verify.
 
 Knows: their words and exits. Does not know: how anything is found or drawn. Heavy libraries are imported inside the
 commands, so that `--help` answers at once.
@@ -108,6 +108,30 @@ def verify(folder: Annotated[Path, typer.Argument(help="Folder that `layersearch
     if verdict.proof is None:
         raise typer.Exit(1)
     typer.echo(f"{folder}: its {verdict.files} files are as they were exported; {verdict.proof}")
+
+
+@reading.command()
+def importance(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[STUDY[@STORAGE]]...", help="Studies; several make a map.", autocompletion=studies),
+    ] = None,
+    storage: Storage = How.storage,
+    shared: Annotated[bool, typer.Option("--shared", help="Fit the scores over the super-network.")] = False,
+    png: Annotated[Path | None, typer.Option(help="Draw the costs into this file.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what dropping each layer and half costs, told from the scores of a study, or map it over several."""
+    from layersearch.report.console import output
+    from layersearch.report.importance import as_plain, print_importance
+
+    found = answering.importance(names, storage, shared, png)
+    if png is not None:
+        _say(f"drawn: {png}")
+    if as_json:
+        typer.echo(json.dumps([{**as_plain(one), "study": name} for name, one in found], indent=1))
+    else:
+        print_importance(output(), found)
 
 
 def _say(line: str) -> None:

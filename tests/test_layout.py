@@ -22,7 +22,7 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 # From bottom to top; a file imports only from lines above its own. The exceptions stand below.
 RANKS = (
     {"errors", "names", "durable", "kinds", "search.files"},
-    {"pattern", "hub", "tasks.metrics"},
+    {"pattern", "hub", "tasks.metrics", "analysis.ridge"},
     {
         "strategies",
         "choices",
@@ -32,6 +32,7 @@ RANKS = (
         "tasks.task",
         "training.recipe",
         "training.job",
+        "analysis.effects",
     },
     {"measured", "models.case", "models.places"},
     {
@@ -79,7 +80,7 @@ RANKS = (
     {"search.certainty"},
     {"search.optimism", "search.replicates"},
     {"search.sampler_pattern", "search.screen", "search.record"},
-    {"search.samplers", "search.wish", "search.compare"},
+    {"search.samplers", "search.wish", "search.compare", "analysis.importance"},
     {"search.starts", "search.settled", "search.orders"},
     {"search.study", "search.question"},
     {"search.watcher"},
@@ -96,8 +97,10 @@ RANKS = (
         "report.layers",
         "report.svg",
         "report.page",
+        "report.canvas",
+        "report.importance",
     },
-    {"report.commands", "report.confirmation", "report.figures", "report.charts"},
+    {"report.importance_map", "report.commands", "report.confirmation", "report.figures", "report.charts"},
     {"report.html", "report.answer", "report.trial", "report.both"},
     {"search.searcher", "search.signals", "report.artifacts"},
     {"search.scheduler", "report.dressing"},

@@ -47,7 +47,7 @@ def test_the_library_example_runs(tmp_path: Path) -> None:
 
 def test_every_command_and_option_of_the_readme_exists() -> None:
     commands = set(re.findall(r"^layersearch (\w+)", README, re.MULTILINE))
-    reading = {"front", "show", "best", "compare", "report", "export", "dashboard", "verify", "time"}
+    reading = {"front", "show", "best", "compare", "importance", "report", "export", "dashboard", "verify", "time"}
     assert commands == {"run", "plan", "patterns", "confirm", "reproduce"} | reading
     known = help_of() + "".join(help_of(command) for command in commands)
     for option in set(re.findall(r"`(--[a-z-]+)", README)):

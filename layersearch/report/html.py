@@ -25,6 +25,7 @@ from layersearch.report.charts import (
 from layersearch.report.commands import export_command
 from layersearch.report.confirmation import confirmation_cells, confirmation_notes
 from layersearch.report.course import Early, Step, course_of, ended_early
+from layersearch.report.importance_map import importance_section
 from layersearch.report.layers import PARAMETERS, share_of
 from layersearch.report.notes import cost_cells, notes_on_costs, notes_on_kept, over_limits
 from layersearch.report.page import count, described, page, paragraph, section, table
@@ -64,7 +65,8 @@ def report_of(record: Record, place: str = "") -> str:
     done = [row for row in record.rows if row.done]
     sections = [_head(record)]
     if done:
-        sections += [_front(record), _layers(record), _kept(record), _confirmation(record), _course(record)]
+        sections += [_front(record), _layers(record), importance_section(record), _kept(record)]
+        sections += [_confirmation(record), _course(record)]
     sections.append(_early(record))
     front = {row.number for row in record.front}
     known = [_trial(row, record, place, on_front=row.number in front) for row in done]

@@ -215,6 +215,7 @@ class Prepared:
             "num_layers": self.num_layers,
             "parameters": self.counts.total,
             "space_name": self.what.space,
+            **({"depths": list(self.counts.depths)} if self.counts.depths else {}),
             **({"measured": self.measured} if self.measured else {}),
             **self._columns,
         }

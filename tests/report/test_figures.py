@@ -35,7 +35,7 @@ def test_two_fronts_of_other_objectives_lie_over_parameters(
     by_macs: Record, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     drawn: list[Any] = []
-    monkeypatch.setattr(figures, "_save", lambda figure, _: drawn.append(figure))
+    monkeypatch.setattr(figures, "save", lambda figure, _: drawn.append(figure))
     draw_both([("a", by_macs), ("b", by_macs)], tmp_path / "both.png")
     front = drawn[0].axes[0].lines[0]
     assert list(front.get_xdata()) == [60.0, 90.0, 100.0]
