@@ -16,6 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
+from layersearch.analyzing import analyzing
 from layersearch.errors import LayersearchError, StoppedError
 from layersearch.options import (
     CONFIRM,
@@ -50,6 +51,7 @@ ALLOCATIONS = 100_000  # between two collections of garbage; by Python's 700 the
 
 app = typer.Typer(add_completion=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(reading)
+app.add_typer(analyzing)
 
 
 @app.callback(invoke_without_command=True)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from layersearch.errors import LayersearchError
 from layersearch.pattern import Pattern
+from layersearch.report.canvas import new_axes, require_format, save
 from layersearch.report.course import Step, course_of
 from layersearch.report.layers import PARAMETERS, share_of, shares_kept
 from layersearch.search.objectives import COSTS
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.text import Annotation
 
-FORMATS = (".png", ".pdf", ".svg")
 _FRONT = "#1f5fa8"
 _LIGHT = "#8fb4dd"
 _CONFIRMED = "#c2571a"
@@ -38,7 +37,7 @@ def draw_front(record: Record, file: Path) -> None:
 
     Makes the folders above `file`. Raises LayersearchError if `file` has none of `FORMATS` or cannot be written.
     """
-    _require_format(file)
+    require_format(file)
     import matplotlib
 
     matplotlib.use("Agg")
@@ -52,7 +51,7 @@ def draw_front(record: Record, file: Path) -> None:
     figure.draw_without_rendering()
     for of_one in names:
         _hide_overlapping(of_one)
-    _save(figure, file)
+    save(figure, file)
 
 
 def draw_both(records: Sequence[tuple[str, Record]], file: Path) -> None:
@@ -60,8 +59,8 @@ def draw_both(records: Sequence[tuple[str, Record]], file: Path) -> None:
 
     Raises LayersearchError like `draw_front`.
     """
-    _require_format(file)
-    figure, axes = _new()
+    require_format(file)
+    figure, axes = new_axes()
     for (name, record), color, mark in zip(records, (_FRONT, _CONFIRMED), "os", strict=True):
         front = sorted(record.front, key=lambda row: row.parameters or 0)
         points = [share_of(row, record) for row in front], [row.score or 0.0 for row in front]
@@ -77,7 +76,7 @@ def draw_both(records: Sequence[tuple[str, Record]], file: Path) -> None:
     more = records[0][1].purpose.direction == "maximize"
     for words in axes.legend(loc="lower right" if more else "upper right", fontsize=8).get_texts():
         words.set_parse_math(False)
-    _save(figure, file)
+    save(figure, file)
 
 
 def draw_all(record: Record, folder: Path) -> list[Path]:
@@ -100,43 +99,11 @@ def draw_all(record: Record, folder: Path) -> list[Path]:
     return drawn
 
 
-def _require_format(file: Path) -> None:
-    if file.suffix.lower() not in FORMATS:
-        allowed = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
-        raise LayersearchError(f"no figure can be drawn as {str(file)!r}: end its name in {allowed}")
-
-
-def _new(width: float = 8, height: float = 5) -> tuple[Figure, Axes]:
-    """An empty figure of so many inches."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(width, height), dpi=150, layout="constrained")
-    axes.grid(alpha=0.25)
-    return figure, axes
-
-
-def _save(figure: Figure, file: Path) -> None:
-    from matplotlib import pyplot
-
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(file)
-    except OSError as error:
-        raise LayersearchError(
-            f"the figure cannot be written to {file}: {error.strerror or error}; name another place"
-        ) from error
-    finally:
-        pyplot.close(figure)
-
-
 def _draw_layers(record: Record, file: Path) -> None:
     """How much of the front keeps each half of each layer, as bars."""
     layers = int(record.facts["num_layers"])
     shares = shares_kept([Pattern.parse(row.pattern) for row in record.front], layers)
-    figure, axes = _new(height=3.2)
+    figure, axes = new_axes(height=3.2)
     for half, (name, color) in enumerate((("attention half", _FRONT), ("FFN half", _LIGHT))):
         places = [layer + (half - 0.5) * 0.4 for layer in range(layers)]
         axes.bar(places, [100 * share[half] for share in shares], width=0.38, color=color, label=name, zorder=2)
@@ -145,7 +112,7 @@ def _draw_layers(record: Record, file: Path) -> None:
     axes.set_ylabel(f"kept by, % of the front ({len(record.front)})")
     axes.set_title(record.name, parse_math=False)
     axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
-    _save(figure, file)
+    save(figure, file)
 
 
 def _draw_kept(record: Record, file: Path) -> None:
@@ -155,7 +122,7 @@ def _draw_kept(record: Record, file: Path) -> None:
     again = [
         (share_of(row, record), 100 * share) for row in rows if (share := record.kept_again(row.pattern)) is not None
     ]
-    figure, axes = _new(height=3.6)
+    figure, axes = new_axes(height=3.6)
     axes.axhline(100, color=_UNCHANGED, linestyle="--", linewidth=1)
     axes.plot(*zip(*sorted(kept), strict=True), "o", color=_FRONT, label="on the search split", zorder=3)
     if len(again) > 1:  # the unchanged model alone keeps all of itself
@@ -165,20 +132,20 @@ def _draw_kept(record: Record, file: Path) -> None:
     axes.set_ylabel("score kept, %")
     axes.set_title(record.name, parse_math=False)
     axes.legend(fontsize=8)
-    _save(figure, file)
+    save(figure, file)
 
 
 def _draw_course(record: Record, steps: list[Step], file: Path) -> None:
     """Hypervolume over the work that was spent."""
     points = [(step.work, step.volume) for step in steps if step.work is not None]
-    figure, axes = _new(height=3.6)
+    figure, axes = new_axes(height=3.6)
     axes.step(*zip(*points, strict=True), "o-", where="post", color=_FRONT, markersize=3)
     axes.set_xlim(left=0)
     axes.set_ylim(bottom=0)
     axes.set_xlabel("work, fine-tunings of the unchanged model")
     axes.set_ylabel("hypervolume")
     axes.set_title(record.name, parse_math=False)
-    _save(figure, file)
+    save(figure, file)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,51 @@
+"""An empty figure, and a figure on the disk.
+
+Knows: matplotlib, the formats that a figure can have. Does not know: studies, what is drawn.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from layersearch.errors import LayersearchError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+FORMATS = (".png", ".pdf", ".svg")
+
+
+def require_format(file: Path) -> None:
+    """Raise LayersearchError if `file` has none of FORMATS."""
+    if file.suffix.lower() not in FORMATS:
+        allowed = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+        raise LayersearchError(f"no figure can be drawn as {str(file)!r}: end its name in {allowed}")
+
+
+def new_axes(width: float = 8, height: float = 5) -> tuple[Figure, Axes]:
+    """An empty figure of so many inches."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(width, height), dpi=150, layout="constrained")
+    axes.grid(alpha=0.25)
+    return figure, axes
+
+
+def save(figure: Figure, file: Path) -> None:
+    """Write `figure` to `file`, making the folders above it. Raises LayersearchError where that cannot be done."""
+    from matplotlib import pyplot
+
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(file)
+    except OSError as error:
+        raise LayersearchError(
+            f"the figure cannot be written to {file}: {error.strerror or error}; name another place"
+        ) from error
+    finally:
+        pyplot.close(figure)
