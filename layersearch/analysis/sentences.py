@@ -185,9 +185,14 @@ def _half_changed(
     rng: np.random.Generator,
     labels: tuple[str, str],
 ) -> Labelled:
-    """Sentences that `change` can change, half of them as they are; no sentence comes in both forms."""
-    found = [(sentence, change(sentence.split())) for sentence in sentences]
-    able = [(sentence, " ".join(changed)) for sentence, changed in found if changed is not None]
+    """Sentences that `change` can make new ones of, half of them as they are; none comes in both forms."""
+    known, able = set(sentences), []
+    for sentence in sentences:
+        words = change(sentence.split())
+        changed = None if words is None else " ".join(words)
+        if changed is not None and changed not in known:
+            known.add(changed)
+            able.append((sentence, changed))
     halves = rng.permutation(np.arange(len(able)) % 2)
     return [pair[half] for pair, half in zip(able, halves, strict=True)], [labels[half] for half in halves]
 

@@ -22,8 +22,8 @@ from layersearch.report.table import WIDE
 _CELL = 6  # letters of a column of a map
 
 ABOUT = {
-    "cka": "1: the same up to rotation and scale, 0: nothing in common; debiased, so it may fall a little below 0. High "
-    "values next to each other: these layers do alike, and one of them may be spared. Empty: no variance at all.",
+    "cka": "1: the same up to rotation and scale, 0: nothing in common; debiased, so it may fall a little below 0. "
+    "High values next to each other: these layers do alike, and one of them may be spared. Empty: no variance at all.",
     "similarity": "contribution: cosine of the first token before and after the layer; influence: 1 - cosine over all "
     "tokens, of the layer and of each half. What turns little changes little, and is the first to be dropped.",
     "blocks": "The run of layers of each length that turns the last token least, in half turns (0: not at all).",
@@ -65,19 +65,24 @@ def print_analysis(found: Analysis) -> None:
     console = Console(highlight=False)
     console = console if console.is_terminal else Console(highlight=False, width=WIDE)
     for one in found.cka:
-        console.print(_map(one, found, console.width))
+        _head(console, map_title(one, found))
+        console.print(_map(one, console.width))
     if found.cka:
         _say(console, "cka")
     for number, similar in enumerate(found.similarity):
-        console.print(_changes(similar, _title("What layers change", found, number)))
+        _head(console, f"What layers change: {found.names[number]}")
+        console.print(_changes(similar))
         _say(console, "similarity")
+        _head(console, "Blocks that turn least, by their length")
         console.print(_blocks(similar))
         _say(console, "blocks")
     for probed in found.probes:
+        _head(console, _about_probes(probed[0]))
         console.print(_probes(probed, found))
         _say(console, "probes")
     for number, read in enumerate(found.readout):
-        console.print(_read(read, found, number))
+        _head(console, f"Read-out: {found.names[number]}, {read.tokens:,} tokens of {read.texts:,} texts")
+        console.print(_read(read, found.places[number]))
         _say(console, "readout")
 
 
@@ -86,12 +91,12 @@ def _say(console: Console, what: str) -> None:
     console.print()
 
 
-def _title(words: str, found: Analysis, number: int = 0) -> str:
-    return f"{words}: {found.names[number]}"
+def _head(console: Console, title: str) -> None:
+    console.print(title, style="bold", soft_wrap=True)
 
 
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="bold")
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, no_wrap=True, justify="right")
     return table
@@ -99,20 +104,21 @@ def _table(title: str, *columns: str) -> Table:
 
 def map_title(one: Map, found: Analysis) -> str:
     """Which CKA this is."""
-    what = {"layers": "layer outputs", "attention": "attention outputs"}[one.of]
+    attention = "attention outputs" if found.wanted.attention == "whole" else "what attention halves change"
+    what = {"layers": "layer outputs", "attention": attention}[one.of]
     beside = "" if len(found.names) == 1 else f" (down) and {found.names[1]} (across)"
     return f"CKA of {what}: {found.names[0]}{beside}, {found.examples:,} examples, rows: {found.wanted.rows}"
 
 
-def _map(one: Map, found: Analysis, width: int) -> Table:
+def _map(one: Map, width: int) -> Table:
     """The map; where it is wider than the terminal, each place against the next and the last."""
     if _CELL * (len(one.across) + 2) > width:
-        table = _table(map_title(one, found), "", "with the next", "with the last")
+        table = _table("", "with the next", "with the last")
         for row, (name, values) in enumerate(zip(one.down, one.values, strict=True)):
             beside = values[min(row + 1, len(values) - 1)]
             table.add_row(name, _number(beside), _number(values[-1]))
         return table
-    table = _table(map_title(one, found), "", *(_short(name) for name in one.across))
+    table = _table("", *(_short(name) for name in one.across))
     for name, values in zip(one.down, one.values, strict=True):
         table.add_row(_short(name), *map(_number, values))
     return table
@@ -126,8 +132,8 @@ def _number(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.2f}"
 
 
-def _changes(similar: Similarity, title: str) -> Table:
-    table = _table(title, "layer", "contribution", "influence", "attention", "FFN", "first token: attention", "FFN")
+def _changes(similar: Similarity) -> Table:
+    table = _table("layer", "contribution", "influence", "attention", "FFN", "first token: attention", "FFN")
     for layer in range(similar.num_layers):
         halves = slice(2 * layer, 2 * layer + 2)
         values = (
@@ -141,7 +147,7 @@ def _changes(similar: Similarity, title: str) -> Table:
 
 
 def _blocks(similar: Similarity) -> Table:
-    table = _table("Blocks that turn least, by their length", "layers", "block", "turn")
+    table = _table("layers", "block", "turn")
     for length in range(1, similar.num_layers + 1):
         turns = [similar.block(start, length) for start in range(similar.num_layers - length + 1)]
         start = turns.index(min(turns))
@@ -150,14 +156,16 @@ def _blocks(similar: Similarity) -> Table:
     return table
 
 
-def _probes(probed: Sequence[Probed], found: Analysis) -> Table:
-    first = probed[0]
+def _about_probes(first: Probed) -> str:
     fit, dev, test = first.examples
-    title = (
-        f"Probes of {first.task}, {first.metric}: fitted on {fit:,} examples, chosen on {dev:,}, scored on {test:,}; "
-        f"the commonest answer scores {first.majority:.4f}"
+    return (
+        f"Probes of {first.task}, {first.metric}: fitted on {fit:,} examples, strength chosen on {dev:,}, scored on "
+        f"{test:,}; the commonest answer scores {first.majority:.4f}"
     )
-    table = _table(title, "", *(part for name in found.names for part in (name, "95 % interval")))
+
+
+def _probes(probed: Sequence[Probed], found: Analysis) -> Table:
+    table = _table("", *(part for name in found.names for part in (name, "95 % interval")))
     for row in range(max(map(len, found.places))):
         cells = [_short(max(found.places, key=len)[row])]
         for one, places in zip(probed, found.places, strict=True):
@@ -172,12 +180,11 @@ def _probe_cells(one: Probed, row: int) -> list[str]:
     return [f"{one.scores[row]:.4f}{best}", f"{low:.4f} to {high:.4f}"]
 
 
-def _read(read: ReadOut, found: Analysis, number: int) -> Table:
+def _read(read: ReadOut, places: Sequence[str]) -> Table:
     what = "the next token" if read.foretells else "the token itself"
-    title = f"Read-out: {found.names[number]}, {read.tokens:,} tokens of {read.texts:,} texts"
-    table = _table(title, "", f"says {what}", "95 % interval", "agrees with the unmodified model", "95 % interval")
+    table = _table("", f"says {what}", "95 % interval", "agrees with the unmodified model", "95 % interval")
     rows = (read.reconstruction, read.reconstruction_intervals, read.agreement, read.agreement_intervals)
-    for place, right, one, same, other in zip(found.places[number], *rows, strict=True):
+    for place, right, one, same, other in zip(places, *rows, strict=True):
         cells = (f"{right:.4f}", "{:.4f} to {:.4f}".format(*one), f"{same:.4f}", "{:.4f} to {:.4f}".format(*other))
         table.add_row(_short(place), *cells)
     return table

@@ -148,8 +148,8 @@ def _probes(probed: Sequence[Probed], found: Analysis) -> str:
     first = probed[0]
     fit, dev, test = first.examples
     words = (
-        f"{first.task}: fitted on {fit:,} examples, strength chosen on {dev:,}, scored on {test:,}; dashed: the commonest "
-        f"answer, {first.majority:.4f}"
+        f"{first.task}: fitted on {fit:,} examples, strength chosen on {dev:,}, scored on {test:,}; dashed: the "
+        f"commonest answer, {first.majority:.4f}"
     )
     curves = [(one.scores, one.intervals) for one in probed]
     chart = _curves(curves, "layers passed", first.metric, first=0, level=first.majority)

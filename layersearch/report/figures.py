@@ -20,7 +20,6 @@ from layersearch.search.trials import Confirmed, Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
     from matplotlib.text import Annotation
 
 _FRONT = "#1f5fa8"
