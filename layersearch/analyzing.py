@@ -14,7 +14,7 @@ import typer
 
 from layersearch.analysis.wanted import EXAMPLES, OWN, AttentionOf, Found, RowsOf, Wanted
 from layersearch.completion import studies
-from layersearch.errors import ModelError
+from layersearch.errors import ModelError, StudyError
 from layersearch.names import unknown
 from layersearch.options import (
     AsJson,
@@ -95,7 +95,7 @@ def analyze(
     _check_words(model, task, study, trial, against, pattern)
     named = _named(what)
     from layersearch.analysis.analyze import analyze as analyse
-    from layersearch.report.analysis import Shown, as_plain, print_analysis
+    from layersearch.report.analysis import Shown, as_plain
     from layersearch.search.preparing import check_length
     from layersearch.tasks import load_task
 
@@ -122,11 +122,9 @@ def analyze(
         seed=seed,
     )
     with Shown() as progress:
-        analysis = analyse(subjects, found, splits, wanted, progress)
+        analysis = analyse(subjects, found, splits, wanted, progress, progress.between if not as_json else _nothing)
     if as_json:
         typer.echo(json.dumps(as_plain(analysis), indent=1))
-    else:
-        print_analysis(analysis)
     if png is not None:
         from layersearch.report.analysis_figures import draw_analysis
 
@@ -135,7 +133,7 @@ def analyze(
     if html is not None:
         from layersearch.report.analysis_page import write_page
 
-        about = [("task", question.task), ("study", study), ("trial", trial and str(trial))]
+        about = [("task", question.task), ("study", study), ("trial", None if trial is None else str(trial))]
         write_page(analysis, html, about)
         _say(f"written: {html}")
 
@@ -168,7 +166,13 @@ def _named(what: str | None) -> tuple[Found, ...]:
 def _record(storage: str, study: str) -> Record:
     from layersearch.search.record import read_study
 
-    return read_study(storage, study, _say)
+    record = read_study(storage, study, _say)
+    if "replay" in record.facts:
+        raise StudyError(
+            f"study {record.name!r} took its scores from {record.facts['replay']} and trained no model; name one with "
+            "--model and --task"
+        )
+    return record
 
 
 def _question(record: Record | None, given: What, seed: int) -> What:
@@ -214,6 +218,11 @@ def _possible(
     found: list[Found] = ["cka", "similarity"]
     if task.kind in PROBED or probes != (OWN,) or senteval is not None:
         found.append("probes")
+    if subjects[0].reader is not subjects[-1].reader and task.kind != "image-classification":
+        vocabularies = [one.reader.get_vocab() for one in subjects]
+        if vocabularies[0] != vocabularies[1]:
+            _say("no read-out: the two models have different vocabularies, so what they say cannot be compared")
+            return tuple(found)
     try:
         for folder in {one.folder for one in subjects if not one.edited}:
             if folder is None or task.kind == "image-classification":
@@ -230,6 +239,10 @@ def _probes(probes: tuple[str, ...], task: TaskLike, senteval: Path | None, *, a
     from layersearch.analysis.probes import PROBED
 
     return () if not asked and senteval is not None and task.kind not in PROBED else probes
+
+
+def _nothing(_: object) -> None:
+    """JSON is one value, and comes at the end."""
 
 
 def _say(line: str) -> None:

@@ -40,10 +40,9 @@ Progress = Callable[[str, float], None]
 
 @dataclass(frozen=True, eq=False)
 class Map:
-    """CKA `of` layer outputs or of attention outputs: `values` [places of the first, of the second], NaN where
-    undefined.
+    """CKA `of` layer outputs or of attention outputs, with the names of the places `down` and `across`.
 
-    `down` and `across` name the places.
+    `values` are [down, across], NaN where a place has no variance.
     """
 
     of: Literal["layers", "attention"]
@@ -77,17 +76,18 @@ def analyze(
     progress: Progress = lambda *_: None,
     found_out: Callable[[Analysis], None] = lambda _: None,
 ) -> Analysis:
-    """Analyse one subject, or two side by side, on the task's examples. Raises LayersearchError for what cannot be
-    done.
+    """Analyse one subject, or two side by side, on the task's examples.
 
-    What is wrong with the question is said before anything takes long. `found_out` is told of each part by itself, as
-    soon as it is known.
+    `found_out` is told of each part by itself, as soon as it is known. Raises LayersearchError for what cannot be done,
+    before anything takes long.
     """
     _check(subjects, task, wanted)
     probing = _probing_tasks(task, splits, wanted) if "probes" in wanted.what else []
     examples = drawn(getattr(splits, wanted.part), wanted.examples, wanted.seed)
     readers = _language_models(subjects) if "readout" in wanted.what else []
     encoded = [task.encode(examples, one.reader, wanted.max_length) for one in subjects]
+    if readers:
+        _check_same_tokens(encoded)
     names, places = zip(*((one.name, one.places) for one in subjects), strict=True)
     about = Analysis(tuple(names), tuple(places), wanted, len(encoded[0]))
     maps: tuple[Map, ...] = ()
@@ -266,15 +266,18 @@ def _language_models(subjects: Sequence[Subject]) -> list[LanguageModel]:
 def _read(
     subjects: Sequence[Subject], models: Sequence[LanguageModel], encoded: Sequence[Encoded], progress: Progress
 ) -> tuple[ReadOut, ...]:
+    special = subjects[0].reader.all_special_ids
+    texts = _first_texts(encoded[0], READ_TEXTS)
+    return tuple(read_out(models[0], texts, special, models[1:], lambda share: progress("read-out", share)))
+
+
+def _check_same_tokens(encoded: Sequence[Encoded]) -> None:
     first, *others = encoded
     if any(not np.array_equal(first.input_ids, other.input_ids) for other in others):
         raise DataError(
             "the two models cut the texts into different tokens, so what they say cannot be compared; leave readout "
             "out of --what, or read each out by itself"
         )
-    special = subjects[0].reader.all_special_ids
-    texts = _first_texts(first, READ_TEXTS)
-    return tuple(read_out(models[0], texts, special, models[1:], lambda share: progress("read-out", share)))
 
 
 def _first_texts(encoded: Encoded, number: int) -> Encoded:

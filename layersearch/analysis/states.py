@@ -77,7 +77,7 @@ def walk(model: PreTrainedModel, encoded: Encoded, chosen: Indices, size: int = 
     for places in scoring_order(encoded.lengths[chosen], size):
         inputs = collate(encoded, chosen[places], model.device, *pad_of(model))
         with torch.inference_mode(), hidden_states(model) as found:
-            model(**inputs)
+            model.base_model(**inputs)  # without the head, whose logits may be many
             states = as_batches(found[0], found[0][0], family) if found[0] else []
         if len(states) != 2 * layers + 1 or any(state.ndim != 3 for state in states):
             raise ModelError(

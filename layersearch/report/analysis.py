@@ -57,7 +57,13 @@ class Shown:
             self._tasks[step] = self._bars.add_task(step, total=1.0)
             if not self._console.is_terminal:
                 self._console.print(step)
-        self._bars.update(self._tasks[step], completed=share)
+        self._bars.update(self._tasks[step], completed=share, visible=share < 1)
+
+    def between(self, found: Analysis) -> None:
+        """Print what is known so far; whoever stops the rest keeps that."""
+        self.__exit__()
+        print_analysis(found)
+        self.__enter__()
 
 
 def print_analysis(found: Analysis) -> None:
