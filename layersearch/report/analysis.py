@@ -6,7 +6,7 @@ Knows: rich, the results of analyses. Does not know: how they came about, pictur
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -17,6 +17,7 @@ from layersearch.analysis.analyze import Analysis, Map
 from layersearch.analysis.probes import Probed
 from layersearch.analysis.readout import ReadOut
 from layersearch.analysis.similarity import Similarity
+from layersearch.analysis.subject import EMBEDDINGS
 from layersearch.report.table import WIDE
 
 _CELL = 6  # letters of a column of a map
@@ -77,14 +78,15 @@ def print_analysis(found: Analysis) -> None:
         _say(console, "cka")
     for number, similar in enumerate(found.similarity):
         _head(console, f"What layers change: {found.names[number]}")
-        console.print(_changes(similar))
+        console.print(_changes(similar, found.places[number][1:]))
         _say(console, "similarity")
         _head(console, "Blocks that turn least, by their length")
-        console.print(_blocks(similar))
+        console.print(_blocks(similar, found.places[number][1:]))
         _say(console, "blocks")
     for probed in found.probes:
         _head(console, _about_probes(probed[0]))
-        console.print(_probes(probed, found))
+        for table in _probes(probed, found):
+            console.print(table)
         _say(console, "probes")
     for number, read in enumerate(found.readout):
         _head(console, f"Read-out: {found.names[number]}, {read.tokens:,} tokens of {read.texts:,} texts")
@@ -131,16 +133,28 @@ def _map(one: Map, width: int) -> Table:
 
 
 def _short(place: str) -> str:
-    return "emb" if place == "embeddings" else place
+    return "emb" if place == EMBEDDINGS else place
+
+
+def depths_of(found: Analysis, number: int) -> list[float]:
+    """Where a model's places stand over the depth of the first one, 0 to its number of layers.
+
+    At the same layers where it has some of the first one's in their order, else spread evenly.
+    """
+    first, own = found.places[0], found.places[number]
+    at = [first.index(place) for place in own if place in first]
+    if len(at) == len(own) and at == sorted(set(at)):
+        return list(map(float, at))
+    return [place * (len(first) - 1) / (len(own) - 1) for place in range(len(own))]
 
 
 def _number(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.2f}"
 
 
-def _changes(similar: Similarity) -> Table:
+def _changes(similar: Similarity, layers: Sequence[str]) -> Table:
     table = _table("layer", "contribution", "influence", "attention", "FFN", "first token: attention", "FFN")
-    for layer in range(similar.num_layers):
+    for layer, name in enumerate(layers):
         halves = slice(2 * layer, 2 * layer + 2)
         values = (
             similar.first_token[layer],
@@ -148,16 +162,16 @@ def _changes(similar: Similarity) -> Table:
             *similar.all_halves[halves],
             *similar.first_halves[halves],
         )
-        table.add_row(str(layer), *(f"{value:.4f}" for value in values))
+        table.add_row(name, *(f"{value:.4f}" for value in values))
     return table
 
 
-def _blocks(similar: Similarity) -> Table:
+def _blocks(similar: Similarity, layers: Sequence[str]) -> Table:
     table = _table("layers", "block", "turn")
     for length in range(1, similar.num_layers + 1):
         turns = [similar.block(start, length) for start in range(similar.num_layers - length + 1)]
         start = turns.index(min(turns))
-        block = str(start) if length == 1 else f"{start}-{start + length - 1}"
+        block = layers[start] if length == 1 else f"{layers[start]} to {layers[start + length - 1]}"
         table.add_row(str(length), block, f"{turns[start]:.4f}")
     return table
 
@@ -170,14 +184,15 @@ def _about_probes(first: Probed) -> str:
     )
 
 
-def _probes(probed: Sequence[Probed], found: Analysis) -> Table:
-    table = _table("", *(part for name in found.names for part in (name, "95 % interval")))
-    for row in range(max(map(len, found.places))):
-        cells = [_short(max(found.places, key=len)[row])]
-        for one, places in zip(probed, found.places, strict=True):
-            cells += _probe_cells(one, row) if row < len(places) else ["", ""]
-        table.add_row(*cells)
-    return table
+def _probes(probed: Sequence[Probed], found: Analysis) -> Iterator[Table]:
+    """The models side by side where their places are the same, else one below the other."""
+    alike = all(places == found.places[0] for places in found.places)
+    models = list(zip(found.names, found.places, probed, strict=True))
+    for group in [models] if alike else [[model] for model in models]:
+        table = _table("", *(part for name, _, _ in group for part in (name, "95 % interval")))
+        for row, place in enumerate(group[0][1]):
+            table.add_row(_short(place), *(cell for _, _, one in group for cell in _probe_cells(one, row)))
+        yield table
 
 
 def _probe_cells(one: Probed, row: int) -> list[str]:

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from layersearch.analysis.analyze import Analysis
 from layersearch.analysis.similarity import Similarity
+from layersearch.analysis.subject import EMBEDDINGS
+from layersearch.report.analysis import depths_of
 from layersearch.report.canvas import save
 
 if TYPE_CHECKING:
@@ -78,7 +80,7 @@ def _draw_cka(found: Analysis, file: Path) -> Path:
 
 
 def _short(places: Sequence[str]) -> list[str]:
-    return ["emb" if place == "embeddings" else place for place in places]
+    return ["emb" if place == EMBEDDINGS else place for place in places]
 
 
 def _heat(
@@ -101,7 +103,7 @@ def _draw_blocks(found: Analysis, file: Path) -> Path:
     figure, axes = _new(1, len(found.similarity), 6.2, 5)
     for number, (similar, axis) in enumerate(zip(found.similarity, axes[0], strict=True)):
         blocks = blocks_of(similar)
-        names = [str(layer) for layer in range(similar.num_layers)]
+        names = found.places[number][1:]
         lengths = [str(length + 1) for length in range(similar.num_layers)]
         image = _heat(axis, blocks, lengths, names, low=0.0, high=float(np.nanmax(blocks)))
         for length, row in enumerate(blocks):
@@ -173,27 +175,15 @@ def _curve(
     axis: Axes, scores: Sequence[float], intervals: Sequence[tuple[float, float]], found: Analysis, number: int
 ) -> None:
     """Scores over the depth, with their intervals as a band."""
-    depth = _depth(found, number)
+    depth = depths_of(found, number)
     lows, highs = zip(*intervals, strict=True)
     axis.plot(depth, scores, "os"[number] + "-", color=_COLOURS[number], markersize=4, label=found.names[number])
     axis.fill_between(depth, lows, highs, color=_COLOURS[number], alpha=0.15, linewidth=0)
 
 
-def _depth(found: Analysis, number: int) -> list[float]:
-    """Where the places of a model stand: 0 to the number of layers of the first model, whatever its own."""
-    deepest = len(found.places[0]) - 1
-    return list(np.linspace(0, deepest, len(found.places[number])))
-
-
 def _name_places(axis: Axes, found: Analysis) -> None:
-    """Ticks are named where all models have the same places; else they are relative."""
-    same = all(places == found.places[0] for places in found.places)
-    deepest = len(found.places[0]) - 1
-    if same:
-        axis.set_xticks(range(deepest + 1), _short(found.places[0]), fontsize=8)
-        axis.set_xlabel("after layer")
-    else:
-        axis.set_xticks([0, deepest / 2, deepest], ["embeddings", "half way", "last layer"], fontsize=8)
+    axis.set_xticks(range(len(found.places[0])), _short(found.places[0]), fontsize=8)
+    axis.set_xlabel(f"after layer{'' if len(found.names) == 1 else ' of the first model'}")
     axis.grid(alpha=0.25)
     for words in axis.legend(fontsize=8).get_texts():
         words.set_parse_math(False)

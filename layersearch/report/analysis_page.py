@@ -15,17 +15,20 @@ from layersearch.analysis.analyze import Analysis, Map
 from layersearch.analysis.probes import Probed
 from layersearch.analysis.readout import ReadOut
 from layersearch.analysis.similarity import Similarity
+from layersearch.analysis.subject import EMBEDDINGS
 from layersearch.durable import whole_file
 from layersearch.errors import LayersearchError
-from layersearch.report.analysis import ABOUT, map_title
+from layersearch.report.analysis import ABOUT, depths_of, map_title
 from layersearch.report.page import described, page, paragraph, section, table
 from layersearch.report.svg import WIDTH, Axis, Chart, text
 
 _CELL, _LEFT, _TOP = 46.0, 110.0, 26.0
 _KINDS = (("stairs", "whisker", "member"), ("confirmed", "confirmed", "confirmed"))
 
-Curve = tuple[Sequence[float], Sequence[tuple[float, float]]]
-"""Scores of places, and their intervals."""
+BLOCKS = "How far the last token turns over a block of neighbouring layers, in half turns (0: not at all)."
+
+Curve = tuple[Sequence[float], Sequence[float], Sequence[tuple[float, float]]]
+"""Where places stand, their scores, and the intervals of these."""
 
 
 def write_page(found: Analysis, file: Path, about: Sequence[tuple[str, object]] = ()) -> None:
@@ -61,9 +64,9 @@ def sections_of(found: Analysis) -> list[str]:
     if found.cka:
         maps = "".join(f"<figure>{_map(one, found)}</figure>\n" for one in found.cka)
         parts.append(section("Layers that are alike", paragraph(ABOUT["cka"]), maps))
-    for name, similar in zip(found.names, found.similarity, strict=False):
+    for name, places, similar in zip(found.names, found.places, found.similarity, strict=False):
         charts = f"<figure>{_changes(similar)}</figure>\n"
-        turns = paragraph(ABOUT["blocks"]) + f"<figure>{_blocks(similar)}</figure>\n"
+        turns = paragraph(BLOCKS) + f"<figure>{_blocks(similar, places[1:])}</figure>\n"
         legend = "Blue: attention halves. Orange: FFN halves."
         parts.append(
             section(f"What layers change: {name}", paragraph(f"{ABOUT['similarity']} {legend}"), charts, turns)
@@ -107,38 +110,36 @@ def _cell(left: float, top: float, cell: float, value: float, share: float) -> l
 
 def _map(one: Map, found: Analysis) -> str:
     title = map_title(one, found)
-    across = ["emb" if name == "embeddings" else name for name in one.across]
+    across = ["emb" if name == EMBEDDINGS else name for name in one.across]
     return f"<figcaption>{escape(title)}</figcaption>{_heat(one.values.tolist(), one.down, across, title)}"
 
 
-def _blocks(similar: Similarity) -> str:
+def _blocks(similar: Similarity, names: Sequence[str]) -> str:
     layers = similar.num_layers
     values = [
         [similar.block(start, length) if start + length <= layers else math.nan for start in range(layers)]
         for length in range(1, layers + 1)
     ]
     down = [f"{length} layer{'s' * (length > 1)} from" for length in range(1, layers + 1)]
-    return _heat(values, down, [str(layer) for layer in range(layers)], "angular distance of all blocks")
+    return _heat(values, down, names, "angular distance of all blocks")
 
 
 def _changes(similar: Similarity) -> str:
     """The influence of attention and FFN halves over the depth."""
-    curves = [(similar.all_halves[half::2], ()) for half in (0, 1)]
-    return _curves(curves, "layer", "influence: 1 - cosine", first=0)
+    curves = [(range(similar.num_layers), similar.all_halves[half::2], ()) for half in (0, 1)]
+    return _curves(curves, "layer", "influence: 1 - cosine")
 
 
-def _curves(curves: Sequence[Curve], across: str, title: str, first: int, level: float | None = None) -> str:
-    """Up to two curves with their intervals over the depth, the first at `first`; `level` is drawn from side to
-    side."""
-    ends = [value for scores, intervals in curves for value in (*scores, *(end for pair in intervals for end in pair))]
-    deepest = max(len(scores) for scores, _ in curves)
-    x = Axis.over([first, first + deepest - 1], across)
+def _curves(curves: Sequence[Curve], across: str, title: str, level: float | None = None) -> str:
+    """Up to two curves with their intervals over the depth; `level` is drawn from side to side."""
+    ends = [end for _, scores, pairs in curves for end in (*scores, *(end for pair in pairs for end in pair))]
+    x = Axis.over([place for places, _, _ in curves for place in places], across)
     chart = Chart(x, Axis.over([*ends, *([] if level is None else [level])], title), height=300)
     marks = [] if level is None else [chart.level(level, "baseline")]
-    for (scores, intervals), (line, whisker, mark) in zip(curves, _KINDS, strict=False):
-        points = [(first + place, value) for place, value in enumerate(scores)]
+    for (places, scores, intervals), (line, whisker, mark) in zip(curves, _KINDS, strict=False):
+        points = list(zip(places, scores, strict=True))
         marks.append(chart.line(points, line))
-        marks += [chart.whisker(first + place, *pair, whisker) for place, pair in enumerate(intervals)]
+        marks += [chart.whisker(place, *pair, whisker) for place, pair in zip(places, intervals, strict=False)]
         draw = chart.dot if mark == "member" else chart.diamond
         marks += [draw(*point, 4, mark) for point in points]
     return chart.page(marks, title)
@@ -151,8 +152,8 @@ def _probes(probed: Sequence[Probed], found: Analysis) -> str:
         f"{first.task}: fitted on {fit:,} examples, strength chosen on {dev:,}, scored on {test:,}; dashed: the "
         f"commonest answer, {first.majority:.4f}"
     )
-    curves = [(one.scores, one.intervals) for one in probed]
-    chart = _curves(curves, "layers passed", first.metric, first=0, level=first.majority)
+    curves = [(depths_of(found, n), one.scores, one.intervals) for n, one in enumerate(probed)]
+    chart = _curves(curves, "layers passed", first.metric, first.majority)
     rows = [
         {"place": place, first.metric: f"{score:.4f}", "95 % interval": "{:.4f} to {:.4f}".format(*pair)}
         for place, score, pair in zip(found.places[0], first.scores, first.intervals, strict=True)
@@ -162,15 +163,15 @@ def _probes(probed: Sequence[Probed], found: Analysis) -> str:
 
 
 def _readout(found: Analysis) -> str:
-    def of(read: ReadOut, *, agreement: bool) -> Curve:
+    def of(number: int, read: ReadOut, *, agreement: bool) -> Curve:
         if agreement:
-            return read.agreement, read.agreement_intervals
-        return read.reconstruction, read.reconstruction_intervals
+            return depths_of(found, number), read.agreement, read.agreement_intervals
+        return depths_of(found, number), read.reconstruction, read.reconstruction_intervals
 
     says = "the next token" if found.readout[0].foretells else "the token itself"
     titles = {False: f"says {says}, share of tokens", True: "agrees with the unmodified model, share of tokens"}
     charts = (
-        _curves([of(read, agreement=which) for read in found.readout], "layers passed", title, first=0)
+        _curves([of(n, read, agreement=which) for n, read in enumerate(found.readout)], "layers passed", title)
         for which, title in titles.items()
     )
     return "".join(f"<figure>{chart}</figure>\n" for chart in charts)

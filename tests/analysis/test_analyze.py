@@ -21,7 +21,7 @@ from layersearch.search.record import read_study
 from layersearch.tasks import load_task
 from layersearch.tasks.task import Encoded
 from tests.conftest import LAYERS, TinyRun, call
-from tests.models.conftest import _one_thread
+from tests.models.conftest import _one_thread, from_config
 
 __all__ = ["_one_thread"]
 
@@ -187,7 +187,7 @@ def test_what_attention_changes_is_another_reading(words: tuple[str, ...]) -> No
 
 def test_a_model_without_hidden_states_is_one_line() -> None:
     config = ResNetConfig(embedding_size=4, hidden_sizes=[4, 8], depths=[1, 1], layer_type="basic")
-    model = AutoModelForImageClassification.from_config(config)
+    model = from_config(AutoModelForImageClassification, config, None)
     pixels = np.zeros((5, 3, 32, 32), dtype=np.float32)
     encoded = Encoded(np.zeros(0, np.int32), None, np.arange(6, dtype=np.int64), np.arange(5) % 2, pixels)
     with pytest.raises(ModelError, match=r"^the model family 'resnet' has no row in the families table") as caught:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ def task_of(kind: KindName, labels: tuple[str, ...], metric: str) -> TextTask:
     return TextTask("made", kind, labels, (metric,), partial(Corpus, NONE, NONE))
 
 
-def part_of(rows: NDArray[np.float64], labels: NDArray[np.float64]) -> Part:
+def part_of(rows: NDArray[Any], labels: NDArray[Any]) -> Part:
     offsets = np.arange(len(labels) + 1, dtype=np.int64)
     return Part(rows.astype(np.float32), Encoded(np.zeros(len(labels), np.int32), None, offsets, labels))
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,12 +47,15 @@ def gpt2() -> LanguageModel:
 @torch.no_grad()
 def varied(model: PreTrainedModel, *, foretells: bool) -> LanguageModel:
     """With large embeddings, to which the head is tied, what it says does not hang on its bias alone."""
-    model.get_input_embeddings().weight.mul_(8)
+    embeddings: Any = model.get_input_embeddings()
+    embeddings.weight.mul_(8)
     return LanguageModel(model, foretells)
 
 
 @torch.no_grad()
-def by_hand(model: PreTrainedModel, head: object, encoded: Encoded, *, foretells: bool) -> list[list[float]]:
+def by_hand(
+    model: PreTrainedModel, head: Callable[[torch.Tensor], torch.Tensor], encoded: Encoded, *, foretells: bool
+) -> tuple[list[float], list[float]]:
     """Shares of tokens said right, and said as at the end, of each place; one example after the other."""
     hits, tokens = np.zeros((2, LAYERS + 1)), 0
     for example in range(len(encoded)):
@@ -61,12 +66,13 @@ def by_hand(model: PreTrainedModel, head: object, encoded: Encoded, *, foretells
         counted = ~torch.isin(right, torch.tensor(SPECIAL))
         told = answer.logits[0].argmax(-1)[: len(right)]
         for place, state in enumerate(answer.hidden_states):
-            logits = answer.logits if place == LAYERS else head(state)  # type: ignore[operator]
+            logits = answer.logits if place == LAYERS else head(state)
             said = logits[0].argmax(-1)[: len(right)]
             hits[0, place] += int(((said == right) & counted).sum())
             hits[1, place] += int(((said == told) & counted).sum())
         tokens += int(counted.sum())
-    return (hits / tokens).tolist()
+    right, same = (hits / tokens).tolist()
+    return right, same
 
 
 def test_bert_is_read_by_its_masked_head(encoded: Encoded) -> None:
