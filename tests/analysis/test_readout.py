@@ -111,7 +111,8 @@ def test_an_edited_model_is_held_against_the_unmodified_one(encoded: Encoded) ->
 
 
 def test_no_head_and_no_tokens_are_one_line(tmp_path: Path, encoded: Encoded) -> None:
-    bert().model.base_model.save_pretrained(tmp_path / "bare")
+    body: Any = bert().model.base_model
+    body.save_pretrained(tmp_path / "bare")
     with pytest.raises(ModelError, match=r"hold no head over the vocabulary \(cls\.predictions.* is missing\), so its"):
         load_language_model(tmp_path / "bare")
     with pytest.raises(DataError, match=r"^the texts hold no token that could be read out; take others"):
