@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from layersearch import api
+from layersearch.analyzing import analyzing
 from layersearch.confirming import confirming
 from layersearch.errors import LayersearchError, StoppedError, WordsError
 from layersearch.options import (
@@ -56,6 +57,7 @@ app.add_typer(reading)
 app.add_typer(confirming)
 app.add_typer(remaking)
 app.add_typer(timing)
+app.add_typer(analyzing)
 
 
 @app.callback(invoke_without_command=True)

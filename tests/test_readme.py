@@ -48,7 +48,7 @@ def test_the_library_example_runs(tmp_path: Path) -> None:
 def test_every_command_and_option_of_the_readme_exists() -> None:
     commands = set(re.findall(r"^layersearch (\w+)", README, re.MULTILINE))
     reading = {"front", "show", "best", "compare", "importance", "report", "export", "dashboard", "verify", "time"}
-    assert commands == {"run", "plan", "patterns", "confirm", "reproduce"} | reading
+    assert commands == {"run", "plan", "patterns", "analyze", "confirm", "reproduce"} | reading
     known = help_of() + "".join(help_of(command) for command in commands)
     for option in set(re.findall(r"`(--[a-z-]+)", README)):
         assert option in known, option

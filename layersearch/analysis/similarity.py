@@ -16,15 +16,54 @@ import torch
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from layersearch.errors import ModelError
+from layersearch.analysis.states import Seen, require_one_stack, walk
 from layersearch.measured import Measured
-from layersearch.models.surgery import family_in, layers_of, stacks_of
+from layersearch.models.surgery import layers_of
 from layersearch.tasks.task import Encoded
-from layersearch.training.batches import collate, scoring_order
-from layersearch.training.finetune import pad_of
-from layersearch.training.influence import as_batches, first_of, hidden_states, mask_of
+from layersearch.training.influence import turned
 
 BATCH = 16  # examples at once: the states of all halves are in memory together
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """What passes through a model of n layers, as means over examples.
+
+    `first_token` and `all_tokens` [n] are cosines before and after each layer; `first_halves` and `all_halves` [2 n]
+    are 1 - cosine before and after each half, attention first; `apart` [2 n + 1][2 n + 1] are angular distances of the
+    last token, in half turns, between any two places: before the first layer, then after each half.
+    """
+
+    first_token: tuple[float, ...]
+    all_tokens: tuple[float, ...]
+    first_halves: tuple[float, ...]
+    all_halves: tuple[float, ...]
+    apart: tuple[tuple[float, ...], ...]
+
+    @property
+    def num_layers(self) -> int:
+        """Layers of the model."""
+        return len(self.first_token)
+
+    def block(self, start: int, length: int) -> float:
+        """How far the last token turns over `length` layers from layer `start` on, in half turns."""
+        return self.apart[2 * start][2 * (start + length)]
+
+
+class Summing:
+    """Hears of batches and sums what `Similarity` is the mean of."""
+
+    def __init__(self) -> None:
+        self._sums: _Sums | None = None
+
+    def __call__(self, seen: Seen) -> None:
+        found = _sums_of(seen.states, seen.mask, seen.first)
+        self._sums = found if self._sums is None else self._sums.plus(found)
+
+    def means(self) -> Similarity:
+        """What the sums come to; something must have been heard."""
+        assert self._sums is not None
+        return self._sums.means()
 
 
 def similarity(
@@ -42,26 +81,24 @@ def similarity(
     Padding counts nowhere; where texts end together (XLNet), the last token stands for the first. The model is left in
     evaluation mode. `heartbeat` is told the share that is done. Raises ModelError for a model with two stacks.
     """
-    if len(stacks_of(model)) > 1:
-        raise ModelError(
-            f"similarities are measured over one stack of layers, and this {model.config.model_type} model has an "
-            "encoder and a decoder; choose strategies that are not measured"
-        )
+    require_one_stack(model, "choose strategies that are not measured")
     chosen = np.random.default_rng(seed).permutation(len(encoded))[:number]
-    model.eval()  # type: ignore[no-untyped-call]
-    sums: _Sums | None = None
-    family = family_in(model)
-    order = scoring_order(encoded.lengths[chosen], BATCH)
-    for done, places in enumerate(order, 1):
-        inputs = collate(encoded, chosen[places], model.device, *pad_of(model))
-        with torch.inference_mode(), hidden_states(model) as states:
-            model(**inputs)
-            laid = as_batches(states[0], states[0][0], family)
-            found = _sums_of(laid, mask_of(inputs, states[0][0]), first_of(family))
-        sums = found if sums is None else sums.plus(found)
-        heartbeat(done / len(order))
-    assert sums is not None
-    return sums.means(*sizes_of(model))
+    summing, done = Summing(), 0
+    for seen in walk(model, encoded, chosen, BATCH):
+        summing(seen)
+        done += len(seen.examples)
+        heartbeat(done / len(chosen))
+    found = summing.means()
+    sizes, variances = sizes_of(model)
+    return Measured(
+        first_token=found.first_token,
+        all_tokens=found.all_tokens,
+        attention=found.all_halves[0::2],
+        ffn=found.all_halves[1::2],
+        apart=tuple(row[::2] for row in found.apart[::2]),
+        weight_size=sizes,
+        weight_variance=variances,
+    )
 
 
 def sizes_of(model: PreTrainedModel) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -79,10 +116,11 @@ def sizes_of(model: PreTrainedModel) -> tuple[tuple[float, ...], tuple[float, ..
 
 @dataclass(frozen=True)
 class _Sums:
-    """Sums over `examples` and their `tokens`, float64: [layers], [layers], [halves], [layers + 1, layers + 1]."""
+    """Sums over `examples` and their `tokens`, float64: [layers], [layers], [halves], [halves], [places, places]."""
 
     first: torch.Tensor
     every: torch.Tensor
+    first_halves: torch.Tensor
     halves: torch.Tensor
     turned: torch.Tensor
     examples: int
@@ -92,17 +130,14 @@ class _Sums:
         """Both together."""
         return _Sums(**{name: value + vars(other)[name] for name, value in vars(self).items()})
 
-    def means(self, sizes: tuple[float, ...], variances: tuple[float, ...]) -> Measured:
-        """What they come to, with what is known of the weights."""
-        halves = (self.halves / self.tokens).tolist()
-        return Measured(
-            first_token=tuple((self.first / self.examples).tolist()),
-            all_tokens=tuple((self.every / self.tokens).tolist()),
-            attention=tuple(halves[0::2]),
-            ffn=tuple(halves[1::2]),
+    def means(self) -> Similarity:
+        """What they come to; cosines are one less what layers turn."""
+        return Similarity(
+            first_token=tuple((1 - self.first / self.examples).tolist()),
+            all_tokens=tuple((1 - self.every / self.tokens).tolist()),
+            first_halves=tuple((self.first_halves / self.examples).tolist()),
+            all_halves=tuple((self.halves / self.tokens).tolist()),
             apart=tuple(map(tuple, (self.turned / self.examples).tolist())),
-            weight_size=sizes,
-            weight_variance=variances,
         )
 
 
@@ -111,20 +146,18 @@ def _sums_of(states: list[torch.Tensor], mask: torch.Tensor, first: int) -> _Sum
 
     `first` is the place of the token that stands for a text.
     """
-    layers = states[::2]
-    cosines = [functional.cosine_similarity(a, b, dim=-1) for a, b in pairwise(layers)]
-    apart = [1 - functional.cosine_similarity(a, b, dim=-1) for a, b in pairwise(states)]
-    return _Sums(
-        first=torch.stack([cosine[:, first].sum() for cosine in cosines]).double().cpu(),
-        every=torch.stack([(cosine * mask).sum() for cosine in cosines]).double().cpu(),
-        halves=torch.stack([(half * mask).sum() for half in apart]).double().cpu(),
-        turned=_turned(layers, mask).double().cpu(),
-        examples=len(mask),
-        tokens=int(mask.sum()),
-    )
+    every, firsts = _turned_by(states[::2], mask, first)
+    all_halves, first_halves = _turned_by(states, mask, first)
+    return _Sums(firsts, every, first_halves, all_halves, _apart(states, mask), len(mask), int(mask.sum()))
 
 
-def _turned(layers: list[torch.Tensor], mask: torch.Tensor) -> torch.Tensor:
+def _turned_by(states: list[torch.Tensor], mask: torch.Tensor, first: int) -> torch.Tensor:
+    """1 - cosine from state to state, summed over tokens and over texts, float64 [2, states - 1]."""
+    pairs = [torch.stack(turned(before, after, mask, first)) for before, after in pairwise(states)]
+    return torch.stack(pairs, dim=1).double().cpu()
+
+
+def _apart(states: list[torch.Tensor], mask: torch.Tensor) -> torch.Tensor:
     """Angles between the last tokens' states at any two places, in half turns, summed over the batch [places, places].
 
     The last token is the last that is no padding, wherever the padding stands.
@@ -132,6 +165,6 @@ def _turned(layers: list[torch.Tensor], mask: torch.Tensor) -> torch.Tensor:
     places = torch.arange(mask.shape[1], device=mask.device)
     last = (mask * places).argmax(dim=1)
     rows = torch.arange(len(mask), device=mask.device)
-    tokens = functional.normalize(torch.stack([layer[rows, last] for layer in layers]).float(), dim=-1)
+    tokens = functional.normalize(torch.stack([state[rows, last] for state in states]).float(), dim=-1)
     cosines = torch.einsum("ibw,jbw->ijb", tokens, tokens).clamp(-1.0, 1.0)
-    return (torch.arccos(cosines) / torch.pi).sum(dim=-1)
+    return (torch.arccos(cosines) / torch.pi).sum(dim=-1).double().cpu()

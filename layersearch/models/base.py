@@ -29,7 +29,8 @@ from layersearch.kinds import KINDS, KindName
 from layersearch.models.surgery import auto_class, family_in, layers_of, skeleton
 from layersearch.models.weights import set_weights, weights_of
 
-_BROKEN = (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError)
+BROKEN = (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError)
+"""What transformers raises for files that it cannot read."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,14 +71,20 @@ def load_config(folder: Path, *, num_labels: int, kind: KindName) -> PreTrainedC
 
     A language model has the head that it comes with.
     """
-    _require_folder(folder)
     head = {"num_labels": num_labels, "problem_type": KINDS[kind].problem} if KINDS[kind].labelled else {}
+    config = read_config(folder, **head)
+    _require_head(config, kind)
+    return config
+
+
+def read_config(folder: Path, **settings: Any) -> PreTrainedConfig:
+    """The configuration in `folder`, but for `settings`. Raises ModelError where there is none that can be read."""
+    _require_folder(folder)
     try:
         with quiet():
-            config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True, **head)
-    except _BROKEN as error:
-        raise ModelError(f"the model in {folder} cannot be opened: {_first_line(error)}") from error
-    _require_head(config, kind)
+            config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True, **settings)
+    except BROKEN as error:
+        raise ModelError(f"the model in {folder} cannot be opened: {first_line(error)}") from error
     return cast(PreTrainedConfig, config)
 
 
@@ -101,13 +108,13 @@ def load_reader(folder: Path, kind: KindName) -> Any:
         with quiet():
             reader = getattr(transformers, KINDS[kind].reader)
             return reader.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (*_BROKEN, ImportError) as error:
+    except (*BROKEN, ImportError) as error:
         what, file = {
             "AutoTokenizer": ("tokenizer", "tokenizer.json"),
             "AutoImageProcessor": ("image processor", "preprocessor_config.json"),
         }[KINDS[kind].reader]
         raise ModelError(
-            f"the {what} in {folder} cannot be opened: {_first_line(error)}; give a folder with a {file}"
+            f"the {what} in {folder} cannot be opened: {first_line(error)}; give a folder with a {file}"
         ) from error
 
 
@@ -118,7 +125,7 @@ def load_base(folder: Path, *, num_labels: int, kind: KindName) -> BaseModel:
     no such model, its layers cannot be told, or weights of the embeddings or layers are missing or left over.
     """
     config = load_config(folder, num_labels=num_labels, kind=kind)
-    _require_weights(folder)
+    require_weights(folder)
     try:
         with quiet(), torch.random.fork_rng(devices=[]):
             model, info = auto_class(kind).from_pretrained(
@@ -131,8 +138,8 @@ def load_base(folder: Path, *, num_labels: int, kind: KindName) -> BaseModel:
                 ignore_mismatched_sizes=True,  # a head of another task; anything else is refused below
                 output_loading_info=True,
             )
-    except _BROKEN as error:
-        raise ModelError(f"the model in {folder} cannot be opened: {_first_line(error)}") from error
+    except BROKEN as error:
+        raise ModelError(f"the model in {folder} cannot be opened: {first_line(error)}") from error
     base = BaseModel(model, _fresh(folder, model, info), kind)
     if not KINDS[kind].labelled:
         _require_causal(folder, model)
@@ -221,12 +228,14 @@ def _require_folder(folder: Path) -> None:
         raise ModelError(f"{folder} is no model folder: it has no config.json; give a folder made by save_pretrained")
 
 
-def _require_weights(folder: Path) -> None:
+def require_weights(folder: Path) -> None:
+    """Raise ModelError for a folder without safetensors."""
     if not any(folder.glob("*.safetensors")):
         raise ModelError(f"{folder} has no weights as safetensors, the only format opened here; convert them first")
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error says first."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 

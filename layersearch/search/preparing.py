@@ -47,7 +47,7 @@ def prepare(what: What, space: SearchSpace | None = None, *, weights: bool = Tru
 
     _check_sampler(what)
     config = load_config(folder, num_labels=task.num_labels, kind=task.kind)
-    _check_length(what.recipe.max_length, config)
+    check_length(what.recipe.max_length, config)
     counted = count_all(config, what.recipe.max_length, task.kind)
     depths = counted["parameters"].depths
     space = StackedSpace.of(space, depths) if depths else space
@@ -165,7 +165,8 @@ def _check_one_layer(what: What, space: SearchSpace, num_layers: int, model_type
         )
 
 
-def _check_length(asked: int, config: PreTrainedConfig) -> None:
+def check_length(asked: int, config: PreTrainedConfig) -> None:
+    """Raise LayersearchError for more tokens an example than the model has positions for."""
     positions = getattr(config, "max_position_embeddings", None) or -1  # T5 has none, XLNet -1: they are relative
     family = FAMILIES.get(config.model_type)
     positions = int(positions) - (family.positions_off if family is not None else 0)

@@ -84,6 +84,17 @@ def first_of(family: Family) -> int:
     return -1 if family.pads_left else 0
 
 
+def turned(
+    before: torch.Tensor, after: torch.Tensor, mask: torch.Tensor, first: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """1 - cosine of two states [batch, longest, width], summed over the tokens that `mask` counts, and over the texts'.
+
+    `first` is the place of the token that stands for a text.
+    """
+    apart = 1 - functional.cosine_similarity(before, after, dim=-1)
+    return (apart * mask).sum(), apart[:, first].sum()
+
+
 def _sums(
     states: list[torch.Tensor], gradients: Iterator[torch.Tensor], mask: torch.Tensor, family: Family
 ) -> torch.Tensor:
@@ -95,10 +106,9 @@ def _sums(
     columns = []
     for before, after in pairwise(as_batches(states, states[0], family)):
         gradient = as_batches([next(gradients)], states[0], family)[0]
-        apart = 1 - functional.cosine_similarity(before, after, dim=-1)  # [batch, longest]
         change = (gradient * (after - before)).sum(dim=(1, 2))  # padding has no gradient
-        first = apart[:, first_of(family)]
-        columns.append(torch.stack([(apart * mask).sum(), first.sum(), change.abs().sum()]))
+        block, token = turned(before, after, mask, first_of(family))
+        columns.append(torch.stack([block, token, change.abs().sum()]))
     return torch.stack(columns, dim=1).detach().double()
 
 

@@ -79,7 +79,7 @@ def test_the_batches_do_not_matter(tiny: PreTrainedModel, encoded: Encoded, monk
     monkeypatch.setattr(module, "BATCH", 5)
     shares: list[float] = []
     parts = similarity(tiny, encoded, heartbeat=shares.append)
-    assert shares == [1 / 3, 2 / 3, 1.0]
+    assert shares == [5 / 12, 10 / 12, 1.0]
     for name in ("first_token", "all_tokens", "attention", "ffn"):
         assert getattr(parts, name) == pytest.approx(getattr(whole, name), abs=1e-5)
 

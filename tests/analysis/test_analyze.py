@@ -1,0 +1,195 @@
+"""`layersearch analyze`: one model, two models, trials and checkpoints; its pictures and page; bad words."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from transformers import AutoModelForImageClassification, ResNetConfig
+
+from layersearch.analysis.analyze import similarities
+from layersearch.analysis.similarity import similarity
+from layersearch.analysis.states import layer_rows
+from layersearch.analysis.subject import load_subject
+from layersearch.analysis.wanted import Wanted
+from layersearch.errors import DataError, ModelError
+from layersearch.search.record import read_study
+from layersearch.tasks import load_task
+from layersearch.tasks.task import Encoded
+from tests.conftest import LAYERS, TinyRun, call
+from tests.models.conftest import _one_thread, from_config
+
+__all__ = ["_one_thread"]
+
+
+@pytest.fixture
+def words(tiny_model: Path, tiny_data: Path) -> tuple[str, ...]:
+    return ("analyze", "--model", str(tiny_model), "--task", "sst2", "--data", str(tiny_data), "--device", "cpu")
+
+
+def test_one_model_in_json_pictures_and_a_page(words: tuple[str, ...], tmp_path: Path, tiny_model: Path) -> None:
+    png, page = tmp_path / "png", tmp_path / "a.html"
+    said = call(*words, "--examples", "40", "--json", "--png", png, "--html", page)
+    assert said.code == 0, said.err
+    assert "no read-out: the weights in" in said.err
+    found = json.loads(said.out)
+    assert found["models"] == [{"name": str(tiny_model), "places": ["embeddings", *map(str, range(LAYERS))]}]
+    layers, attention = found["cka"]
+    assert np.diag(layers["values"]) == pytest.approx(np.ones(LAYERS + 1))
+    assert np.shape(attention["values"]) == (LAYERS, LAYERS)
+    assert found["examples"] == 40
+    (((probed,),), (similar,)) = found["probes"], found["similarity"]
+    assert (probed["task"], probed["metric"], len(probed["scores"])) == ("sst2", "accuracy", LAYERS + 1)
+    assert probed["examples"] == [32, 8, 9]
+    assert len(similar["first_halves"]) == 2 * LAYERS
+    drawn = {"cka.png", "blocks.png", "changes.png", "probes.png"}
+    assert {file.name for file in png.iterdir()} == drawn
+    assert all(f"drawn: {png / name}" in said.err for name in drawn)
+    text = page.read_text()
+    assert text.count("<svg") == 5
+    assert "http" not in text.replace("http-equiv", "")
+
+
+def test_what_layers_change_is_what_strategies_measure(
+    words: tuple[str, ...], tiny_model: Path, tiny_data: Path
+) -> None:
+    said = call(*words, "--what", "similarity", "--examples", "30", "--json")
+    found = json.loads(said.out)["similarity"][0]
+    task = load_task("sst2", tiny_data)
+    train = task.splits(0.15, 0).train
+    subject = load_subject(str(tiny_model), task)
+    chosen = np.sort(np.random.default_rng(0).permutation(len(train))[:30])
+    measured = similarity(subject.model, task.encode(train.take(chosen), subject.reader, 128))
+    assert found["first_token"] == pytest.approx(measured.first_token, abs=1e-5)
+    assert found["all_halves"][0::2] == pytest.approx(measured.attention, abs=1e-5)
+    assert [row[::2] for row in found["apart"][::2]] == [pytest.approx(row, abs=1e-5) for row in measured.apart]
+
+
+def test_an_edit_stands_beside_the_model(words: tuple[str, ...], tmp_path: Path) -> None:
+    two = (*words, "--pattern", "0-1 3", "--examples", "40", "--what", "cka,similarity,probes")
+    said = call(*two, "--png", tmp_path, "--html", tmp_path / "a.html")
+    assert said.code == 0, said.err
+    assert "(across), 40 examples, rows: mean" in said.out
+    found = json.loads(call(*two, "--json").out)
+    down, across = found["cka"][0]["down"], found["cka"][0]["across"]
+    assert (down, across) == (["embeddings", "0", "1", "2", "3"], ["embeddings", "0", "1", "3"])
+    assert np.diag(found["cka"][0]["values"])[:3] == pytest.approx(np.ones(3))
+    assert [len(one["scores"]) for one in found["probes"][0]] == [5, 4]
+    assert found["probes"][0][0]["scores"][:3] == found["probes"][0][1]["scores"][:3]
+
+
+def test_a_trial_and_its_checkpoint_are_analysed(tiny_run: TinyRun, tiny_model: Path, words: tuple[str, ...]) -> None:
+    record = read_study(str(tiny_run.storage), "tiny", print)
+    kept = next(row for row in record.front if row.checkpoint)
+    of_study = ("analyze", "--study", "tiny", "--storage", tiny_run.storage, "--what", "cka", "--device", "cpu")
+    said = call(*of_study, "--trial", kept.number, "--against", tiny_model, "--examples", "20", "--json")
+    assert said.code == 0, said.err
+    first, second = json.loads(said.out)["models"]
+    assert (first["name"], second["name"]) == (f"tiny trial {kept.number}", str(tiny_model))
+    assert str(kept.checkpoint) not in said.out
+    as_folder = call(*words, "--against", str(kept.checkpoint), "--what", "cka", "--examples", "20", "--json")
+    assert as_folder.code == 0, as_folder.err
+    assert json.loads(as_folder.out)["models"][1]["places"] == first["places"]
+    alone = ("analyze", "--model", str(kept.checkpoint), *words[3:])
+    refused = call(*alone)
+    assert "is a checkpoint of a study and holds no tokenizer: name its base model with --tokenizer" in refused.err
+    assert call(*alone, "--tokenizer", tiny_model, "--what", "similarity").code == 0
+    lost = next(row.number for row in record.rows if row.done and not row.checkpoint)
+    said = call(*of_study, "--trial", lost)
+    assert said.code == 1
+    assert (
+        f"error: the weights of trial {lost} of 'tiny' were not kept; take one of the trials whose weights" in said.err
+    )
+
+
+def test_a_model_with_a_head_is_read_out(words: tuple[str, ...], tiny_model: Path, tmp_path: Path) -> None:
+    from transformers import BertConfig, BertForMaskedLM
+
+    model = tmp_path / "masked"
+    shutil.copytree(tiny_model, model)
+    BertForMaskedLM(BertConfig.from_pretrained(model)).save_pretrained(model)
+    masked = ("analyze", "--model", str(model), *words[3:], "--pattern", "0 2-3", "--examples", "20")
+    said = call(*masked, "--what", "readout", "--png", tmp_path / "png", "--html", tmp_path / "a.html", "--json")
+    assert said.code == 0, said.err
+    first, second = json.loads(said.out)["readout"]
+    assert (first["agreement"][-1], len(first["agreement"]), len(second["agreement"])) == (1.0, 5, 4)
+    assert first["texts"] == 20
+    assert (tmp_path / "png" / "readout.png").is_file()
+    assert "Read-out" in call(*masked, "--what", "readout").out
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "said"),
+    [
+        (("--what", "cke"), 2, "error: unknown analysis 'cke' (did you mean 'cka'?); allowed: cka, similarity"),
+        (("--pattern", "0-7"), 1, "error: pattern `0-7` names layer 7, but the model has layers 0-3 (counted from 0)"),
+        (
+            ("--pattern", "0", "--against", "x"),
+            2,
+            "error: --against and --pattern both name the second model; give one",
+        ),
+        (("--trial", "3"), 2, "error: --trial needs the study that it is of: name it with --study"),
+        (("--study", "x"), 2, "error: --study takes model, task and data from the study: add --trial N, leave out"),
+        (("--what", "readout"), 1, "hold no head over the vocabulary (cls.predictions."),
+        (("--rows", "last"), 2, "error: --rows: 'last' is not one of 'mean', 'first', 'every'"),
+        (("--what", "probes", "--probe", "tense"), 1, "error: unknown probing task 'tense'"),
+        (
+            ("--what", "probes", "--senteval", "nowhere"),
+            1,
+            "error: SentEval folder nowhere cannot be read: No such file",
+        ),
+        (("--max-length", "900"), 1, "error: --max-length 900 is more than this model's 128 positions; give fewer"),
+    ],
+)
+def test_bad_words_are_one_line(words: tuple[str, ...], more: tuple[str, ...], code: int, said: str) -> None:
+    found = call(*words, *more)
+    assert (found.code, found.out) == (code, "")
+    assert said in found.err
+    assert len(found.err.splitlines()) == 1
+
+
+def test_nothing_to_analyse_is_one_line() -> None:
+    found = call("analyze")
+    assert (found.code, found.err.splitlines()) == (
+        2,
+        ["error: say what is analysed: --model and --task, or --study and --trial"],
+    )
+
+
+def test_models_that_read_unlike_examples_are_one_line(tiny_model: Path, tiny_data: Path) -> None:
+    task = load_task("sst2", tiny_data)
+    one = load_subject(str(tiny_model), task)
+    encoded = task.encode(task.splits(0.15, 0).search, one.reader, 24)
+    fewer = replace(encoded, offsets=encoded.offsets[:-1])
+    with pytest.raises(
+        DataError, match=r"^one model reads 9 examples and the other 8, because their tokenizers cut them"
+    ):
+        similarities([one, one], [encoded, fewer], Wanted())
+    other = replace(encoded, input_ids=encoded.input_ids[::-1])
+    with pytest.raises(DataError, match=r"^--rows every compares token with token, and the two models cut the texts"):
+        similarities([one, one], [encoded, other], Wanted(rows="every"))
+    maps, _ = similarities([one, one], [encoded, encoded], Wanted(what=("cka",), rows="every", batch=16))
+    assert np.diag(maps[0].values) == pytest.approx(np.ones(LAYERS + 1))
+
+
+def test_what_attention_changes_is_another_reading(words: tuple[str, ...]) -> None:
+    whole, change = (
+        json.loads(call(*words, "--what", "cka", "--attention", of, "--examples", "30", "--json").out)["cka"]
+        for of in ("whole", "change")
+    )
+    assert whole[0] == change[0]
+    assert whole[1]["values"] != change[1]["values"]
+
+
+def test_a_model_without_hidden_states_is_one_line() -> None:
+    config = ResNetConfig(embedding_size=4, hidden_sizes=[4, 8], depths=[1, 1], layer_type="basic")
+    model = from_config(AutoModelForImageClassification, config, None)
+    pixels = np.zeros((5, 3, 32, 32), dtype=np.float32)
+    encoded = Encoded(np.zeros(0, np.int32), None, np.arange(6, dtype=np.int64), np.arange(5) % 2, pixels)
+    with pytest.raises(ModelError, match=r"^the model family 'resnet' has no row in the families table") as caught:
+        layer_rows(model, encoded, "mean")
+    assert "\n" not in str(caught.value)
