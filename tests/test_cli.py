@@ -77,7 +77,7 @@ def test_a_run_tells_each_trial_and_ends_with_the_front_and_the_next_commands(ti
     out = tiny_run.said.out
     assert out.splitlines()[0].split()[:5] == ["trial", "layers", "pattern", "parameters", "share"]
     assert re.search(
-        rf"^0 +████ +0-3 +11,714 +100\.0% +{NUMBER}( ~)? +{NUMBER}-{NUMBER} +100\.0% +\d+ ", out, re.MULTILINE
+        rf"^0 +████ +0-3 +11,714 +100\.0% +native +{NUMBER}( ~)? +{NUMBER}-{NUMBER} +100\.0% +\d+ ", out, re.MULTILINE
     )
     commands = [line.split()[:2] for line in out.partition("next:")[2].splitlines() if line]
     assert commands == [["layersearch", "export"], ["layersearch", "report"], ["layersearch", "dashboard"]]
@@ -426,9 +426,12 @@ def test_an_export_into_a_folder_that_is_not_empty(tiny_run: TinyRun) -> None:
 
 def test_an_export_of_a_pattern_with_halves(own: Path) -> None:
     half = tell_a_half(own)
-    line = refused(call("export", "--trial", half.number, "--to", "out", "--storage", own))
-    assert "the pattern `0-2 3a` has halved layers, and a folder for those is not available yet" in line
+    line = refused(call("export", "--trial", half.number, "--to", "out", "--form", "native", "--storage", own))
+    assert line.startswith("error: the pattern `0-2 3a` ")
     assert not Path("out").exists()
+    said = call("export", "--trial", half.number, "--to", "out", "--storage", own)
+    assert said.code == 0, said.err
+    assert "trust_remote_code=True" in said.out
 
 
 def tell_a_half(storage: Path) -> Row:

@@ -101,7 +101,9 @@ def _strange_code(folder: Path, record: Mapping[str, Any]) -> str | None:
     if any(not name.startswith(f"{Path(PAGE).stem}.") for name in values["auto_map"].values()):
         return f"config.json names other code than that in {PAGE}, which was not run"
     if (folder / PAGE).read_text(encoding="utf-8") != page:
-        return f"{PAGE} is not what this version of layersearch writes and was not run; use the one that exported it"
+        return (
+            f"{PAGE} is not what this version of layersearch writes and was not run; use the version that exported it"
+        )
     return None
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any, cast
 
 import torch
@@ -164,7 +165,7 @@ def drop_halves(candidate: PreTrainedModel, pattern: Pattern) -> None:
     """
     blocks = iter(pattern.blocks)
     for layers, row in stacks_of(candidate):
-        own = [next(blocks) for _ in layers]
+        own = list(islice(blocks, len(layers)))
         keep_parts(layers, as_stack(row), [block.halves for block in own], [block.layer for block in own])
 
 

@@ -72,7 +72,7 @@ def _fitting(rows: list[dict[str, str]], width: int) -> list[str]:
     titles = list(rows[0]) if rows else []
     for title in DISPENSABLE:
         needed = sum(max(len(t), *(len(row[t]) for row in rows)) + 2 for t in titles) - 2
-        if needed > width:
+        if needed > width and title in titles:
             titles.remove(title)
     return titles
 

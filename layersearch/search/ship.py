@@ -156,5 +156,7 @@ def _scores(record: Record, row: Row) -> tuple[Score, ...]:
     if there is not None and here is not None:
         fresh = "one fresh seed" if len(here.seeds) == 1 else f"mean of {len(here.seeds)} fresh seeds"
         kept = record.kept_again(row.pattern)
-        scores.append(Score(f"validation set, {fresh}", there.mean, here.mean, kept=kept, confirmed=True))
+        sure = {pattern: record.certainty[pattern].interval for pattern in (row.pattern, record.unchanged)}
+        intervals = sure[row.pattern], sure[record.unchanged]
+        scores.append(Score(f"validation set, {fresh}", there.mean, here.mean, *intervals, kept, confirmed=True))
     return tuple(scores)

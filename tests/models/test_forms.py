@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, get_args
 
 import pytest
@@ -29,7 +30,7 @@ from layersearch.models.case import Case
 from layersearch.models.export import check_exportable, examine_all, write_folder
 from layersearch.models.families import Form, form_of, has_halves
 from layersearch.models.page import PAGE
-from layersearch.models.proof import examine
+from layersearch.models.proof import _STEPS, _of_cache, examine
 from layersearch.models.surgery import build
 from layersearch.pattern import Pattern
 from layersearch.strategies import alternate_even, duplicate, ffn_only, top
@@ -95,14 +96,13 @@ def test_a_language_model_generates_with_a_cache_as_without(
     assert (found["failed"], found["cached"]) == ([], True)
 
 
-def test_a_cache_that_changes_answers_is_found(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
-    base = TINY["gpt2"].model(AutoModelForCausalLM)
-    case = written(base, Pattern.parse("0f 2"), "with code", "causal-lm", tokenizer, TEXTS, tmp_path / "it")
-    page = tmp_path / "it" / PAGE
-    text = page.read_text()
-    page.write_text(text.replace("hidden_states.shape[1], 1)", "1, 1)"))  # one token seen, however many came
-    failed = examine(tmp_path / "it", asdict(case))["failed"]
-    assert any("cache" in sentence for sentence in failed), failed
+def test_a_cache_that_changes_answers_is_found() -> None:
+    class Forgetful:
+        def generate(self, *, use_cache: bool, **_: object) -> object:
+            return SimpleNamespace(logits=(torch.full((1, 3), 0.5 * use_cache), torch.zeros(1, 3)))
+
+    (found,) = _of_cache(Forgetful(), {}, tolerance=1e-5)
+    assert found == f"cache: the logits of {_STEPS} further tokens differ by up to 0.5 with a cache and without"
 
 
 @pytest.mark.parametrize("text", ["1-3", "3 0", "0 0 2"])

@@ -103,7 +103,7 @@ def test_code_that_layersearch_did_not_write_is_not_run_to_prove_a_folder(strang
     assert (
         problem
         == {
-            "page": f"{PAGE} is not what this version of layersearch writes, so it was not run; use the version that "
+            "page": f"{PAGE} is not what this version of layersearch writes and was not run; use the version that "
             "exported it",
             "map": f"config.json names other code than that in {PAGE}, which was not run",
         }[strange]

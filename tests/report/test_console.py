@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import builtins
 import re
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import pytest
 from rich.console import Console
@@ -219,24 +215,3 @@ def test_the_notes_say_what_was_known_before_training(record: Record, capsys: py
 
 class ZMQInteractiveShell:
     """What a cell of a notebook runs in, by the name that rich knows it by."""
-
-
-def test_in_a_notebook_progress_is_one_line_a_trial_under_the_cell(
-    study: Study, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shown: list[str] = []
-
-    def display(*parts: Any) -> None:
-        shown.extend(part._repr_mimebundle_((), ())["text/plain"] for part in parts)
-
-    notebook = ModuleType("IPython.display")
-    monkeypatch.setattr(notebook, "display", display, raising=False)
-    monkeypatch.setitem(sys.modules, "IPython", ModuleType("IPython"))
-    monkeypatch.setitem(sys.modules, "IPython.display", notebook)
-    monkeypatch.setattr(builtins, "get_ipython", ZMQInteractiveShell, raising=False)
-    with Progress() as progress:
-        progress.phase(study, 9)
-        progress.finished(Outcome(3, "0-2", 0, score=0.5, parameters=1300))
-    assert len(shown) == 2
-    assert "searching: study s, 3 of 9 trials finished" in shown[0]
-    assert "trial 3: 0-2  acc 0.5000  1,300 parameters" in shown[1]

@@ -91,7 +91,7 @@ def make_checkpoint(folder: Path) -> Path:
     """A folder with the two files of a checkpoint, and one that is not of it."""
     folder.mkdir(parents=True)
     (folder / "model.safetensors").write_bytes(bytes(range(256)) * 20)
-    (folder / "manifest.json").write_text('{"format": 1}')
+    (folder / "manifest.json").write_text('{"format": 1, "size": 5120}')
     (folder / "other.txt").write_text("private")
     return folder
 
@@ -242,7 +242,8 @@ def test_a_checkpoint_comes_as_a_tar_of_its_two_files(database: str, tmp_path: P
         assert "checkpoint" not in {attr["key"] for attr in first["user_attrs"]}
     with tarfile.open(fileobj=io.BytesIO(body)) as tar:
         found = {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
-    assert found == {"s-0/manifest.json": b'{"format": 1}', "s-0/model.safetensors": bytes(range(256)) * 20}
+    kept = {"s-0/manifest.json": b'{"format": 1, "size": 5120}', "s-0/model.safetensors": bytes(range(256)) * 20}
+    assert found == kept
 
 
 def test_a_confirmation_names_patterns_and_values(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def test_other_objectives_decide_what_is_beaten(by_macs: Record) -> None:
     assert shown(by_macs, 4)["trial"] == "4 of s: complete; over a limit: macs by 20.0% of all, score by 0.0100"
     assert as_plain(by_macs, 4, "")["beaten_by"] is None
     timed = replace(by_macs, facts={**by_macs.facts, "timed": {"1-5": {"1": [2e6, 3e6]}}})
-    assert (shown(timed, 3)["MACs (M)"], shown(timed, 3)["timed ms"]) == ("85", "2 (p95 3)")
+    assert (shown(timed, 3)["MACs (M)"], shown(timed, 3)["PyTorch, batch size 1"]) == ("85", "2 ms (p95 3)")
     assert as_plain(timed, 3, "")["macs"] == 85e6
     assert as_plain(timed, 4, "")["within_limits"] is False
 

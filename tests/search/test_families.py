@@ -90,4 +90,4 @@ def test_the_card_says_how_often_a_shared_layer_runs(tmp_path: Path) -> None:
     pattern = Pattern.parse("0-2")
     checkpoint.save(build(TINY["albert"].model(), pattern), pattern, tmp_path / "kept", source_layers=4, extras={})
     card = write_card(CARD, checkpoint.read(tmp_path / "kept"))
-    assert "its one layer applied 3 times, 4 in the unchanged model, and fine-tuned. The folder" in card
+    assert "its one layer applied 3 times, 4 in the unchanged model, and fine-tuned. The code" in card

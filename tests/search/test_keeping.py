@@ -200,7 +200,7 @@ def test_a_size_that_is_none_is_refused(tiny_run: TinyRun) -> None:
 
 def test_the_front_says_what_the_study_takes_and_whose_weights_are_gone(tmp_path: Path) -> None:
     study = open_study(f"{tmp_path}/db", tmp_path)
-    study.note(num_layers=4, parameters=COUNTS.total, files=str(study.folder), disk=10**9)
+    study.note(num_layers=4, parameters=COUNTS.total, folder=str(study.folder), disk=10**9)
     worked(study, Keeping("none"), trials=5)
     numbers = ", ".join(str(row.number) for row in study.front())
     first, second = notes_on_disk(read_study(f"{tmp_path}/db", "s", print))
