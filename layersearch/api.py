@@ -226,7 +226,8 @@ def confirm(
 
     record = read_study(str(storage), study, _say)
     place = Path(files or record.facts.get("files", How.files))
-    how = How(record.name, str(storage), place, workers, device, ray_address, stall_seconds)
+    disk = record.facts.get("disk")
+    how = How(record.name, str(storage), place, workers, device, ray_address, stall_seconds, disk=disk)
     with Progress() as progress:
         confirmed(asked_again(record), how, seeds=seeds, trials=trial or (), watcher=progress)
     return Front(read_study(str(storage), record.name, _say))

@@ -34,22 +34,17 @@ def confirm(
 
     By the study's own method. The same command again goes on; more --seeds only add the missing ones.
     """
+    from layersearch import api
     from layersearch.report.confirmation import print_confirmation
-    from layersearch.report.console import Progress, output
-    from layersearch.search.asked_again import asked_again
+    from layersearch.report.console import output
     from layersearch.search.record import read_study
-    from layersearch.search.run import confirm as confirmed
 
-    record = read_study(storage, study, _say)
-    place = files or Path(record.facts.get("files", How.files))
-    how = How(record.name, storage, place, workers, device, ray_address, stall_seconds)
     try:
-        with Progress() as progress:
-            confirmed(asked_again(record), how, seeds=seeds, trials=trial or (), watcher=progress)
+        record = api.confirm(study, seeds, trial, storage, files, workers, device, ray_address, stall_seconds).record
     except StoppedError:
-        print_confirmation(output(), read_study(storage, record.name, _say))
+        print_confirmation(output(), read_study(storage, study, _say))
         raise
-    print_confirmation(output(), read_study(storage, record.name, _say))
+    print_confirmation(output(), record)
 
 
 def _say(line: str) -> None:

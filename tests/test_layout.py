@@ -114,9 +114,9 @@ RANKS = (
     {"search.asked_again"},
     {"report.console", "report.patterns", "completion"},
     {"options", "answers", "words"},
-    {"answering", "analyzing", "confirming", "remaking", "spelled"},
+    {"answering", "analyzing", "remaking", "spelled"},
     {"reading", "api"},
-    {"timing"},
+    {"timing", "confirming"},
     {"cli", "", "search", "report"},
     {"__main__"},
 )

@@ -79,7 +79,7 @@ def probe(task: Task, fit: Part, dev: Part, test: Part, heartbeat: Callable[[flo
                 best, chosen, answers = found, strength, on_test
         assert answers is not None
         scores.append(task.score(answers, test.scored)[task.metric])
-        intervals.append(task.interval(answers, test.scored))
+        intervals.append(task.noise(answers, test.scored).interval)
         strengths.append(chosen)
         heartbeat((place + 1) / len(fit.rows))
     majority = task.score(_commonest(task, fit.labels, len(test.labels)), test.scored)[task.metric]

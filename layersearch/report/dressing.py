@@ -17,6 +17,7 @@ from layersearch.report.commands import export_command, file_name_of
 from layersearch.report.trial import facts_of, state_of
 from layersearch.search.objectives import COSTS
 from layersearch.search.record import Record
+from layersearch.search.times import in_words
 from layersearch.search.trials import Row
 
 LONGEST = 160  # letters of an attribute; what is longer is cut
@@ -114,7 +115,9 @@ def _note(record: Record, row: Row, place: str) -> str:
 
 def _titles(record: Record) -> set[str]:
     """The titles of the study's costs."""
-    return {COSTS[name].title for name in record.purpose.costs if name in COSTS} | {"timed ms"}
+    return {COSTS[name].title for name in record.purpose.costs if name in COSTS} | set(
+        map(in_words, record.timed_settings)
+    )
 
 
 def _diagram(record: Record, row: Row) -> str:

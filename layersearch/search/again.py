@@ -169,11 +169,14 @@ def train_again(
     outcome = evaluate(jobs[-1], heartbeat)
     if outcome.checkpoint is None:
         raise ExportError(f"training trial {row.number} again gave no weights: {outcome.reason or outcome.note}")
-    say(f"trained again: {prepared.task.metric} {outcome.score:.4f}, the study has {row.score:.4f}")
+    then = row.seeds[0] if row.seeds else row.score
+    say(f"trained again: {prepared.task.metric} {outcome.score:.4f}, the study has {then:.4f}")
     return replace(
         row,
         score=outcome.score,
         interval=outcome.interval,
+        seeds=(),
+        redrawn=outcome.redrawn,
         metrics=dict(outcome.metrics),
         versions=outcome.versions,
     )

@@ -103,11 +103,6 @@ class Record:
         found = self.times(row).get((runtime, 1))
         return None if found is None else found.median
 
-    def timed(self, row: Row) -> dict[int, tuple[float, float]]:
-        """On PyTorch, by batch size, median and 95 % quantile in ms, where the built candidate was timed."""
-        on_pytorch = {size: time for (runtime, size), time in self.times(row).items() if runtime == "PyTorch"}
-        return {size: (time.median, time.p95) for size, time in on_pytorch.items()}
-
     @property
     def timed_settings(self) -> list[Setting]:
         """The runtimes and batch sizes at which anything was timed."""

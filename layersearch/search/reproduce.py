@@ -56,14 +56,15 @@ class Reproduced:
     @property
     def inside(self) -> bool:
         """Whether the score lies in the interval."""
-        return self.same if self.interval is None else self.interval[0] <= self.now <= self.interval[1]
+        return self.same or (self.interval is not None and self.interval[0] <= self.now <= self.interval[1])
 
 
 def question_in(record: Record, row: Row) -> dict[str, Any]:
     """What has to be asked to get `row` again, as JSON values for the folder that it is shipped in."""
     facts = {name: record.facts.get(name) for name in _FACTS}
     facts |= {name: record.facts[name] for name in _FACTS_OF_SOME if name in record.facts}
-    trial = {name: getattr(row, name) for name in _OF_A_ROW}
+    own = row.seeds[0] if row.seeds else row.score  # the weights are one seed's, not the mean's
+    trial = {name: getattr(row, name) for name in _OF_A_ROW} | {"score": own}
     return {"study": record.name, "purpose": record.purpose.as_dict(), "facts": facts, "trial": trial}
 
 

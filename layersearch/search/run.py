@@ -65,7 +65,7 @@ def run(
         watcher.say(f"warning: {warning}")
     for line in remarks(prepared):
         watcher.say(line)
-    require_disk(prepared, how, confirm)
+    require_disk(prepared, how, replicates + confirm)
     make, warm = partial(_executor, prepared, how), _warming(prepared)
     after = partial(time_front, prepared, how, watcher.say)
     then = Then(replicates, confirm)
@@ -109,7 +109,7 @@ def _search(
     how: How,
     make: Callable[[], Executor],
     warm: Callable[[Studies], Distill | OneShot] | None,
-    after: Callable[[Study], None] | None,
+    after: Callable[[Study, list[str]], None] | None,
     *,
     trials: int | None,
     then: Then,
@@ -131,14 +131,14 @@ def _search(
             halving=None if halving is None else _rungs(question, halving),
             seconds=how.seconds,
             until_plateau=how.until_plateau,
-            keeping=keeping_of(question, how, then.confirm),
+            keeping=keeping_of(question, how, then.replicates + then.confirm),
         )
         if not (driver.done or (driver.searched and then.is_done(studies))):
             _work_through(driver, make)
         if method is not None:
             method.clean_up()
         if after is not None:
-            after(studies.search)
+            after(studies.search, [row.pattern for row in studies.front()])
         watcher.say(f"the search ended: {driver.ended}")
         return studies.search
 
@@ -160,6 +160,8 @@ def confirm(prepared: Prepared, how: How, *, seeds: int, watcher: Watcher, trial
             return
         warming = _warming(prepared)
         method = warming(studies) if warming else None
+        keeping = keeping_of(prepared, how, seeds)
+        keeping.make_room(studies.search, keeping.to_confirm)
         study = studies.confirmation(seeds, method, rows)
         driver = Driver(
             study=study, trials=to_hold(study, method.planned if method else ()), watcher=watcher, warm=method

@@ -25,6 +25,7 @@ from layersearch.search.question import How, Prepared
 from layersearch.search.record import Record
 from layersearch.search.reproduce import question_in
 from layersearch.search.storage import Say
+from layersearch.search.times import in_words, times_of
 from layersearch.search.trials import Row, kept_share
 from layersearch.tasks.glue import GLUE, REPOSITORY
 from layersearch.training.recipe import OneShotRecipe
@@ -119,7 +120,7 @@ def _card(record: Record, row: Row, prepared: Prepared) -> ModelCard:
         data=_data(record, prepared),
         confirmed_with=record.confirmed[row.pattern].seeds if row.pattern in record.confirmed else (),
         times=_times(record, row),
-        hardware=str(record.facts.get("timed_on") or record.facts.get("measured", {}).get("hardware", "")),
+        hardware=str((record.facts.get("timed_on") or record.facts.get("measured") or {}).get("hardware", "")),
     )
 
 
@@ -136,10 +137,10 @@ def _data(record: Record, prepared: Prepared) -> Data:
 
 def _times(record: Record, row: Row) -> tuple[Time, ...]:
     """What the clock said of the built candidate beside the unchanged model."""
-    baseline = {} if record.baseline is None else record.timed(record.baseline)
+    unchanged = times_of(record.facts, record.unchanged)
     return tuple(
-        Time(f"batch size {size}", baseline.get(size, (None, None))[0], median)
-        for size, (median, _) in record.timed(row).items()
+        Time(in_words(setting), unchanged[setting].median if setting in unchanged else None, time.median)
+        for setting, time in record.times(row).items()
     )
 
 

@@ -34,11 +34,10 @@ AT_ONCE = 0.25  # of the memory that is free, for ONNX graphs with weights of th
 Note = Callable[[Mapping[str, Any]], None]
 
 
-def time_front(prepared: Prepared, how: How, say: Say, study: Study) -> None:
-    """After a search that wants latency: time what of its front is not timed yet, on PyTorch, and note it."""
+def time_front(prepared: Prepared, how: How, say: Say, study: Study, patterns: Sequence[str]) -> None:
+    """After a search that wants latency: time what of its front `patterns` is not timed yet, on PyTorch; note it."""
     if not any(name in BATCHES for name in wanted(prepared.what)):
         return
-    patterns = [row.pattern for row in study.front()]
     if not _missing(prepared, patterns, study.facts, _here(prepared, how, ("PyTorch",)), ("PyTorch",)):
         return
     if any(row.state == "RUNNING" for row in study.rows()):
@@ -55,7 +54,7 @@ def time_study(prepared: Prepared, record: Record, how: How, say: Say) -> None:
     """
     runtimes = _runtimes(how, say)
     here = _here(prepared, how, runtimes)
-    _require_same(prepared, record, here)
+    _require_same_hardware(record, here)
     patterns = [row.pattern for row in record.front]
     storage = open_storage(parse_url(how.storage), say, create=False)
     with ExitStack() as closed:
@@ -99,13 +98,7 @@ def _here(prepared: Prepared, how: How, runtimes: Sequence[Runtime]) -> dict[str
     return found | ({"onnxruntime": version("onnxruntime")} if "ONNX Runtime" in runtimes else {})
 
 
-def _require_same(prepared: Prepared, record: Record, here: Mapping[str, Any]) -> None:
-    there, revision = record.purpose.values["revision"], prepared.purpose.values["revision"]
-    if there != revision:
-        raise StudyError(
-            f"the model in {prepared.folder} is not what study {record.name!r} was made with: revision {there} there, "
-            f"{revision} here; put the old files back"
-        )
+def _require_same_hardware(record: Record, here: Mapping[str, Any]) -> None:
     hardware = record.purpose.values.get("hardware", here["hardware"])
     if hardware != here["hardware"]:
         raise StudyError(

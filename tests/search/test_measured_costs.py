@@ -91,7 +91,7 @@ def test_a_front_is_not_timed_beside_another_driver(prepared: Prepared) -> None:
     row = Row(0, "RUNNING", "0-3", 0)
     study: Any = SimpleNamespace(facts={}, front=list, rows=lambda: [row])
     said: list[str] = []
-    time_front(prepared, How("x"), said.append, study)
+    time_front(prepared, How("x"), said.append, study, [])
     assert [line.partition(";")[0] for line in said] == ["the front is not timed while another driver trains"]
 
 
