@@ -100,7 +100,7 @@ def left_over(folder: Path) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("method", ["fine-tune", "one-shot"])
+@pytest.mark.parametrize("method", [pytest.param("fine-tune", marks=pytest.mark.slow), "one-shot"])
 def test_ray_works_a_study_off_with_warm_workers_and_confirms_it(
     tiny_model: Path, tiny_data: Path, tmp_path: Path, method: str
 ) -> None:
@@ -122,7 +122,9 @@ def test_ray_works_a_study_off_with_warm_workers_and_confirms_it(
     assert not list(Path("/tmp").glob(f"ls-{process.pid}-*"))
 
 
-@pytest.mark.parametrize(("method", "number"), [("fine-tune", 3), ("one-shot", 1), ("one-shot", 3)])
+@pytest.mark.parametrize(
+    ("method", "number"), [("fine-tune", 3), pytest.param("one-shot", 1, marks=pytest.mark.slow), ("one-shot", 3)]
+)
 def test_a_killed_driver_loses_no_finished_trial_and_the_same_command_goes_on(
     tiny_model: Path, tiny_data: Path, tmp_path: Path, method: str, number: int
 ) -> None:
