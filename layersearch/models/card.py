@@ -212,7 +212,8 @@ def _data(data: Data | None) -> str:
 
 def _opening(card: ModelCard, kind: Kind) -> str:
     """How the folder is opened, as code, by its form."""
-    reader = f"reader = {kind.reader}.from_pretrained(folder)"
+    coded = ", trust_remote_code=True" if card.form == "with code" else ""
+    reader = f"reader = {kind.reader}.from_pretrained(folder{coded})"
     named = 'folder = "."  # this folder, or its name on the hub'
     if card.form == "onnx":
         how = f"""import onnxruntime
@@ -222,7 +223,6 @@ from transformers import {kind.reader}
 session = onnxruntime.InferenceSession(f"{{folder}}/model.onnx")
 {reader}"""
         return f"```python\n{how}\n```\n"
-    coded = ", trust_remote_code=True" if card.form == "with code" else ""
     how = f"""from transformers import {kind.head}, {kind.reader}
 
 {named}

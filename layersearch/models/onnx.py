@@ -68,7 +68,7 @@ def write_onnx(model: PreTrainedModel, inputs: Mapping[str, torch.Tensor], file:
                 external_data=heavy,
                 verbose=False,
             )
-        except (RuntimeError, torch.onnx.OnnxExporterError) as error:
+        except (RuntimeError, ValueError, torch.onnx.OnnxExporterError) as error:
             raise ExportError(
                 f"torch's ONNX exporter cannot do this {model.config.model_type} model ({_reason(error)}); "
                 "choose another form with --form"
@@ -151,7 +151,12 @@ class OnnxModel:
         return False
 
     def __call__(self, **inputs: torch.Tensor) -> SequenceClassifierOutput | QuestionAnsweringModelOutput:
-        """The answers [batch, ...] of one batch; what the graph does not take is left out."""
+        """The answers [batch, ...] of one batch; what the graph does not take is left out.
+
+        Without token types all tokens are of the first one, as for the model itself.
+        """
+        if "token_type_ids" in self._takes and "token_type_ids" not in inputs:
+            inputs["token_type_ids"] = torch.zeros_like(inputs["input_ids"])
         fed = {name: tensor.numpy() for name, tensor in inputs.items() if name in self._takes}
         found = [torch.from_numpy(answer) for answer in self._session.run(self._gives, fed)]
         if len(found) > 1:

@@ -108,7 +108,7 @@ def notes_on_disk(record: Record) -> list[str]:
     cap = record.facts.get("disk")
     most = "" if cap is None else f" of {shown_bytes(cap)}"
     notes = [f"disk: {shown_bytes(bytes_in(folder))}{most} in {folder}"]
-    gone = [str(row.number) for row in record.front if row.checkpoint is None]
+    gone = [] if "replay" in record.facts else [str(row.number) for row in record.front if row.checkpoint is None]
     if gone:
         which = f"trial {gone[0]} are" if len(gone) == 1 else f"trials {', '.join(gone)} are"
         notes.append(f"the weights of {which} not kept: `layersearch export` trains them again")
@@ -138,7 +138,7 @@ def notes_on_skipped(record: Record) -> list[str]:
 def notes_on_front(record: Record, *, everything: bool) -> list[str]:
     """What stands below the front in a terminal."""
     notes = ["share and kept are relative to the unchanged model", "=: its interval overlaps the unchanged model's"]
-    notes += ["~: it overlaps that of the next smaller member"] * bool(tied_with_next(record.front))
+    notes += ["~: it overlaps that of the next smaller member"] * bool(tied_with_next(record.shown(everything=False)))
     notes += notes_on_kept(record)
     seeds = max((len(found.seeds) for found in record.confirmed.values()), default=0)
     if any(row.seeds for row in record.front):

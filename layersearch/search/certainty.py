@@ -70,14 +70,23 @@ def certainties(confirmed: Mapping[str, Confirmed], unchanged: str, direction: D
     for name, one in confirmed.items():
         spread, share = of_seeds[name], shares.get(name)
         kept = around(share.value, strays[name], len(share.residuals), share.over_examples) if share else None
+        another = None if spread is None else around(one.mean, spread, len(one.scores), 0.0, new=1)
         found[name] = Certainty(
-            around(one.mean, spread, len(one.scores), variance_over_examples(one)),
+            _possible(around(one.mean, spread, len(one.scores), variance_over_examples(one)), direction),
             of_seeds=spread is not None,
-            another=None if spread is None else around(one.mean, spread, len(one.scores), 0.0, new=1),
+            another=_possible(another, direction),
             kept=1.0 if name == unchanged and one.mean > 0 else share.value if share else None,
             kept_interval=kept,
         )
     return found
+
+
+def _possible(interval: Interval | None, direction: Direction) -> Interval | None:
+    """The part of an interval of scores that there can be: no metric to be maximised is above 1, no other below 0."""
+    if interval is None:
+        return None
+    low, high = interval
+    return (low, min(high, 1.0)) if direction == "maximize" else (max(low, 0.0), high)
 
 
 def around(
