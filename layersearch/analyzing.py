@@ -7,6 +7,7 @@ command, so that `--help` answers at once.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, get_args
 
@@ -62,8 +63,10 @@ def analyze(
         str | None, typer.Option(metavar="MODEL", help="Whose tokenizer reads, for a checkpoint's folder.")
     ] = None,
     what: Annotated[
-        str | None,
-        typer.Option(metavar="NAME[,NAME]", help="cka, similarity, probes, readout; default all that can be had."),
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[,NAME]", help="cka, similarity, probes, readout; repeatable; default all that can be had."
+        ),
     ] = None,
     rows: Annotated[RowsOf, typer.Option(help="A row of CKA: mean over tokens, first token, every token.")] = "mean",
     attention: Annotated[
@@ -153,9 +156,9 @@ def _check_words(
         raise WordsError("--against and --pattern both name the second model; give one of them")
 
 
-def _named(what: str | None) -> tuple[Found, ...]:
+def _named(what: Sequence[str] | None) -> tuple[Found, ...]:
     """The analyses that were named, in the order in which they are made."""
-    names = [name.strip() for name in what.split(",")] if what else []
+    names = [name.strip() for text in what or () for name in text.split(",")]
     for name in names:
         if name not in get_args(Found):
             raise WordsError(unknown("analysis", name, get_args(Found)))

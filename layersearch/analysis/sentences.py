@@ -54,7 +54,7 @@ def load_senteval(folder: Path, most: int, seed: int) -> list[Sentences]:
     except OSError as problem:
         raise DataError(f"SentEval folder {folder} cannot be read: {problem.strerror}") from None
     if not files:
-        raise DataError(f"SentEval folder {folder} holds no .txt file; it should hold such as bigram_shift.txt")
+        raise DataError(f"SentEval folder {folder} holds no .txt file; give one with files such as bigram_shift.txt")
     return [load_file(file, most, seed) for file in files]
 
 

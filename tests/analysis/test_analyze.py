@@ -70,7 +70,7 @@ def test_what_layers_change_is_what_strategies_measure(
 
 
 def test_an_edit_stands_beside_the_model(words: tuple[str, ...], tmp_path: Path) -> None:
-    two = (*words, "--pattern", "0-1 3", "--examples", "40", "--what", "cka,similarity,probes")
+    two = (*words, "--pattern", "0-1 3", "--examples", "40", "--what", "cka,similarity", "--what", "probes")
     said = call(*two, "--png", tmp_path, "--html", tmp_path / "a.html")
     assert said.code == 0, said.err
     assert "(across), 40 examples, rows: mean" in said.out

@@ -48,7 +48,7 @@ def test_a_wrong_file_is_one_line(tmp_path: Path, text: str, said: str) -> None:
 
 
 def test_a_wrong_folder_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"holds no \.txt file; it should hold such as bigram_shift\.txt$"):
+    with pytest.raises(DataError, match=r"holds no \.txt file; give one with files such as bigram_shift\.txt$"):
         load_senteval(tmp_path, 100, 0)
     with pytest.raises(DataError, match=r"^SentEval folder .*gone cannot be read: No such file"):
         load_senteval(tmp_path / "gone", 100, 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -287,6 +288,7 @@ def newer_record(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
+        (shutil.rmtree, "is no folder that layersearch exported: there is no such folder; give one that `layersearch"),
         (
             lambda folder: (folder / RECORD).unlink(),
             "is no folder that layersearch exported: it has no layersearch.json",

@@ -123,7 +123,8 @@ def test_ray_works_a_study_off_with_warm_workers_and_confirms_it(
 
 
 @pytest.mark.parametrize(
-    ("method", "number"), [("fine-tune", 3), pytest.param("one-shot", 1, marks=pytest.mark.slow), ("one-shot", 3)]
+    ("method", "number"),
+    [("fine-tune", 3), *(pytest.param("one-shot", number, marks=pytest.mark.slow) for number in (1, 3))],
 )
 def test_a_killed_driver_loses_no_finished_trial_and_the_same_command_goes_on(
     tiny_model: Path, tiny_data: Path, tmp_path: Path, method: str, number: int

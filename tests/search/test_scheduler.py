@@ -82,6 +82,7 @@ def test_ray_pauses_hands_out_again_and_ends(tiny_model: Path, tiny_data: Path, 
     assert not left_over(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_killed_driver_loses_no_rung_that_was_told(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:
     words = halving(tiny_model, tiny_data, tmp_path)
     process = start(words, tmp_path)
