@@ -23,6 +23,7 @@ from transformers.modeling_outputs import QuestionAnsweringModelOutput, Sequence
 from layersearch.errors import ExportError
 from layersearch.kinds import KindName
 
+OPSET = 23  # the first with attention as one operator: ONNX Runtime takes down to half of the time (results/latency)
 LARGEST = 2_000_000_000  # bytes of weights inside the file; protobuf ends at 2 GiB, and beyond this they lie beside it
 _LIBRARIES = ("onnx", "onnxscript", "onnxruntime")
 _TALKERS = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")  # they log what concerns no user
@@ -65,6 +66,7 @@ def write_onnx(model: PreTrainedModel, inputs: Mapping[str, torch.Tensor], file:
                 output_names=_SPAN if kind == "span" else ("logits",),
                 dynamic_shapes=axes,
                 dynamo=True,
+                opset_version=OPSET,
                 external_data=heavy,
                 verbose=False,
             )

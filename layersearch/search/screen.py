@@ -209,7 +209,8 @@ def _bounds(patterns: Sequence[Pattern], done: Sequence[Row], direction: Directi
         if process.errors.std() == 0:
             return np.full(len(patterns), -math.inf)
         mean, deviation = process.predict(coded(patterns, num_layers))
-    return np.asarray(mean - reach(process) * np.sqrt(np.square(deviation) + NOISE * process.errors.var()))
+        wide = reach(process)
+    return np.asarray(mean - wide * np.sqrt(np.square(deviation) + NOISE * process.errors.var()))
 
 
 def _learnt(done: Sequence[Row], direction: Direction, num_layers: int) -> Surrogate:

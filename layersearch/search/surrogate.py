@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,8 @@ TIMES = 2  # of a layer in a pattern; further ones look like two
 
 @cache
 def _libraries() -> ThreadpoolController:
+    import scipy.linalg  # noqa: F401  # brings a library of its own, and only what is loaded is limited
+
     return ThreadpoolController()
 
 
@@ -61,22 +63,21 @@ class Coded:
 
 def coded(patterns: Iterable[Pattern], num_layers: int) -> Coded:
     """`patterns` of a model with `num_layers` layers as numbers."""
-    patterns = list(patterns)
-    bits = np.zeros((len(patterns), 2, TIMES, num_layers))
-    places = [(number, *place) for number, pattern in enumerate(patterns) for place in _places(pattern)]
-    if places:
-        bits[tuple(np.transpose(places))] = 1
-    share = np.array([layer_share(pattern, num_layers) for pattern in patterns], dtype=float)
-    return Coded(bits.reshape(len(patterns), 2 * TIMES * num_layers), share)
+    rows = [_row(pattern, num_layers) for pattern in patterns]
+    bits = np.array([bits for bits, _ in rows], dtype=float).reshape(len(rows), 2 * TIMES * num_layers)
+    return Coded(bits, np.array([share for _, share in rows], dtype=float))
 
 
-def _places(pattern: Pattern) -> Iterator[tuple[int, int, int]]:
-    """Which half (0 attention, 1 FFN), the how manieth time, of which layer: one entry a half of the pattern."""
+@lru_cache(maxsize=20_000)  # every decision asks for the known patterns again
+def _row(pattern: Pattern, num_layers: int) -> tuple[Floats, float]:
+    """The bits [2 x TIMES x layers] and the share of one pattern."""
+    bits = np.zeros((2, TIMES, num_layers))
     times: Counter[tuple[int, int]] = Counter()
     for block in pattern.blocks:
         for half in (0, 1) if block.halves == "both" else (int(block.halves == "ffn"),):
-            yield half, min(times[half, block.layer], TIMES - 1), block.layer
+            bits[half, min(times[half, block.layer], TIMES - 1), block.layer] = 1
             times[half, block.layer] += 1
+    return bits.ravel(), layer_share(pattern, num_layers)
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,8 @@ class Formula:
     num_layers: int
     sampler: str
     seed: int = 0
+    halving: None = None
+    costs: None = None
 
     @property
     def purpose(self) -> Purpose:

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
+from threadpoolctl import threadpool_info
 
 from layersearch.errors import StudyError
 from layersearch.pattern import Pattern
@@ -221,3 +222,12 @@ def test_samplers_go_by_name() -> None:
     assert isinstance(make_sampler("PatternSampler", 0, WHOLE, 4), PatternSampler)
     assert isinstance(make_sampler("TPESampler", 0, WHOLE, 4), optuna.samplers.TPESampler)
     assert isinstance(make_sampler("PatternSampler", 0, None, 4), optuna.samplers.RandomSampler)
+
+
+def test_small_problems_take_one_thread_of_every_library() -> None:
+    """SciPy brings a linear algebra of its own, which must be limited too."""
+    import scipy.linalg  # noqa: F401
+
+    with one_thread():
+        threads = {found["num_threads"] for found in threadpool_info() if found["user_api"] == "blas"}
+    assert threads == {1}
