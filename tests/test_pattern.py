@@ -1,16 +1,13 @@
 """The pattern's text form, counts and drawings, mostly as properties over random patterns."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from layersearch.errors import PatternError
 from layersearch.pattern import LEGEND, Block, PartCounts, Pattern
 
 LAYERS = 12
-
-settings.register_profile("same-every-time", derandomize=True, deadline=None)
-settings.load_profile("same-every-time")
 
 blocks = st.builds(Block, st.integers(0, LAYERS - 1), st.sampled_from(["both", "attention", "ffn"]))
 patterns = st.lists(blocks, min_size=1, max_size=2 * LAYERS).map(lambda found: Pattern(tuple(found)))

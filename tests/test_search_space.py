@@ -9,16 +9,13 @@ from pathlib import Path
 
 import optuna
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from layersearch.errors import SpaceError
 from layersearch.pattern import Pattern
 from layersearch.search_space import SearchSpace
 from layersearch.space_files import load, shipped
-
-settings.register_profile("same-every-time", derandomize=True, deadline=None)
-settings.load_profile("same-every-time")
 
 CHOICES = ("keep", "drop", "attention", "ffn", "duplicate", "duplicate-tied")
 

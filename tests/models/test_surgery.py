@@ -23,9 +23,6 @@ Batch = dict[str, torch.Tensor]
 
 PATTERNS = ["0-3", "0-1 3", "2", "3 0", "0-1 1 2-3", "0 0 0", "0 1a 2f 3", "0a 1a 2a 3a", "0f 1f", "1 1a 1f 1"]
 
-settings.register_profile("same-every-time", derandomize=True, deadline=None)
-settings.load_profile("same-every-time")
-
 blocks = st.builds(Block, st.integers(0, LAYERS - 1), st.sampled_from(["both", "attention", "ffn"]))
 patterns = st.lists(blocks, min_size=1, max_size=6).map(lambda found: Pattern(tuple(found)))
 
