@@ -85,8 +85,9 @@ def _amount(times: int, *, again: bool) -> int:
 class Effects:
     """The model, fitted to `scores` [n]. `depths` are the layers of a model's stacks; `centre` mean amounts [parts].
 
-    `mixing` is the share of patterns that mix their layers, None where none or all do; what that does to a score is told
-    apart from the layers, by a slope that is as good as free. An effect is a difference of scores, on average over the patterns fitted: whatever else they drop.
+    `mixing` is the share of patterns that mix their layers, None where none or all do; what that does to a score is
+    told apart from the layers, by a slope that is as good as free. An effect is a difference of scores, on average over
+    the patterns fitted: whatever else they drop.
     """
 
     parts: tuple[Part, ...]

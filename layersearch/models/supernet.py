@@ -214,7 +214,9 @@ def _led(layer: nn.Module, lead: Lead, first: nn.Module | None) -> nn.Module:
 
 
 def _shell(module: nn.Module) -> nn.Module:
-    """A shallow copy of `module` whose sub-modules can be exchanged."""
+    """A shallow copy of `module` whose sub-modules and hooks can be exchanged."""
     shell = copy.copy(module)
     shell._modules = dict(module._modules)
+    for hooks in ("_forward_hooks", "_forward_pre_hooks"):
+        setattr(shell, hooks, copy.copy(getattr(module, hooks)))
     return shell
