@@ -59,7 +59,8 @@ _MIXING = """        mix_layers(self, STACKS[-1]["path"], ScalarMix(config.mixed
 """
 
 _MIXED = """The head
-reads a mix of the last `mixed_layers` of them; `mixed_how` says in which way, if it is not the usual one. """
+reads a mix of the last `mixed_layers` of them; `mixed_how` names what is not usual about it.
+"""
 
 
 def page_of(
