@@ -152,8 +152,8 @@ def learnt(model: nn.Module, pattern: Pattern) -> str | None:
         return None
     names = [str(block) for block in pattern.blocks][-mix.layers :]
     names = ["embeddings", *names] if mix.embeddings else names
-    shares = zip(names, mix.shares().tolist(), strict=True)
-    gamma = "" if mix.gamma is None else f"; gamma {mix.gamma.item():.4f}"
+    shares = zip(names, mix.shares().detach().tolist(), strict=True)
+    gamma = "" if mix.gamma is None else f"; gamma {mix.gamma.detach().item():.4f}"
     return ", ".join(f"{name}: {share:.4f}" for name, share in shares) + gamma
 
 
