@@ -205,15 +205,15 @@ class SearchSpace(BaseModel):
             return None
         if pattern.readout not in self.readout:
             return None
-        read_out = {"readout": pattern.readout} if self.mixes else {}
+        read_out: dict[str, str] = {"readout": pattern.readout} if self.mixes else {}
         if not self.separate_halves:
-            return {f"layer_{layer}": choice for layer, choice in enumerate(chosen)} | read_out
+            return {**{f"layer_{layer}": choice for layer, choice in enumerate(chosen)}, **read_out}
         halves = {
             f"layer_{layer}_{half}": bit
             for layer, choice in enumerate(chosen)
             for half, bit in zip(_HALF_NAMES, _BITS[choice], strict=True)
         }
-        return halves | read_out
+        return {**halves, **read_out}
 
     def start_points(self, num_layers: int) -> tuple[Pattern, ...]:
         """The unchanged model, then the strategies' patterns that lie inside, small k of every strategy first."""
