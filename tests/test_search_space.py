@@ -60,7 +60,7 @@ def assignments(space: SearchSpace, num_layers: int) -> set[Pattern]:
     """Every pattern of a space of choices, by trying all assignments."""
     found = set()
     for *answers, readout in itertools.product(*[space.choices] * num_layers, space.readout):
-        trial = Answers({f"layer_{layer}": choice for layer, choice in enumerate(answers)} | {"readout": readout})
+        trial = Answers({**{f"layer_{layer}": choice for layer, choice in enumerate(answers)}, "readout": readout})
         found.add(space.suggest(trial, num_layers))
     return {pattern for pattern in found if pattern is not None}
 

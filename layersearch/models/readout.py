@@ -168,8 +168,8 @@ def _take_away(model: PreTrainedModel, mix: ScalarMix) -> None:
     """Let `model` read its last layer, in place."""
     for module in model.modules():
         for hooks in (module._forward_pre_hooks, module._forward_hooks):
-            for key in [key for key, hook in hooks.items() if getattr(hook, "__self__", None) is mix]:
-                del hooks[key]
+            for number in [number for number, hook in hooks.items() if getattr(hook, "__self__", None) is mix]:
+                del hooks[number]
     owner = next(module for module in model.modules() if module._modules.get(MIX) is mix)
     del owner._modules[MIX]
     for key in (_LAYERS, _HOW):

@@ -82,7 +82,7 @@ class SuperNetwork:
             stacks = [self._of_stack(path, number, 3) for number in range(len(self._stacks))]
             parts = [[block for block, _ in stack] for stack in stacks]
             last = self._of_stack(path, len(self._stacks) - 1, len(path))
-            read, run = ([step[place] for step in last] for place in (0, 1))
+            read, run = [block for block, _ in last], [layer for _, layer in last]
             with self._stacked([[layer for _, layer in stack] for stack in stacks], parts) as model:
                 output = model(**inputs)
                 found = [(pattern, output) for pattern in child.patterns if not pattern.mixes]
