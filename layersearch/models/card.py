@@ -113,12 +113,13 @@ def write_card(card: ModelCard, manifest: Manifest) -> str:
     """The text of README.md."""
     share = manifest.parameters / card.baseline_parameters
     revision = f" (revision `{card.revision}`)" if card.revision else ""
-    whole = manifest.pattern == Pattern.full(manifest.source_layers)
+    whole = manifest.pattern.blocks == Pattern.full(manifest.source_layers).blocks
     made = "all its layers, fine-tuned" if whole else "some of its layers dropped or repeated, the rest fine-tuned"
     family = FAMILIES.get(manifest.config["model_type"])
     if family is not None and family.shared:
         depth, layers = manifest.pattern.depth, manifest.source_layers
         made = f"its one layer applied {depth} times, {layers} in the unchanged model, and fine-tuned"
+    made += "; its head reads a mix of them" if manifest.pattern.mixes else ""
     return f"""{_header(card, manifest)}
 # {card.base_model} with the layers `{manifest.pattern}`
 

@@ -45,13 +45,15 @@ class ScalarMix(nn.Module):
 
     def forward(self, states: Sequence[torch.Tensor]) -> torch.Tensor:
         """The mix of `states`, one a share, all of one shape."""
-        shares = self.shares() if self.gamma is None else self.shares() * self.gamma
+        shares, precision = self.shares(), states[-1].dtype
+        if self.gamma is not None:
+            shares = shares * self.gamma
         if self.norm:
             states = [nn.functional.layer_norm(state, state.shape[-1:]) for state in states]
         mixed = shares[0] * states[0]
         for share, state in zip(shares[1:], states[1:], strict=True):
             mixed = mixed + share * state
-        return mixed.to(states[-1].dtype)
+        return mixed.to(precision)
 
     def begin(self, owner: nn.Module, _args: object) -> None:
         """Before `owner` runs its layers."""

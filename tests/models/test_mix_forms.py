@@ -146,6 +146,7 @@ def test_a_folder_with_a_mix_is_loaded_proven_again_and_says_what_it_mixes(
         f"| read-out | a scalar mix of the layers (norm embeddings) in place of the last one, learnt: {words} |" in card
     )
     assert "Σ the head reads a mix of the layers" in card
+    assert "fine-tuned; its head reads a mix of them. The code\n" in card
     model.save_pretrained(tmp_path / "again")
     again = TINY[name].heads[0].from_pretrained(tmp_path / "again", trust_remote_code=True)
     assert torch.equal(answer(again, TINY[name].inputs()), answer(kept, TINY[name].inputs()))
