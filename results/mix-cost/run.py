@@ -8,8 +8,6 @@ another way. What is compared is processor time, turn by turn.
 from __future__ import annotations
 
 import argparse
-import csv
-import platform
 import time
 from pathlib import Path
 from statistics import median
@@ -17,7 +15,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import transformers
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from layersearch.mixing import Mixing
@@ -26,6 +23,7 @@ from layersearch.pattern import Pattern
 from layersearch.tasks.task import Encoded
 from layersearch.training.finetune import Training, begin
 from layersearch.training.recipe import Recipe
+from results.machine import environment, write_csv
 
 SHAPES = {"MiniLM-L6": (6, 384, 12), "BERT-base": (12, 768, 12)}  # layers, width, heads
 WAYS = {"last": None, "mix": "", "norm embeddings": "norm embeddings", "after-pooler": "after-pooler"}
@@ -101,7 +99,7 @@ def main() -> None:
     """Measure, write the table and print what it says."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--turns", type=int, default=12)
-    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--shapes", nargs="+", default=list(SHAPES), choices=list(SHAPES))
     parser.add_argument("--precisions", nargs="+", default=["bf16", "fp32"], choices=["bf16", "fp32"])
@@ -112,9 +110,8 @@ def main() -> None:
     for shape in asked.shapes:
         for precision in asked.precisions:
             found += measured(shape, asked.batch, asked.tokens, precision, asked.turns)
-            with asked.out.open("w", newline="") as file:
-                csv.writer(file).writerows([Step._fields, *found])
-    print(f"Python {platform.python_version()}, torch {torch.__version__}, transformers {transformers.__version__}")
+            write_csv(asked.out, [step._asdict() for step in found])
+    print(environment("torch", "transformers"))
     print("\n".join(summary(found)))
 
 
