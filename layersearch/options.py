@@ -15,6 +15,7 @@ import typer
 
 from layersearch.completion import recipes, spaces, studies, tasks
 from layersearch.errors import LayersearchError, WordsError
+from layersearch.mixing import WORDS as MIX_WORDS
 from layersearch.models.families import Form
 from layersearch.search.objectives import COSTS, SCORE, parse_limit, parse_objectives
 from layersearch.search.question import How, Keep, Lookup, Method, What
@@ -79,6 +80,7 @@ Freeze = Annotated[str | None, typer.Option(help="What is not trained: `embeddin
 DropEvery = Annotated[
     float | None, typer.Option(help="Drop one layer after every so many epochs, in place of all before training.")
 ]
+Mix = Annotated[str | None, typer.Option(help=f"How a space's mixes are made, any of: {' '.join(MIX_WORDS)}.")]
 MeasureOn = Annotated[
     Path | None, typer.Option(help="Folder of a fine-tuned model on which strategies are measured, not the base model.")
 ]
@@ -202,6 +204,7 @@ def asked(
     method: MethodName = What.method,
     freeze: Freeze = None,
     drop_every: DropEvery = None,
+    mix: Mix = None,
     measure_on: MeasureOn = What.measured_on,
     objectives: Objectives = OBJECTIVES,
     max_params: MaxParams = None,
@@ -239,6 +242,7 @@ def asked(
         seed=seed,
         freeze=freeze,
         drop_every=drop_every,
+        mix=mix,
     )
     given = {"parameters": max_params, "macs": max_macs, "latency": max_latency, SCORE: min_score}
     try:

@@ -1,4 +1,4 @@
-"""The pattern: which source layers a candidate has, in which order, and which halves of each.
+"""The pattern: which source layers a candidate has, in which order, which halves of each, and what its head reads.
 
 Knows: the canonical text form (`0-3 4a 5-11`), order, comparison, counting and drawing. Does not know: models, tensors,
 strategies or the search; nothing here imports more than the standard library.
@@ -17,10 +17,14 @@ from layersearch.errors import PatternError
 from layersearch.names import unknown
 
 Halves = Literal["both", "attention", "ffn"]
+Readout = Literal["last", "mix"]
+"""What the head of a candidate reads: its last layer, or a learned mix of all its layers."""
 
 LEGEND = "█ kept  ▀ attention half only  ▄ FFN half only  2 times repeated  · dropped"
+LEGEND_OF_MIX = "Σ the head reads a mix of the layers"
 GRAMMAR = (
-    "write source layers like `0-4 7-11`, `4a` (attention half only), `4f` (FFN half only) or `4 4t` (a tied copy)"
+    "write source layers like `0-4 7-11`, `4a` (attention half only), `4f` (FFN half only) or `4 4t` (a tied copy), "
+    "and `mix` behind them where the head reads a mix of all layers"
 )
 
 _LAST_LAYER = 9999
@@ -29,6 +33,7 @@ _HALF_OF_LETTER: dict[str, Halves] = {"a": "attention", "f": "ffn"}
 _LETTER_OF_HALF: dict[Halves, str] = {"both": "", "attention": "a", "ffn": "f"}
 _GLYPH: dict[Halves, str] = {"both": "█", "attention": "▀", "ffn": "▄"}
 _THIRDS: dict[Halves, int] = {"both": 3, "attention": 1, "ffn": 2}
+_MIX, _MIX_GLYPH = "mix", "Σ"
 
 
 @dataclass(frozen=True, order=True)
@@ -59,13 +64,15 @@ class PartCounts:
     """Parameters of a model by part: outside the layer stack, and of each source layer's halves.
 
     `attention` and `ffn` hold one count a source layer, in order; a half's own LayerNorm belongs to the half. `depths`
-    are the layers of an encoder and a decoder, none for a model with one stack.
+    are the layers of an encoder and a decoder, none for a model with one stack. `mixed` is what a mix of the layers
+    takes: for each block of the last stack, and once.
     """
 
     fixed: int
     attention: tuple[int, ...]
     ffn: tuple[int, ...]
     depths: tuple[int, ...] = ()
+    mixed: tuple[int, int] = (0, 0)
 
     @property
     def num_layers(self) -> int:
@@ -85,10 +92,17 @@ class PartCounts:
         ffn = self.ffn[block.layer] if block.halves != "attention" else 0
         return attention + ffn
 
+    def of_readout(self, pattern: Pattern) -> int:
+        """Parameters of what the head of a pattern reads: none for the last layer."""
+        if pattern.readout == "last":
+            return 0
+        first = sum(self.depths[:-1])
+        return self.mixed[0] * sum(block.layer >= first for block in pattern.blocks) + self.mixed[1]
+
 
 @dataclass(frozen=True, order=True)
 class Pattern:
-    """The blocks of a candidate from bottom to top. Two patterns are equal exactly if their texts are.
+    """The blocks of a candidate from bottom to top, and its read-out. Patterns are equal exactly if their texts are.
 
     An attention half directly followed by the FFN half of the same layer is that layer, and is stored as such, so
     `4a 4f` and `4` are one pattern (`4f 4a` is another one: its FFN comes first). Patterns sort by their blocks,
@@ -96,10 +110,13 @@ class Pattern:
     """
 
     blocks: tuple[Block, ...]
+    readout: Readout = "last"
 
     def __post_init__(self) -> None:
         if not self.blocks:
             raise PatternError(f"a pattern keeps at least one layer, this one drops everything; {GRAMMAR}")
+        if self.readout not in get_args(Readout):
+            raise PatternError(unknown("readout", self.readout, get_args(Readout)))
         object.__setattr__(self, "blocks", _join_halves(self.blocks))
         self.owners()
 
@@ -107,7 +124,9 @@ class Pattern:
     def parse(cls, text: str) -> Pattern:
         """Read any spelling of a pattern: extra spaces, `0-5 5-11` for `0-5 5 6-11`. Raises PatternError."""
         tokens = re.sub(r"\s*-\s*", "-", text).split()
-        return cls(tuple(block for token in tokens for block in _read(token, text)))
+        mixes = tokens[-1:] == [_MIX]
+        blocks = tuple(block for token in (tokens[:-1] if mixes else tokens) for block in _read(token, text))
+        return cls(blocks, "mix" if mixes else "last")
 
     @classmethod
     def full(cls, num_layers: int) -> Pattern:
@@ -120,7 +139,12 @@ class Pattern:
         return cls(tuple(Block(layer) for layer in layers))
 
     def __str__(self) -> str:
-        return " ".join(_write(run) for run in _runs(self.blocks))
+        return " ".join([*map(_write, _runs(self.blocks)), *([_MIX] if self.mixes else [])])
+
+    @property
+    def mixes(self) -> bool:
+        """Whether the head reads a mix of all layers."""
+        return self.readout == "mix"
 
     @property
     def depth(self) -> int:
@@ -193,15 +217,23 @@ class Pattern:
     def parameters(self, counts: PartCounts) -> int:
         """Parameters of the candidate, counted and not built. Raises PatternError like `check`."""
         self.check(counts.num_layers)
-        return counts.fixed + sum(counts.of(block) for block in self.blocks)
+        return counts.fixed + sum(counts.of(block) for block in self.blocks) + counts.of_readout(self)
 
     def diagram(self, num_layers: int) -> str:
-        """One character a source layer, lowest left, as `LEGEND` explains them; only the text tells the order."""
+        """One character a source layer, lowest left, as `LEGEND` explains them; only the text tells the order.
+
+        One more behind them says that the layers are mixed (`LEGEND_OF_MIX`).
+        """
         self.check(num_layers)
         times = Counter(block.layer for block in self.blocks)
         glyphs = {block.layer: _GLYPH[block.halves] for block in self.blocks}
         glyphs |= {layer: str(n) if n < 10 else "+" for layer, n in times.items() if n > 1}
-        return "".join(glyphs.get(layer, "·") for layer in range(num_layers))
+        return "".join(glyphs.get(layer, "·") for layer in range(num_layers)) + _MIX_GLYPH * self.mixes
+
+
+def legend_for(patterns: Iterable[Pattern]) -> str:
+    """What the characters of the diagrams of `patterns` mean."""
+    return f"{LEGEND}  {LEGEND_OF_MIX}" if any(pattern.mixes for pattern in patterns) else LEGEND
 
 
 def _stacks_of(blocks: tuple[Block, ...], depths: Sequence[int]) -> list[int]:
@@ -222,6 +254,8 @@ def _join_halves(blocks: tuple[Block, ...]) -> tuple[Block, ...]:
 
 def _read(token: str, text: str) -> Iterator[Block]:
     match = _TOKEN.fullmatch(token)
+    if token == _MIX:
+        raise PatternError(f"`{_MIX}` does not stand at the end of the pattern {text!r}; {GRAMMAR}")
     if match is None:
         raise PatternError(f"cannot read {token!r} in the pattern {text!r}; {GRAMMAR}")
     first, last = int(match["first"]), int(match["last"] or match["first"])

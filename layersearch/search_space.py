@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Protocol, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
@@ -20,7 +21,7 @@ from layersearch.choices import Choice, nth, read, sizes_of, spelled, ways
 from layersearch.errors import SpaceError
 from layersearch.measured import MEASURED, NAMES, patterns_of
 from layersearch.names import unknown
-from layersearch.pattern import Pattern
+from layersearch.pattern import Pattern, Readout
 from layersearch.strategies import Known
 
 _BITS: dict[Choice, tuple[str, str]] = {  # attention and FFN, where halves are chosen one by one
@@ -44,7 +45,8 @@ class SearchSpace(BaseModel):
     `min_layers` and `max_layers`; `start` names the strategies whose patterns are tried first; with `separate_halves`
     a sampler sees two parameters a layer, one for each half. Or `strategies` is given: their patterns for every
     possible k between `min_k` and `max_k`, or for the k that keep the shares `depths` of the layers (rounded down).
-    Duplicated layers get `copies` copies. Strategies that are measured on a model spell nothing until `knowing`.
+    Duplicated layers get `copies` copies. Strategies that are measured on a model spell nothing until `knowing`. Every
+    pattern comes with each of `readout`: its head reads its last layer, or a mix of its layers.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -60,10 +62,11 @@ class SearchSpace(BaseModel):
     depths: tuple[float, ...] = ()
     copies: int = Field(default=1, ge=1, le=9)
     separate_halves: bool = False
+    readout: tuple[Readout, ...] = ("last",)
     _known: tuple[tuple[str, tuple[Pattern, ...]], ...] | None = PrivateAttr(default=None)  # set by `knowing`
     _only: dict[Pattern, None] | None = PrivateAttr(default=None)  # set by `within`, ordered
 
-    @field_validator("choices", "start", "strategies", "depths", mode="before")
+    @field_validator("choices", "start", "strategies", "depths", "readout", mode="before")
     @classmethod
     def _tuple(cls, value: object) -> object:
         """TOML knows lists only."""
@@ -74,6 +77,13 @@ class SearchSpace(BaseModel):
     def _in_one_order(cls, choices: tuple[Choice, ...]) -> tuple[Choice, ...]:
         """Two files with the same choices are the same space, for Optuna too, which compares them in order."""
         return tuple(choice for choice in get_args(Choice) if choice in choices)
+
+    @field_validator("readout")
+    @classmethod
+    def _reads_the_last_layer_first(cls, readout: tuple[Readout, ...]) -> tuple[Readout, ...]:
+        if "last" not in readout:
+            raise ValueError("it must hold 'last' (the unchanged model is measured first)")
+        return tuple(one for one in get_args(Readout) if one in readout)
 
     @field_validator("start", "strategies")
     @classmethod
@@ -101,7 +111,7 @@ class SearchSpace(BaseModel):
         kind = "strategies" if self.strategies else "choices"
         for key in foreign & self.model_fields_set:
             raise ValueError(f"`{key}` says nothing in a space of `{kind}`; remove it")
-        if self.choices and ("keep" not in self.choices or len(self.choices) < 2):
+        if self.choices and ("keep" not in self.choices or len(self.choices) + len(self.readout) < 3):
             raise ValueError("`choices` must hold 'keep' (the unchanged model is measured first) and at least one more")
         if self.depths and {"min_k", "max_k"} & self.model_fields_set:
             raise ValueError("`depths` says which k there are: leave out `min_k` and `max_k`")
@@ -134,6 +144,11 @@ class SearchSpace(BaseModel):
         """Whether some pattern has tied copies."""
         listed = self._listed(num_layers)
         return "duplicate-tied" in self.choices if listed is None else any(pattern.owners() for pattern in listed)
+
+    @property
+    def mixes(self) -> bool:
+        """Whether some pattern mixes its layers."""
+        return "mix" in self.readout
 
     @property
     def _names(self) -> tuple[str, ...]:
@@ -170,7 +185,8 @@ class SearchSpace(BaseModel):
             texts = [str(pattern) for pattern in self.patterns(num_layers)]
             return Pattern.parse(trial.suggest_categorical("pattern", texts))
         blocks = spelled([self._chosen(trial, layer) for layer in range(num_layers)], self.copies)
-        return Pattern(blocks) if blocks and self._fits(Pattern(blocks), num_layers) else None
+        readout: Readout = trial.suggest_categorical("readout", self.readout) if self.mixes else "last"
+        return Pattern(blocks, readout) if blocks and self._fits(Pattern(blocks, readout), num_layers) else None
 
     def _chosen(self, trial: Suggests, layer: int) -> Choice:
         if not self.separate_halves:
@@ -187,19 +203,23 @@ class SearchSpace(BaseModel):
         chosen = read(pattern, num_layers, self.copies)
         if chosen is None or not set(chosen) <= set(self.choices) or not self._fits(pattern, num_layers):
             return None
+        if pattern.readout not in self.readout:
+            return None
+        read_out: dict[str, str] = {"readout": pattern.readout} if self.mixes else {}
         if not self.separate_halves:
-            return {f"layer_{layer}": choice for layer, choice in enumerate(chosen)}
-        return {
+            return {**{f"layer_{layer}": choice for layer, choice in enumerate(chosen)}, **read_out}
+        halves = {
             f"layer_{layer}_{half}": bit
             for layer, choice in enumerate(chosen)
             for half, bit in zip(_HALF_NAMES, _BITS[choice], strict=True)
         }
+        return {**halves, **read_out}
 
     def start_points(self, num_layers: int) -> tuple[Pattern, ...]:
         """The unchanged model, then the strategies' patterns that lie inside, small k of every strategy first."""
         if self.strategies:
             return tuple(self.patterns(num_layers))
-        found = self._spelled(self.start, num_layers, tuple(range(1, num_layers + 1)))
+        found = self._read(self._spelled(self.start, num_layers, tuple(range(1, num_layers + 1))))
         return tuple(pattern for pattern in found if self.params_of(pattern, num_layers) is not None)
 
     def idle(self, num_layers: int) -> tuple[str, ...]:
@@ -217,7 +237,7 @@ class SearchSpace(BaseModel):
         if listed is not None:
             return len(listed)
         low, high = self._limits(num_layers)
-        return ways(self._sizes, num_layers, low, high) + (not low <= num_layers <= high)
+        return self._ways(num_layers) + (not low <= num_layers <= high)
 
     def patterns(self, num_layers: int) -> Iterator[Pattern]:
         """All patterns, lazily and always in the same order, the unchanged model first."""
@@ -228,28 +248,32 @@ class SearchSpace(BaseModel):
         low, high = self._limits(num_layers)
         if not low <= num_layers <= high:
             yield Pattern.full(num_layers)
-        for index in range(ways(self._sizes, num_layers, low, high)):
+        for index in range(self._ways(num_layers)):
             yield self._nth(num_layers, index)
 
     def neighbours(self, pattern: Pattern, num_layers: int) -> Iterator[Pattern]:
-        """The patterns of the space that differ from `pattern` in what one layer becomes."""
+        """The patterns of the space that differ from `pattern` in what one layer becomes, or in what the head reads."""
         if self.strategies:
             return
+        yield from (other for other in self.read_otherwise(pattern) if self._fits(other, num_layers))
         chosen = read(pattern, num_layers, self.copies) or []
         for layer, before in enumerate(chosen):
             for choice in self.choices:
                 blocks = spelled([*chosen[:layer], choice, *chosen[layer + 1 :]], self.copies)
-                if choice != before and blocks and self._fits(Pattern(blocks), num_layers):
-                    yield Pattern(blocks)
+                if choice != before and blocks and self._fits(Pattern(blocks, pattern.readout), num_layers):
+                    yield Pattern(blocks, pattern.readout)
+
+    def read_otherwise(self, pattern: Pattern) -> tuple[Pattern, ...]:
+        """The same layers with the other read-outs that the space has."""
+        return tuple(replace(pattern, readout=other) for other in self.readout if other != pattern.readout)
 
     def sample(self, num_layers: int, rng: random.Random) -> Pattern:
         """One pattern, every one as likely as any other."""
         listed = self._listed(num_layers)
         if listed is not None:
             return rng.choice(listed)
-        low, high = self._limits(num_layers)
         index = rng.randrange(self.size(num_layers))
-        if index == ways(self._sizes, num_layers, low, high):
+        if index == self._ways(num_layers):
             return Pattern.full(num_layers)
         return self._nth(num_layers, index)
 
@@ -261,20 +285,27 @@ class SearchSpace(BaseModel):
         """The patterns that are given one by one, the unchanged model first; None where choices are free."""
         if not self.strategies:
             return None if self._only is None else tuple(self._only)
-        found = self._spelled(self.strategies, num_layers, self._ks(num_layers))
+        found = self._read(self._spelled(self.strategies, num_layers, self._ks(num_layers)))
         return found if self._only is None else tuple(pattern for pattern in found if pattern in self._only)
 
     def _spelled(self, names: tuple[str, ...], num_layers: int, ks: tuple[int, ...]) -> tuple[Pattern, ...]:
         return patterns_of(names, num_layers, ks, self._known or (), self.copies)
 
+    def _read(self, patterns: tuple[Pattern, ...]) -> tuple[Pattern, ...]:
+        """Each of `patterns` with all read-outs, side by side."""
+        return tuple(replace(pattern, readout=readout) for pattern in patterns for readout in self.readout)
+
     @property
     def _sizes(self) -> tuple[int, ...]:
         return sizes_of(self.choices, self.copies)
 
+    def _ways(self, num_layers: int) -> int:
+        return len(self.readout) * ways(self._sizes, num_layers, *self._limits(num_layers))
+
     def _nth(self, num_layers: int, index: int) -> Pattern:
-        low, high = self._limits(num_layers)
-        places = nth(self._sizes, num_layers, low, high, index)
-        return Pattern(spelled([self.choices[place] for place in places], self.copies))
+        index, readout = divmod(index, len(self.readout))
+        places = nth(self._sizes, num_layers, *self._limits(num_layers), index)
+        return Pattern(spelled([self.choices[place] for place in places], self.copies), self.readout[readout])
 
     def _fits(self, pattern: Pattern, num_layers: int) -> bool:
         if self._only is not None:

@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails
 from layersearch.choices import Choice
 from layersearch.errors import SpaceError
 from layersearch.names import unknown
+from layersearch.pattern import Readout
 from layersearch.search_space import SearchSpace
 
 _SHIPPED = Path(__file__).parent / "search_spaces"
@@ -53,7 +54,8 @@ def _explain(error: ErrorDetails) -> str:
     if error["type"] == "extra_forbidden":
         return unknown("key", key, SearchSpace.model_fields)
     if error["type"] == "literal_error":
-        return f"`{key}`: {unknown('choice', given, get_args(Choice))}"
+        allowed = get_args(Readout) if key == "readout" else get_args(Choice)
+        return f"`{key}`: {unknown('choice', given, allowed)}"
     if error["type"] == "value_error":
         return f"{f'`{key}`: ' if key else ''}{error['msg'].removeprefix('Value error, ')}"
     return f"`{key}`: {error['msg'].replace('valid tuple', 'list').removeprefix('Input ')}, got {given}"

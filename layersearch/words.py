@@ -35,6 +35,7 @@ class Words(TypedDict, total=False):
     method: Method
     freeze: str | None
     drop_every: float | None
+    mix: str | None
     measure_on: str | Path | None
     objectives: str
     max_params: str | None

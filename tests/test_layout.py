@@ -22,19 +22,20 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 # From bottom to top; a file imports only from lines above its own. The exceptions stand below.
 RANKS = (
     {"errors", "names", "durable", "kinds", "search.files", "analysis.wanted"},
-    {"pattern", "hub", "tasks.metrics", "analysis.ridge"},
+    {"pattern", "mixing", "hub", "tasks.metrics", "analysis.ridge"},
     {
         "strategies",
         "choices",
         "models.families",
         "models.parts",
+        "models.mix",
         "models.tying",
         "tasks.task",
         "training.recipe",
         "training.job",
         "analysis.effects",
     },
-    {"measured", "models.case", "models.places"},
+    {"measured", "models.case", "models.places", "models.readout"},
     {
         "search_space",
         "models.measure",

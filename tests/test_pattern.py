@@ -5,12 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from layersearch.errors import PatternError
-from layersearch.pattern import LEGEND, Block, PartCounts, Pattern
+from layersearch.pattern import LEGEND, LEGEND_OF_MIX, Block, PartCounts, Pattern, legend_for
 
 LAYERS = 12
 
 blocks = st.builds(Block, st.integers(0, LAYERS - 1), st.sampled_from(["both", "attention", "ffn"]))
-patterns = st.lists(blocks, min_size=1, max_size=2 * LAYERS).map(lambda found: Pattern(tuple(found)))
+patterns = st.builds(
+    lambda found, readout: Pattern(tuple(found), readout),
+    st.lists(blocks, min_size=1, max_size=2 * LAYERS),
+    st.sampled_from(["last", "mix"]),
+)
 sizes = st.lists(st.integers(0, 10**9), min_size=LAYERS, max_size=LAYERS).map(tuple)
 counts = st.builds(PartCounts, st.integers(0, 10**9), sizes, sizes)
 
@@ -36,6 +40,8 @@ counts = st.builds(PartCounts, st.integers(0, 10**9), sizes, sizes)
         ("0-5 5t 6-11", "0-5 5t 6-11"),
         ("5 5t 5t 5 5t 6 7", "5 5t 5t 5 5t 6-7"),
         ("4a 4f 4t 5", "4 4t 5"),
+        (" 0 1  2a 2f mix ", "0-2 mix"),
+        ("3f mix", "3f mix"),
     ],
 )
 def test_every_spelling_prints_the_canonical_text(spelling: str, canonical: str) -> None:
@@ -59,13 +65,13 @@ def test_patterns_are_equal_exactly_if_their_texts_are(one: Pattern, other: Patt
 @given(patterns, st.lists(st.sampled_from([" ", "  ", "\t", " \n"]), min_size=1))
 def test_blocks_written_one_by_one_are_the_same_pattern(pattern: Pattern, gaps: list[str]) -> None:
     spelling = "".join(f"{block}{gaps[i % len(gaps)]}" for i, block in enumerate(pattern.blocks))
-    assert Pattern.parse(spelling) == pattern
+    assert Pattern.parse(spelling + "mix" * pattern.mixes) == pattern
 
 
 @given(patterns)
 def test_halves_written_apart_are_the_same_pattern(pattern: Pattern) -> None:
     apart = " ".join(f"{b.layer}a {b.layer}f" if b.halves == "both" else str(b) for b in pattern.blocks)
-    assert Pattern.parse(apart) == pattern
+    assert Pattern.parse(apart + " mix" * pattern.mixes) == pattern
 
 
 @given(patterns, counts)
@@ -94,15 +100,32 @@ def test_properties_agree_with_each_other(pattern: Pattern) -> None:
     diagram = pattern.diagram(LAYERS)
     assert kept | set(pattern.dropped(LAYERS)) == set(range(LAYERS))
     assert not kept & set(pattern.dropped(LAYERS))
-    assert len(diagram) == LAYERS
+    assert len(diagram) == LAYERS + pattern.mixes
     assert [layer for layer in range(LAYERS) if diagram[layer] == "·"] == list(pattern.dropped(LAYERS))
     assert pattern.is_whole == ("a" not in str(pattern) and "f" not in str(pattern))
+    assert pattern.mixes == str(pattern).endswith(" mix") == diagram.endswith("Σ")
 
 
 def test_diagram_shows_what_the_legend_says() -> None:
     assert Pattern.parse("0-1 2a 3f 5 5 7").diagram(8) == "██▀▄·2·█"
     assert all(glyph in LEGEND for glyph in "█▀▄2·")
     assert Pattern.parse(" ".join(["0"] * 12)).diagram(1) == "+"
+    mixed = Pattern.parse("0 2a mix")
+    assert mixed.diagram(4) == "█·▀·Σ"
+    assert legend_for([Pattern.full(2), mixed]) == f"{LEGEND}  {LEGEND_OF_MIX}"
+    assert legend_for([Pattern.full(2)]) == LEGEND
+
+
+def test_a_mix_is_another_pattern_that_counts_its_scalars() -> None:
+    mixed, plain = Pattern.parse("0-1 3t 3f mix".replace("3t", "1t")), Pattern.parse("0-1 1t 3f")
+    assert mixed != plain
+    assert mixed.blocks == plain.blocks
+    assert mixed != Pattern.full(4)
+    parts = PartCounts(7, (10,) * 4, (20,) * 4, mixed=(1, 2))
+    assert mixed.parameters(parts) - plain.parameters(parts) == 4 + 2
+    two = PartCounts(7, (10,) * 4, (20,) * 4, (2, 2), mixed=(1, 1))
+    both = Pattern.parse("0-1 2a 3 3 mix")
+    assert both.parameters(two) - Pattern(both.blocks).parameters(two) == 3 + 1
 
 
 def test_patterns_sort_by_number_not_by_text() -> None:
@@ -130,6 +153,10 @@ def test_patterns_sort_by_number_not_by_text() -> None:
         ("5a 5t", "`5t` is a tied copy and needs a whole layer 5 before it"),
         ("5t 5", "`5t` is a tied copy and needs a whole layer 5 before it"),
         ("4-5t", "cannot read '4-5t'"),
+        ("mix", "a pattern keeps at least one layer, this one drops everything"),
+        ("0 mix 1", "`mix` does not stand at the end of the pattern '0 mix 1'; write source layers like"),
+        ("0 mix mix", "`mix` does not stand at the end of the pattern '0 mix mix'"),
+        ("0 mixed", "cannot read 'mixed'"),
     ],
 )
 def test_unreadable_text_is_one_clear_line(text: str, message: str) -> None:

@@ -31,30 +31,33 @@ class Answers:
         return self.answers[name]
 
 
-def free_space(others: frozenset[str], low: int, more: int | None, copies: int) -> SearchSpace:
+def free_space(others: frozenset[str], low: int, more: int | None, copies: int, readout: Sequence[str]) -> SearchSpace:
     return SearchSpace(
         choices=("keep", *others),  # type: ignore[arg-type]
         copies=copies,
         min_layers=low,
         max_layers=None if more is None else low + more,
         start=("top", "duplicate", "ffn-only"),
+        readout=readout,  # type: ignore[arg-type]
     )
 
 
+READOUTS = [("last",), ("last", "mix")]
 free_spaces = st.builds(
     free_space,
     st.frozensets(st.sampled_from(CHOICES[1:]), min_size=1),
     st.integers(1, 6),
     st.none() | st.integers(0, 6),
     st.integers(1, 2),
+    st.sampled_from(READOUTS),
 )
 
 
 def assignments(space: SearchSpace, num_layers: int) -> set[Pattern]:
     """Every pattern of a space of choices, by trying all assignments."""
     found = set()
-    for answers in itertools.product(space.choices, repeat=num_layers):
-        trial = Answers({f"layer_{layer}": choice for layer, choice in enumerate(answers)})
+    for *answers, readout in itertools.product(*[space.choices] * num_layers, space.readout):
+        trial = Answers({**{f"layer_{layer}": choice for layer, choice in enumerate(answers)}, "readout": readout})
         found.add(space.suggest(trial, num_layers))
     return {pattern for pattern in found if pattern is not None}
 
@@ -73,7 +76,7 @@ def test_what_is_drawn_can_be_enqueued_and_comes_back(space: SearchSpace, num_la
     pattern = space.sample(num_layers, rng)
     params = space.params_of(pattern, num_layers)
     assert params is not None
-    assert list(params) == [f"layer_{layer}" for layer in range(num_layers)]
+    assert list(params) == [f"layer_{layer}" for layer in range(num_layers)] + ["readout"] * space.mixes
     assert space.suggest(Answers(params), num_layers) == pattern
 
 
@@ -104,12 +107,14 @@ def test_shipped_spaces_load_and_preview(name: str, num_layers: int) -> None:
 def test_shipped_sizes() -> None:
     assert shipped() == (
         *("duplication", "duplication-tied", "dynabert", "every-strategy", "everything", "halves"),
-        *("klein-half-layer", "klein-layer", "layers", "measured", "sajjad", "strategies", "undivided-attention"),
+        *("klein-half-layer", "klein-layer", "layers", "measured", "mix", "sajjad", "strategies"),
+        "undivided-attention",
     )
     assert len(load("strategies").strategies) == 8  # studies over it go on only while its text is the same
     assert load("layers").size(6) == 2**6 - 1
     assert load("layers").size(24) == 2**24 - 1
     assert load("halves").size(12) == 4**12 - 1
+    assert load("mix").size(12) == 2 * load("layers").size(12)
     assert load("everything").size(12) == 5**12 - 1
     # Sajjad's five for 6 layers: 5 + 5 + 3 + 3 + 2, the unchanged model, less `0-4` (top and alternate-even).
     assert load("sajjad").size(6) == 18
@@ -245,6 +250,8 @@ def test_the_stable_text_ignores_wording_and_order(tmp_path: Path) -> None:
             "choices = ['keep', 'ffn']\nseparate_halves = true",
             "`separate_halves` needs exactly the choices keep, drop, ",
         ),
+        ("choices = ['keep', 'drop']\nreadout = ['mix']", "`readout`: it must hold 'last' (the unchanged model is mea"),
+        ("choices = ['keep', 'drop']\nreadout = ['lst']", "`readout`: unknown choice 'lst' (did you mean 'last'?); al"),
         ("choices = ['keep', 'drop']\nmin_layers = 'a'", "`min_layers`: should be a valid integer, got a"),
         ("choices = ['keep', 'drop']\nmin_layers = 4\nmax_layers = 3", "`min_layers` is 4 and `max_layers` is 3: "),
     ],
@@ -284,6 +291,31 @@ def test_neighbours_differ_in_one_layer_and_stay_inside() -> None:
         *("0a 2", "0 2a", "0-2", "0 1a 2"),
     }
     assert list(SearchSpace(strategies=("top",)).neighbours(Pattern.full(3), 3)) == []
+
+
+def test_a_mix_stands_beside_every_pattern() -> None:
+    named = SearchSpace(strategies=("top",), readout=("mix", "last"))
+    assert [str(p) for p in named.patterns(3)] == ["0-2", "0-2 mix", "0-1", "0-1 mix", "0", "0 mix"]
+    free = SearchSpace(choices=("keep", "drop"), readout=("last", "mix"), start=("top",), min_layers=2)
+    assert [str(p) for p in free.start_points(3)] == ["0-2", "0-2 mix", "0-1", "0-1 mix"]
+    assert {str(p) for p in free.neighbours(Pattern.parse("0-2 mix"), 3)} == {"0-2", "0-1 mix", "0 2 mix", "1-2 mix"}
+    assert free.params_of(Pattern.parse("0 2 mix"), 3) == {**named_choices("keep", "drop", "keep"), "readout": "mix"}
+    plain = SearchSpace(choices=("keep", "drop"))
+    assert plain.params_of(Pattern.parse("0 2 mix"), 3) is None
+    assert plain.params_of(Pattern.parse("0 2"), 3) == named_choices("keep", "drop", "keep")
+    whole = SearchSpace(choices=("keep",), readout=("last", "mix"))  # BERMo's: all layers
+    assert [str(p) for p in whole.patterns(3)] == ["0-2", "0-2 mix"]
+    assert whole.size(3) == 2
+    limited = SearchSpace(choices=("keep", "drop"), readout=("last", "mix"), max_layers=1)
+    assert {str(p) for p in limited.patterns(2)} == {"0-1", "0", "0 mix", "1", "1 mix"}
+    assert limited.size(2) == 5
+    assert {limited.sample(2, random.Random(seed)) for seed in range(64)} == set(limited.patterns(2))
+    assert '"readout": ["last", "mix"]' in free.canonical()
+    assert "readout" not in plain.canonical()
+
+
+def named_choices(*choices: str) -> dict[str, str]:
+    return {f"layer_{layer}": choice for layer, choice in enumerate(choices)}
 
 
 def test_the_light_modules_stay_light() -> None:

@@ -13,6 +13,8 @@ SPACES = [
     SearchSpace(choices=("keep", "drop", "ffn"), min_layers=2, max_layers=4),
     SearchSpace(choices=("keep", "attention", "duplicate"), max_layers=7),
     SearchSpace(strategies=("top", "symmetric", "duplicate")),
+    SearchSpace(choices=("keep", "drop"), readout=("last", "mix"), min_layers=3),
+    SearchSpace(strategies=("top",), readout=("last", "mix")),
 ]
 
 

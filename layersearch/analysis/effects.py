@@ -85,7 +85,9 @@ def _amount(times: int, *, again: bool) -> int:
 class Effects:
     """The model, fitted to `scores` [n]. `depths` are the layers of a model's stacks; `centre` mean amounts [parts].
 
-    An effect is a difference of scores, on average over the patterns fitted: whatever else they drop.
+    `mixing` is the share of patterns that mix their layers, None where none or all do; what that does to a score is
+    told apart from the layers, by a slope that is as good as free. An effect is a difference of scores, on average over
+    the patterns fitted: whatever else they drop.
     """
 
     parts: tuple[Part, ...]
@@ -94,6 +96,7 @@ class Effects:
     scores: Floats
     fit: Mixture
     by_size: Mixture  # from how much is dropped alone
+    mixing: float | None = None
 
     def of(self, parts: Sequence[Part]) -> tuple[Floats, Floats]:
         """Mean and standard deviation [parts] of what it does to drop (or repeat) each of `parts`, one by one.
@@ -119,8 +122,10 @@ class Effects:
 
     def predict(self, patterns: Iterable[Pattern]) -> tuple[Floats, Floats]:
         """Mean and standard deviation [patterns] of the scores of other patterns, noise included."""
+        patterns = list(patterns)
         amounts = _amounts(patterns, self.parts) - self.centre
-        rows = [columns - one.centre for columns, one in zip(self._sets(amounts), self.fit.ridges, strict=True)]
+        sets = self._sets(amounts, _mixes(patterns) - (self.mixing or 0.0))
+        rows = [columns - one.centre for columns, one in zip(sets, self.fit.ridges, strict=True)]
         means, deviations = self.fit.told(rows)
         noise = self.fit.noise * (1 + 1 / len(self.scores))
         return means + self.scores.mean(), np.sqrt(np.square(deviations) + noise)
@@ -132,24 +137,41 @@ class Effects:
         rows = [sum(s * c for s, c in zip(signs, of_one, strict=True)) for of_one in zip(*sets, strict=True)]
         return self.fit.told([np.asarray(row) for row in rows])
 
-    def _sets(self, amounts: Floats) -> list[Floats]:
-        return column_sets(amounts, self.parts, self.depths)
+    def _sets(self, amounts: Floats, mixes: Floats | None = None) -> list[Floats]:
+        """The columns of `amounts`, whoever mixes (`mixes` [n], all alike where not given)."""
+        if self.mixing is None:
+            return column_sets(amounts, self.parts, self.depths)
+        return column_sets(amounts, self.parts, self.depths, np.zeros(len(amounts)) if mixes is None else mixes)
 
 
-def column_sets(amounts: Floats, parts: Sequence[Part], depths: Sequence[int]) -> list[Floats]:
-    """The columns of centred `amounts` [n, parts], one set for each deviation that pairs may have."""
-    size = _sizes(amounts, parts, depths)
+def column_sets(
+    amounts: Floats, parts: Sequence[Part], depths: Sequence[int], mixes: Floats | None = None
+) -> list[Floats]:
+    """The columns of centred `amounts` [n, parts], one set for each deviation that pairs may have.
+
+    And one for `mixes` [n], centred.
+    """
+    size = _sizes(amounts, parts, depths, mixes)
     places = np.array(list(combinations(range(len(parts)), 2)), dtype=int).reshape(-1, 2)
     pairs = amounts[:, places[:, 0]] * amounts[:, places[:, 1]]
     return [np.hstack([size, amounts, *([scale * pairs] if scale else [])]) for scale in PAIRS]
 
 
-def _sizes(amounts: Floats, parts: Sequence[Part], depths: Sequence[int]) -> Floats:
-    """How much of each kind is dropped, and the square of the whole, [n, kinds + 1]; a stack's layers are one kind."""
+def _mixes(patterns: Iterable[Pattern]) -> Floats:
+    """Whether each pattern mixes its layers, 1 or 0."""
+    return np.array([pattern.mixes for pattern in patterns], dtype=float)
+
+
+def _sizes(amounts: Floats, parts: Sequence[Part], depths: Sequence[int], mixes: Floats | None) -> Floats:
+    """How much of each kind is dropped, and the square of the whole, [n, kinds + 1]; a stack's layers are one kind.
+
+    Then who `mixes`.
+    """
     kinds = [(int(np.searchsorted(np.cumsum(depths), part.layer, "right")), part.halves, part.again) for part in parts]
     of_kind = np.array([[kind == one for one in sorted(set(kinds))] for kind in kinds], dtype=float)
     whole = amounts @ np.array([part.size for part in parts])
-    return np.hstack([SLOPE * amounts @ of_kind, CURVATURE * np.square(whole)[:, None]])
+    mixing = [] if mixes is None else [SLOPE * mixes[:, None]]
+    return np.hstack([SLOPE * amounts @ of_kind, CURVATURE * np.square(whole)[:, None], *mixing])
 
 
 def effects_of(
@@ -159,6 +181,9 @@ def effects_of(
     parts, values = parts_of(patterns, num_layers), np.array(scores, dtype=float)
     amounts = _amounts(patterns, parts)
     centre = amounts.mean(axis=0)
-    fit = mixture(column_sets(amounts - centre, parts, depths), values)
-    by_size = mixture([_sizes(amounts - centre, parts, depths)], values)
-    return Effects(parts, tuple(depths), centre, values, fit, by_size)
+    mixes = _mixes(patterns)
+    mixing = float(mixes.mean()) if np.ptp(mixes) else None
+    apart = None if mixing is None else mixes - mixing
+    fit = mixture(column_sets(amounts - centre, parts, depths, apart), values)
+    by_size = mixture([_sizes(amounts - centre, parts, depths, apart)], values)
+    return Effects(parts, tuple(depths), centre, values, fit, by_size, mixing)

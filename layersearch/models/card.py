@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from layersearch.kinds import KINDS, Kind
 from layersearch.models.checkpoint import Manifest
 from layersearch.models.families import FAMILIES, Form
-from layersearch.pattern import LEGEND, Pattern
+from layersearch.pattern import Pattern, legend_for
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
@@ -71,7 +71,8 @@ class ModelCard:
     `versions` (of the libraries that export) are printed as they are, and so is `trained_with`, the versions that
     trained the weights, None where the study does not tell; `command` is what made the study; `start` says in words
     what the candidate was trained from, None for the base model's own weights; `confirmed_with` are the fresh seeds;
-    `times` were taken on `hardware`; `form` is that of the folder.
+    `times` were taken on `hardware`; `form` is that of the folder; `mix` says what was learnt to mix of the layers,
+    None where the head reads the last one.
     """
 
     base_model: str
@@ -92,6 +93,7 @@ class ModelCard:
     times: tuple[Time, ...] = ()
     hardware: str = ""
     form: Form = "native"
+    mix: str | None = None
 
 
 METRICS = {  # what the hub calls them, where it is another name
@@ -111,12 +113,13 @@ def write_card(card: ModelCard, manifest: Manifest) -> str:
     """The text of README.md."""
     share = manifest.parameters / card.baseline_parameters
     revision = f" (revision `{card.revision}`)" if card.revision else ""
-    whole = manifest.pattern == Pattern.full(manifest.source_layers)
+    whole = manifest.pattern.blocks == Pattern.full(manifest.source_layers).blocks
     made = "all its layers, fine-tuned" if whole else "some of its layers dropped or repeated, the rest fine-tuned"
     family = FAMILIES.get(manifest.config["model_type"])
     if family is not None and family.shared:
         depth, layers = manifest.pattern.depth, manifest.source_layers
         made = f"its one layer applied {depth} times, {layers} in the unchanged model, and fine-tuned"
+    made += "; its head reads a mix of them" if manifest.pattern.mixes else ""
     return f"""{_header(card, manifest)}
 # {card.base_model} with the layers `{manifest.pattern}`
 
@@ -126,12 +129,12 @@ that opens it stands below; `layersearch.json` holds the proof.
 | | |
 |---|---|
 | pattern | `{manifest.pattern}` |
-| layers | `{manifest.pattern.diagram(manifest.source_layers)}` ({LEGEND}; lowest layer left) |
+| layers | `{manifest.pattern.diagram(manifest.source_layers)}` ({legend_for([manifest.pattern])}; lowest layer left) |
 | source layers, counted from 0 | {_sources(manifest.pattern)}{_of_stacks(manifest)} |
 | dropped whole of 0-{manifest.source_layers - 1} | {_numbers(manifest.pattern.dropped(manifest.source_layers))} |
 | parameters | {manifest.parameters:,} of {card.baseline_parameters:,} ({share:.1%}){_tied(manifest.pattern)} |
 | outputs | {_outputs(card, KINDS[manifest.kind])} |
-{_data(card.data)}
+{_mix(card)}{_data(card.data)}
 {_opening(card, KINDS[manifest.kind])}
 ## Scores
 
@@ -153,6 +156,13 @@ Exported with {_pairs(card.versions)}.
 
     {card.command}
 """
+
+
+def _mix(card: ModelCard) -> str:
+    if card.mix is None:
+        return ""
+    how = f" ({card.recipe['mix']})" if card.recipe.get("mix") else ""
+    return f"| read-out | a scalar mix of the layers{how} in place of the last one, learnt: {card.mix} |\n"
 
 
 def _tied(pattern: Pattern) -> str:

@@ -14,18 +14,24 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from layersearch.kinds import KINDS, KindName
+from layersearch.mixing import Mixing
 from layersearch.models.families import Stack
 from layersearch.models.surgery import auto_class, half_of, layers_of, rows_of, skeleton, stacks_of
 from layersearch.pattern import PartCounts
 
+_USUAL = Mixing()
 
-def count_all(config: PreTrainedConfig, length: int, kind: KindName = "classification") -> dict[str, PartCounts]:
+
+def count_all(
+    config: PreTrainedConfig, length: int, kind: KindName = "classification", mixing: Mixing = _USUAL
+) -> dict[str, PartCounts]:
     """Every cost that is counted, by the names of `search/objectives.py`: MACs for one sequence of `length` tokens.
 
-    The model has the head of `kind`. Nothing is built but shapes (meta device). Raises ModelError like `count_parts`.
+    The model has the head of `kind`; a mix of its layers has the parameters that `mixing` says, and its few MACs are
+    left out. Nothing is built but shapes (meta device). Raises ModelError like `count_parts`.
     """
     model = skeleton(auto_class(kind), config)
-    parameters = count_parts(model)
+    parameters = count_parts(model, kind, mixing)
     embeddings = {id(parameter) for parameter in _embedded(model)}
     kept = sum(p.numel() for p in model.parameters() if id(p) not in embeddings)
     outside = kept - sum(parameters.attention) - sum(parameters.ffn)
@@ -33,7 +39,9 @@ def count_all(config: PreTrainedConfig, length: int, kind: KindName = "classific
     return {"parameters": parameters, "non-embedding": non_embedding, "macs": count_macs(model, length, kind)}
 
 
-def count_parts(source: PreTrainedModel | PreTrainedConfig, kind: KindName = "classification") -> PartCounts:
+def count_parts(
+    source: PreTrainedModel | PreTrainedConfig, kind: KindName = "classification", mixing: Mixing = _USUAL
+) -> PartCounts:
     """Parameters outside the layers and in each half of each layer; tied weights count once.
 
     A configuration is counted as the model with the head of `kind` (`num_labels` outputs) that it describes, without
@@ -47,7 +55,8 @@ def count_parts(source: PreTrainedModel | PreTrainedConfig, kind: KindName = "cl
     attention, ffn = (tuple(_count(layer, half, row) for layer, row in layers) for half in ("attention", "ffn"))
     total = sum(parameter.numel() for parameter in source.parameters())
     depths = tuple(len(stack) for stack, _ in stacks_of(source))
-    return PartCounts(total - sum(attention) - sum(ffn), attention, ffn, depths if len(depths) > 1 else ())
+    fixed = total - sum(attention) - sum(ffn)
+    return PartCounts(fixed, attention, ffn, depths if len(depths) > 1 else (), mixing.parameters)
 
 
 def count_macs(model: PreTrainedModel, length: int, kind: KindName = "classification") -> PartCounts:

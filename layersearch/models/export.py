@@ -32,6 +32,7 @@ from layersearch.models.families import Form, form_of, has_halves
 from layersearch.models.folder import write_record
 from layersearch.models.page import write_page
 from layersearch.models.proof import ANSWERS, answers, batch_from, encode, ids_of, kept, made_inputs, write_encoded
+from layersearch.models.readout import learnt
 from layersearch.models.surgery import family_in, layers_of
 from layersearch.models.tying import untie
 from layersearch.pattern import Pattern
@@ -52,12 +53,14 @@ def check_exportable(pattern: Pattern, model_type: str, form: Form | None = None
     """The form of an export, the pattern's own unless `form` is asked for. Raises ExportError where that cannot be."""
     own = form_of(pattern, model_type)
     if form == "native" and own != "native":
-        why = "has halved layers" if not pattern.is_whole else "does not begin with layer 0, or has it again"
+        mixes = "mixes its layers" if pattern.mixes else "does not begin with layer 0, or has it again"
+        why = mixes if pattern.is_whole else "has halved layers"
+        such = "that reads its last layer" if pattern.mixes else "with whole layers only"
         raise ExportError(
             f"the pattern `{pattern}` {why}, and plain transformers code has no such {model_type or 'model'}; export "
-            "it with code, choose a trial with whole layers only, or search the space `layers`, which has no others"
+            f"it with code, choose a trial {such}, or search the space `layers`, which has no others"
         )
-    if form == "with code" and not has_halves(model_type):
+    if form == "with code" and own != form and not has_halves(model_type):
         raise ExportError(
             f"the layers of {model_type} models come whole only, and plain transformers code opens those; export the "
             "trial native"
@@ -90,8 +93,8 @@ def export(
     found = checkpoint.read(source)
     form = check_exportable(found.pattern, found.config["model_type"], form)
     require_free(to)
-    card = replace(card, form=form)
     model, manifest = checkpoint.load(source)
+    card = replace(card, form=form, mix=learnt(model, manifest.pattern))
     untie(layers_of(model), manifest.pattern)  # plain transformers code ties no layers
     name_labels(model, card.labels)
     reader = reader_of(tokenizer_folder, model, manifest.kind)

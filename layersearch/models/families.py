@@ -256,5 +256,5 @@ def form_of(pattern: Pattern, model_type: str) -> Form:
     """The form in which a candidate of `pattern` is exported, unless another one is asked for."""
     family = FAMILIES.get(model_type)
     lowest = [place for place, block in enumerate(pattern.blocks) if block.layer == 0]
-    plain = pattern.is_whole and (family is None or family.first_lacks is None or lowest == [0])
+    plain = pattern.is_whole and (family is None or family.first_lacks is None or lowest == [0]) and not pattern.mixes
     return "native" if plain else "with code"

@@ -22,6 +22,7 @@ from layersearch.models.case import GRAPH, Case, Proof, Validation
 from layersearch.models.export import name_labels, proven, reader_of, require_free, write_facts
 from layersearch.models.onnx import require_onnx, write_onnx
 from layersearch.models.proof import answers, batch_from, encode, ids_of, made_inputs
+from layersearch.models.readout import learnt
 from layersearch.models.surgery import family_in
 
 Texts = Sequence[tuple[str, ...]]
@@ -52,8 +53,8 @@ def export_onnx(
     """
     require_onnx()
     require_free(to)
-    card = replace(card, form="onnx")
     model, manifest = checkpoint.load(source)
+    card = replace(card, form="onnx", mix=learnt(model, manifest.pattern))
     name_labels(model, card.labels)
     reader = reader_of(tokenizer_folder, model, manifest.kind)
     try:

@@ -20,10 +20,10 @@ from layersearch.errors import ExportError
 from layersearch.models.base import load_reader, quiet
 from layersearch.models.case import GRAPH, Case, Proof
 from layersearch.models.export import prove
-from layersearch.models.families import FAMILIES
 from layersearch.models.folder import damage_in, read_record
-from layersearch.models.page import PAGE, class_without_code, page_of
-from layersearch.models.surgery import auto_class, rows_in
+from layersearch.models.page import PAGE, class_without_code, page_of, rows_for
+from layersearch.models.readout import mix_of
+from layersearch.models.surgery import auto_class
 
 ELSEWHERE = 100
 """Times the tolerance of the export that logits may differ by later: another machine or version rounds otherwise."""
@@ -96,7 +96,8 @@ def _strange_code(folder: Path, record: Mapping[str, Any]) -> str | None:
     if record["form"] != "with code":
         return None
     model, auto = _model_in(folder, record), auto_class(record["kind"]).__name__
-    page = page_of(*_classes(record), auto, rows_in(model, FAMILIES[record["model_type"]]))
+    rows = rows_for(model, record["model_type"])
+    page = page_of(*_classes(record), auto, rows, mixes=mix_of(model) is not None)
     values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     if any(not name.startswith(f"{Path(PAGE).stem}.") for name in values["auto_map"].values()):
         return f"config.json names other code than that in {PAGE}, which was not run"

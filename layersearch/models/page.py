@@ -1,7 +1,7 @@
-"""The modeling file of an exported folder: a model of layers that are not all whole, as one readable page of code.
+"""The modeling file of an exported folder: a model that plain transformers has not, as one readable page of code.
 
-Knows: how the page is put together from `parts.py` and a row of the families table, and how to have the same classes
-here without it. Does not know: weights, what else lies in the folder, the proof.
+Knows: how the page is put together from `parts.py`, for a mix of layers `mix.py`, and a row of the families table, and
+how to have the same classes here without it. Does not know: weights, what else lies in the folder, the proof.
 """
 
 from __future__ import annotations
@@ -13,20 +13,22 @@ from typing import Any
 
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from layersearch.models import parts
+from layersearch.models import mix, parts
 from layersearch.models.families import FAMILIES, Stack
+from layersearch.models.mix import ScalarMix, mix_layers
 from layersearch.models.parts import as_family, take_apart
-from layersearch.models.surgery import as_stack, rows_in
+from layersearch.models.surgery import as_stack, family_in, rows_in
 from layersearch.pattern import Pattern
 
 PAGE = "modeling_layersearch.py"
 
 Rows = Sequence[Stack]
 
-_HEADER = '''"""{base} with layers that are not all whole.
+_HEADER = '''"""{base} with {what}.
 
 Written by layersearch, on which it does not depend. config.json says what is kept: `layer_parts` has `both`,
-`attention` or `ffn` for each layer, `layer_sources` its number in the model that it comes from. Weights have the names
+`attention` or `ffn` for each layer, `layer_sources` its number in the model that it comes from. {mixed}\
+Weights have the names
 of transformers' own class. Open the folder with
 `{auto}.from_pretrained(FOLDER, trust_remote_code=True)`.
 """'''
@@ -53,31 +55,60 @@ class {model}({base}):
         take_apart(self.base_model, STACKS, config.layer_parts, config.layer_sources)
 '''
 
+_MIXING = """        mix_layers(self, STACKS[-1]["path"], ScalarMix(config.mixed_layers, config.mixed_how))
+"""
 
-def page_of(model_class: type[PreTrainedModel], config_class: type[PreTrainedConfig], auto: str, rows: Rows) -> str:
-    """The text of the page for models of `model_class`, opened by `auto`, whose lists of layers `rows` describe."""
+_MIXED = """The head
+reads a mix of the last `mixed_layers` of them; `mixed_how` names what is not usual about it.
+"""
+
+
+def page_of(
+    model_class: type[PreTrainedModel],
+    config_class: type[PreTrainedConfig],
+    auto: str,
+    rows: Rows,
+    *,
+    mixes: bool = False,
+) -> str:
+    """The text of the page for models of `model_class`, opened by `auto`, whose lists of layers `rows` describe.
+
+    `mixes` says that the head reads a mix of the layers.
+    """
     base, base_config = model_class.__name__, config_class.__name__
     names = {"model": _own(base), "config": _own(base_config), "base": base, "base_config": base_config, "auto": auto}
     names["model_type"] = _own_type(config_class)
     names["stacks"] = json.dumps([as_stack(row) for row in rows], indent=4)
+    names["what"] = "a mix of its layers in place of the last one" if mixes else "layers that are not all whole"
+    names["mixed"] = _MIXED if mixes else ""
     code = Path(parts.__file__).read_text(encoding="utf-8").split('"""', 2)[2]
+    if mixes:
+        code += Path(mix.__file__).read_text(encoding="utf-8").split("from torch import nn\n", 1)[1]
     imports = f"from torch import nn\nfrom transformers import {', '.join(sorted((base, base_config)))}\n"
     code = code.replace("from torch import nn\n", imports, 1).rstrip()
-    return f"{_HEADER.format(**names)}{code}\n{_CLASSES.format(**names)}"
+    return f"{_HEADER.format(**names)}{code}\n{_CLASSES.format(**names)}{_MIXING * mixes}"
+
+
+def rows_for(model: PreTrainedModel, model_type: str) -> Rows:
+    """The rows that describe the lists of layers of `model`, which is one of the family `model_type` underneath."""
+    family = FAMILIES.get(model_type) or family_in(model)
+    return rows_in(model, family)
 
 
 def write_page(folder: Path, model: PreTrainedModel, pattern: Pattern, auto: str) -> None:
     """Write the page to `folder`, in which `model` was saved, and let config.json name it for the class `auto`."""
-    rows = rows_in(model, FAMILIES[model.config.model_type])
-    (folder / PAGE).write_text(page_of(type(model), type(model.config), auto, rows), encoding="utf-8")
+    rows = rows_for(model, model.config.model_type)
+    page = page_of(type(model), type(model.config), auto, rows, mixes=pattern.mixes)
+    (folder / PAGE).write_text(page, encoding="utf-8")
     file, stem = folder / "config.json", Path(PAGE).stem
     own, own_config = _own(type(model).__name__), _own(type(model.config).__name__)
+    blocks = pattern.blocks if rows[0].shared is None else pattern.blocks[:1]
     values = json.loads(file.read_text(encoding="utf-8")) | {
         "model_type": _own_type(type(model.config)),
         "architectures": [own],
         "auto_map": {"AutoConfig": f"{stem}.{own_config}", auto: f"{stem}.{own}"},
-        "layer_parts": [block.halves for block in pattern.blocks],
-        "layer_sources": [block.layer for block in pattern.blocks],
+        "layer_parts": [block.halves for block in blocks],
+        "layer_sources": [block.layer for block in blocks],
     }
     file.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
@@ -85,20 +116,22 @@ def write_page(folder: Path, model: PreTrainedModel, pattern: Pattern, auto: str
 def class_without_code(model_class: type[PreTrainedModel], config_class: type[PreTrainedConfig], auto: str) -> Any:
     """The model class of the page, made here, without code from a folder. What it saves has the page again."""
     own: dict[str, Any] = {"model_type": _own_type(config_class), "__module__": __name__}
-    family = FAMILIES[config_class.model_type]
+    model_type = config_class.model_type
     own_config: Any = type(_own(config_class.__name__), (config_class,), own)
 
     def init(self: Any, config: Any, *args: Any, **kwargs: Any) -> None:
         with as_family(config, config_class):
             super(made, self).__init__(config, *args, **kwargs)
-        stacks = [as_stack(row) for row in rows_in(self, family)]
+        stacks = [as_stack(row) for row in rows_for(self, model_type)]
         take_apart(self.base_model, stacks, config.layer_parts, config.layer_sources)
+        if hasattr(config, "mixed_layers"):
+            mix_layers(self, stacks[-1]["path"], ScalarMix(config.mixed_layers, config.mixed_how))
 
     def save(self: Any, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
         super(made, self).save_pretrained(save_directory, *args, **kwargs)
-        Path(save_directory, PAGE).write_text(
-            page_of(model_class, config_class, auto, rows_in(self, family)), encoding="utf-8"
-        )
+        mixes, rows = hasattr(self.config, "mixed_layers"), rows_for(self, model_type)
+        page = page_of(model_class, config_class, auto, rows, mixes=mixes)
+        Path(save_directory, PAGE).write_text(page, encoding="utf-8")
 
     own = {"config_class": own_config, "__init__": init, "save_pretrained": save, "__module__": __name__}
     made: Any = type(_own(model_class.__name__), (model_class,), own)

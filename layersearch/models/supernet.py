@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 from layersearch.models.families import Lead
 from layersearch.models.parts import Dropped
 from layersearch.models.places import configs_of, settings_of
+from layersearch.models.readout import SharedMix, mix_of
 from layersearch.models.surgery import dropped_parts, layers_of, split, stacks_of
 from layersearch.pattern import Block, Pattern
 
@@ -30,7 +31,8 @@ class SuperNetwork:
     """`model` and its layers; `running(pattern)` lets the model run as the pattern, sharing all weights.
 
     A layer that a pattern repeats is the same layer twice here; a candidate that `surgery.build` makes of `model` has
-    copies of its own. A decoder keeps no cache meanwhile: its layers have other places than the cache knows.
+    copies of its own. A decoder keeps no cache meanwhile: its layers have other places than the cache knows. Patterns
+    that mix their layers share one mix, where the model holds it (`readout.share_mix`); else they read the last layer.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -39,13 +41,22 @@ class SuperNetwork:
         self._layers = layers_of(model)
         self._stack_of = [number for number, (layers, _) in enumerate(self._stacks) for _ in layers]
         self._views: dict[tuple[Block, bool], nn.Module] = {}
+        self._mix = mix_of(model)
 
     @contextmanager
     def running(self, pattern: Pattern) -> Iterator[PreTrainedModel]:
         """The model as `pattern`, until the context ends."""
         parts = split(pattern, self.model, self._stacks)
-        with self._stacked([self._viewed(blocks) for blocks in parts], parts) as model:
+        with self._stacked([self._viewed(blocks) for blocks in parts], parts) as model, self._read(pattern, parts[-1]):
             yield model
+
+    def _read(
+        self, pattern: Pattern, blocks: Sequence[Block], run: Sequence[_Once] = ()
+    ) -> AbstractContextManager[object]:
+        """Lets the head read what `pattern` says of `blocks`, those of the last stack; `run`: they have run."""
+        if not pattern.mixes or not isinstance(self._mix, SharedMix):
+            return nullcontext()
+        return self._mix.reading(blocks, self._stack_of.index(self._stack_of[-1]), run)
 
     def outputs(self, patterns: Iterable[Pattern], inputs: Inputs) -> Iterator[tuple[Pattern, Any]]:
         """What the model gives as every pattern on one batch (its logits and all else), in depth-first order.
@@ -68,16 +79,21 @@ class SuperNetwork:
             own = self._stack_of[block.layer]
             first = not any(self._stack_of[other.layer] == own and other.halves != "ffn" for other, _ in before)
             path = (*before, (block, _Once(self._view(block, leads=first))))
-            stacks = [self._of_stack(path, number) for number in range(len(self._stacks))]
+            stacks = [self._of_stack(path, number, 3) for number in range(len(self._stacks))]
             parts = [[block for block, _ in stack] for stack in stacks]
+            last = self._of_stack(path, len(self._stacks) - 1, len(path))
+            read, run = [block for block, _ in last], [layer for _, layer in last]
             with self._stacked([[layer for _, layer in stack] for stack in stacks], parts) as model:
                 output = model(**inputs)
-            if child.pattern is not None:
-                yield child.pattern, output
+                found = [(pattern, output) for pattern in child.patterns if not pattern.mixes]
+                for pattern in child.patterns[len(found) :]:
+                    with self._read(pattern, read, run):
+                        found.append((pattern, model(**inputs)))
+            yield from found
             yield from self._below(child, path, inputs)
 
-    def _of_stack(self, path: Sequence[tuple[Block, _Once]], number: int) -> Sequence[tuple[Block, _Once]]:
-        return [step for step in path if self._stack_of[step[0].layer] == number][-3:]
+    def _of_stack(self, path: Sequence[tuple[Block, _Once]], number: int, most: int) -> Sequence[tuple[Block, _Once]]:
+        return [step for step in path if self._stack_of[step[0].layer] == number][-most:]
 
     def _viewed(self, blocks: Sequence[Block]) -> list[nn.Module]:
         leading = next((place for place, block in enumerate(blocks) if block.halves != "ffn"), None)
@@ -126,15 +142,20 @@ class SuperNetwork:
 
 
 class _Once(nn.Module):
-    """A layer that runs once and then repeats its answer; what a model reads of its layers, it has too."""
+    """A layer that runs once and then repeats its answer; what a model reads of its layers, it has too.
+
+    `handed` are the hidden states that it ran on.
+    """
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
         self.layer = layer
+        self.handed: Any = None
         self._answer: Any = None
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         if self._answer is None:
+            self.handed = args[0] if args else kwargs["hidden_states"]
             self._answer = self.layer(*args, **kwargs)
         return self._answer
 
@@ -150,7 +171,7 @@ class _Node:
     """The patterns that begin alike."""
 
     children: dict[Block, _Node] = field(default_factory=dict)
-    pattern: Pattern | None = None
+    patterns: list[Pattern] = field(default_factory=list)  # that end here, one that mixes its layers behind
 
 
 def blocks_run(patterns: Iterable[Pattern]) -> list[Block]:
@@ -170,7 +191,7 @@ def _trie(patterns: Iterable[Pattern]) -> _Node:
         node = root
         for block in pattern.blocks:
             node = node.children.setdefault(block, _Node())
-        node.pattern = pattern
+        node.patterns = sorted({*node.patterns, pattern})
     return root
 
 
@@ -193,7 +214,9 @@ def _led(layer: nn.Module, lead: Lead, first: nn.Module | None) -> nn.Module:
 
 
 def _shell(module: nn.Module) -> nn.Module:
-    """A shallow copy of `module` whose sub-modules can be exchanged."""
+    """A shallow copy of `module` whose sub-modules and hooks can be exchanged."""
     shell = copy.copy(module)
     shell._modules = dict(module._modules)
+    for hooks in ("_forward_hooks", "_forward_pre_hooks"):
+        setattr(shell, hooks, copy.copy(getattr(module, hooks)))
     return shell

@@ -7,7 +7,7 @@ numbers right, all by the row of the families table. Does not know: training, ta
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any, cast
@@ -21,20 +21,25 @@ from transformers.initialization import no_init_weights
 
 from layersearch.errors import ModelError
 from layersearch.kinds import KINDS, KindName
+from layersearch.mixing import Mixing
 from layersearch.models.families import FAMILIES, Family, Half, Stack, check_layers
 from layersearch.models.parts import Dropped, give_lead, keep_parts, lead_of
 from layersearch.models.places import Stacks, configs_of, looks_of, owner_of, renumber, settings_of
+from layersearch.models.readout import Start, give_readout, reopen_readout, share_mix
 from layersearch.models.tying import tie_copies
 from layersearch.pattern import Block, Pattern
 
+_USUAL = Mixing()
 
-def build(base: PreTrainedModel, pattern: Pattern) -> PreTrainedModel:
+
+def build(base: PreTrainedModel, pattern: Pattern, mixing: Mixing = _USUAL, start: Start = "even") -> PreTrainedModel:
     """The candidate of `pattern`: a new model of the base model's class, with its own weights, on the same device.
 
     Only what is kept is copied; no tensor of the base model is written to or shared, so it may live on read-only
     memory. Tied copies share their weights. The candidate's configuration holds its number of blocks. A dropped half is
     the identity on its input: its layer norm goes with it, whether it stands before or after. A layer that is applied
-    again and again is applied as often as the pattern has blocks. Raises PatternError, ModelError.
+    again and again is applied as often as the pattern has blocks. Layers are mixed as `mixing` says, where the pattern
+    does, and their scalars `start` so. Raises PatternError, ModelError.
     """
     stacks, source = stacks_of(base), layers_of(base)
     parts = split(pattern, base, stacks)
@@ -51,9 +56,21 @@ def build(base: PreTrainedModel, pattern: Pattern) -> PreTrainedModel:
         renumber(owner_of(candidate, row), row.depth_key, len(own))
         give_lead(own, lead_in(row), copy.deepcopy(lead_of(layers, lead_in(row))))
     tie_copies([layer for layers in empty.values() for layer in layers], pattern)
+    first = sum(len(layers) for layers, _ in stacks[:-1])
+    give_readout(candidate, stacks[-1][1], first, parts[-1], pattern, mixing, start)
     if base.config.model_type not in FAMILIES:
         _require_plain(candidate, pattern)
     return candidate
+
+
+def hold_mix(model: PreTrainedModel, patterns: Iterable[Pattern], mixing: Mixing) -> None:
+    """Let an unchanged `model`, to become a super-network of `patterns`, hold a mix for those that mix; in place.
+
+    Raises ModelError for a model whose layers cannot be mixed.
+    """
+    if any(pattern.mixes for pattern in patterns):
+        layers, row = stacks_of(model)[-1]
+        share_mix(model, row, len(layers), mixing)
 
 
 def split(pattern: Pattern, model: PreTrainedModel, stacks: Stacks) -> tuple[tuple[Block, ...], ...]:
@@ -161,12 +178,14 @@ def half_of(parameter: str, row: Stack) -> str | None:
 def drop_halves(candidate: PreTrainedModel, pattern: Pattern) -> None:
     """Make a model with one whole layer a block what `build` makes of `pattern`, in place, its weights apart.
 
-    Where the pattern drops a half, stand-ins go; what only the first or only later layers have goes where it was.
+    Where the pattern drops a half, stand-ins go; what only the first or only later layers have goes where it was. Where
+    layers are mixed, its configuration says how.
     """
-    blocks = iter(pattern.blocks)
-    for layers, row in stacks_of(candidate):
+    blocks, stacks = iter(pattern.blocks), stacks_of(candidate)
+    for layers, row in stacks:
         own = list(islice(blocks, len(layers)))
         keep_parts(layers, as_stack(row), [block.halves for block in own], [block.layer for block in own])
+    reopen_readout(candidate, stacks[-1][1], pattern)
 
 
 def as_stack(row: Stack) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
-from layersearch.pattern import LEGEND, Pattern
+from layersearch.pattern import Pattern, legend_for
 from layersearch.report.commands import export_command, place_of
 from layersearch.report.notebook import View, live
 from layersearch.report.notes import cost_cells, notes_on_front
@@ -277,7 +277,8 @@ def print_plan(question: Question, listed: Sequence[Line], below: Sequence[str],
         first = ["yes" if line.is_start else ""] if named else []
         table.add_row(*cells, *more, line.export, *first, *([] if line.within else ["over"]))
     print_table(console, table)
-    console.print(f"{LEGEND}; {len(listed)} of {size:,} patterns listed", style="dim", soft_wrap=True)
+    signs = legend_for(line.pattern for line in listed)
+    console.print(f"{signs}; {len(listed)} of {size:,} patterns listed", style="dim", soft_wrap=True)
     for text in below:
         console.print(text, soft_wrap=True)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from layersearch.durable import whole_file
 from layersearch.errors import LayersearchError
-from layersearch.pattern import LEGEND, Pattern
+from layersearch.pattern import Pattern, legend_for
 from layersearch.report.charts import (
     course_chart,
     front_chart,
@@ -160,7 +160,8 @@ def _front(record: Record) -> str:
         ties=tied_with_next(record.front),
     )
     rows = [with_more(cells(row), cost_cells(record, row)) for row in record.shown()]
-    notes = f"{LEGEND}. Share and kept: of the unchanged model's. =: its interval overlaps the unchanged model's. "
+    signs = legend_for(Pattern.parse(row.pattern) for row in record.shown())
+    notes = f"{signs}. Share and kept: of the unchanged model's. =: its interval overlaps the unchanged model's. "
     notes += "~: it overlaps that of the next smaller member."
     below = [*notes_on_kept(record), *notes_on_costs(record)]
     notes = " ".join([notes, *(f"{note[0].upper()}{note[1:]}." for note in below)])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from layersearch.pattern import LEGEND
+from layersearch.pattern import legend_for
 
 if TYPE_CHECKING:
     from layersearch.measured import Measured
@@ -35,7 +35,7 @@ def print_patterns(console: Console, found: Sequence[Spelled], measured: Measure
         cells = (one.strategy, k, one.pattern.diagram(num_layers), str(one.pattern))
         table.add_row(*cells, f"{one.parameters:,}", f"{one.share:.1%}")
     console.print(table)
-    console.print(LEGEND, style="dim", soft_wrap=True)
+    console.print(legend_for(one.pattern for one in found), style="dim", soft_wrap=True)
 
 
 def _numbers(measured: Measured) -> Table:

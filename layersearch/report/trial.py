@@ -83,6 +83,7 @@ def _made_of(record: Record, row: Row) -> dict[str, str]:
         "dropped": ", ".join(map(str, dropped)),
         "strategy": "the unchanged model" if row.pattern == record.unchanged else row.strategy or "",
         "parameters": size,
+        "mix": row.mix or "",
     }
 
 
@@ -165,7 +166,7 @@ def as_plain(record: Record, number: int, place: str) -> dict[str, Any]:
         direction=record.purpose.direction,
     )
     more = {name: getattr(row, name) for name in ("state", "seed", "metrics", "seconds", "score_seconds", "work")}
-    more |= {name: getattr(row, name) for name in ("start", "checkpoint", "reused", "versions", "reason")}
+    more |= {name: getattr(row, name) for name in ("start", "checkpoint", "reused", "versions", "mix", "reason")}
     return {
         **known,
         **more,

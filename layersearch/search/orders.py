@@ -27,7 +27,7 @@ def greedy(space: SearchSpace, num_layers: int, direction: Direction) -> Order:
     """Drop the layer (or half) whose removal scores best, score all removals from there anew, and so on.
 
     Greedy layer pruning (Peer et al., arXiv 2105.14839; SLEB, arXiv 2402.09025). Of equal scores the smaller candidate
-    is taken.
+    is taken. In a space that mixes layers each removal is tried with the last layer read and with the mix.
     """
     return partial(_greedy, space=space, num_layers=num_layers, sign=1.0 if direction == "maximize" else -1.0)
 
@@ -84,7 +84,10 @@ def trials_in(sampler: str, space: SearchSpace, num_layers: int) -> int | None:
 
 
 def removals(pattern: Pattern, space: SearchSpace, num_layers: int) -> list[Pattern]:
-    """What is left of `pattern` when one layer loses as little as the space lets it, lowest layer first."""
+    """What is left of `pattern` when one layer loses as little as the space lets it, lowest layer first.
+
+    With every read-out that the space has.
+    """
     most: dict[int, int] = {}
     found: list[tuple[int, Pattern]] = []
     for other in space.neighbours(pattern, num_layers):
@@ -92,7 +95,8 @@ def removals(pattern: Pattern, space: SearchSpace, num_layers: int) -> list[Patt
         if changed and _halves(other) < _halves(pattern):
             layer = next(iter(changed)).layer
             most[layer] = max(most.get(layer, 0), _halves(other))
-            found.append((layer, other))
+            alike = (other, *space.read_otherwise(other))
+            found += [(layer, one) for one in alike if space.params_of(one, num_layers) is not None]
     return [other for layer, other in found if _halves(other) == most[layer]]
 
 

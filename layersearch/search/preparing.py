@@ -48,12 +48,13 @@ def prepare(what: What, space: SearchSpace | None = None, *, weights: bool = Tru
     _check_sampler(what)
     config = load_config(folder, num_labels=task.num_labels, kind=task.kind)
     check_length(what.recipe.max_length, config)
-    counted = count_all(config, what.recipe.max_length, task.kind)
+    counted = count_all(config, what.recipe.max_length, task.kind, what.recipe.mixing)
     depths = counted["parameters"].depths
     space = StackedSpace.of(space, depths) if depths else space
     costs = Costs(counted, what.objectives[1:], what.limits)
     _check_recipe(what, costs.num_layers)
     _check_one_layer(what, space, costs.num_layers, config.model_type)
+    _check_mix(what, space, config, task)
     space.check(costs.num_layers)
     if not space.unmeasured:  # else what it holds is known later (`spelled`)
         check_space(what, space, costs, task, config.model_type)
@@ -162,6 +163,21 @@ def _check_one_layer(what: What, space: SearchSpace, num_layers: int, model_type
         raise LayersearchError(
             f"the search space {what.space!r} has tied copies, and all layers of {model_type} share one set of "
             "weights; search `duplication`, which repeats them plainly"
+        )
+
+
+def _check_mix(what: What, space: SearchSpace, config: PreTrainedConfig, task: Task) -> None:
+    """Raise LayersearchError for a mix that no candidate has, ModelError for one that the model cannot have."""
+    from layersearch.models.readout import require_mixable
+    from layersearch.models.surgery import auto_class, rows_of, skeleton
+
+    if space.mixes:
+        model = skeleton(auto_class(task.kind), config)
+        require_mixable(model, rows_of(model)[-1], what.recipe.mixing)
+    elif what.recipe.mix:
+        raise LayersearchError(
+            f"--mix {what.recipe.mix!r} says how layers are mixed, and the search space {what.space!r} mixes none: "
+            'search `mix`, give a space of your own `readout = ["last", "mix"]`, or leave --mix out'
         )
 
 

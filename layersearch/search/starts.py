@@ -42,11 +42,12 @@ def scaled(pattern: Pattern, num_layers: int, wanted: int) -> Pattern:
     if wanted > num_layers:
         belongs = {layer: _at(layer, wanted, num_layers) for layer in range(wanted)}
         places = ((layer, b) for layer in range(wanted) for b in pattern.blocks if b.layer == belongs[layer])
-        return Pattern(tuple(replace(block, layer=layer) for layer, block in places))
+        return Pattern(tuple(replace(block, layer=layer) for layer, block in places), pattern.readout)
     merged: dict[int, set[Halves]] = {}
     for block in pattern.blocks:
         merged.setdefault(_at(block.layer, num_layers, wanted), set()).add(block.halves)
-    return Pattern(tuple(Block(at, found.pop() if len(found) == 1 else "both") for at, found in sorted(merged.items())))
+    blocks = (Block(at, found.pop() if len(found) == 1 else "both") for at, found in sorted(merged.items()))
+    return Pattern(tuple(blocks), pattern.readout)
 
 
 def _at(layer: int, deeper: int, shallower: int) -> int:

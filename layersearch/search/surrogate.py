@@ -48,24 +48,31 @@ def one_thread() -> AbstractContextManager[object]:
 
 @dataclass(frozen=True)
 class Coded:
-    """Patterns as numbers: `bits` [n, 2 x TIMES x layers], whether each half is there once, twice; `share` [n]."""
+    """Patterns as numbers: `bits` [n, 2 x TIMES x layers], whether each half is there once, twice; `share` [n].
+
+    `mixes` [n]: whether the head reads a mix of the layers, 1 or 0.
+    """
 
     bits: Floats
     share: Floats
+    mixes: Floats
 
     def take(self, indices: Sequence[int]) -> Coded:
         """The patterns at `indices`, in that order."""
-        return Coded(self.bits[indices], self.share[indices])
+        return Coded(self.bits[indices], self.share[indices], self.mixes[indices])
 
     def __add__(self, other: Coded) -> Coded:
-        return Coded(np.concatenate([self.bits, other.bits]), np.concatenate([self.share, other.share]))
+        pairs = ((self.bits, other.bits), (self.share, other.share), (self.mixes, other.mixes))
+        return Coded(*map(np.concatenate, pairs))
 
 
 def coded(patterns: Iterable[Pattern], num_layers: int) -> Coded:
     """`patterns` of a model with `num_layers` layers as numbers."""
+    patterns = list(patterns)
     rows = [_row(pattern, num_layers) for pattern in patterns]
     bits = np.array([bits for bits, _ in rows], dtype=float).reshape(len(rows), 2 * TIMES * num_layers)
-    return Coded(bits, np.array([share for _, share in rows], dtype=float))
+    mixes = np.array([pattern.mixes for pattern in patterns], dtype=float)
+    return Coded(bits, np.array([share for _, share in rows], dtype=float), mixes)
 
 
 @lru_cache(maxsize=20_000)  # every decision asks for the known patterns again
@@ -134,7 +141,8 @@ def _solved(half: Floats, right: Floats) -> Floats:
 def _kernel(one: Coded, other: Coded) -> Floats:
     """How alike patterns are, [n, m]; 1 for a pattern and itself."""
     size = np.exp(-0.5 * np.square((one.share[:, None] - other.share[None, :]) / SHARE_LENGTH))
-    apart = differing(one.bits, other.bits) * TIMES / one.bits.shape[1]
+    halves = differing(one.bits, other.bits) + np.abs(one.mixes[:, None] - other.mixes[None, :])  # as much as a half
+    apart = halves * TIMES / one.bits.shape[1]
     return np.asarray(BY_SIZE * size + (1 - BY_SIZE) * np.exp(-apart / STACK_LENGTH))
 
 

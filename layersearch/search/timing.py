@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from layersearch.errors import ExportError, StudyError
+from layersearch.mixing import Mixing
 from layersearch.pattern import Pattern
 from layersearch.search.found import create_or_load, holder_of
 from layersearch.search.lease import take_lease
@@ -25,6 +26,7 @@ from layersearch.search.record import Record
 from layersearch.search.storage import Say, open_storage, parse_url
 from layersearch.search.study import Study
 from layersearch.search.times import SIZES, Runtime, key_of, settings
+from layersearch.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from layersearch.models.base import BaseModel
@@ -146,7 +148,7 @@ def _time(
     unchanged = str(Pattern.full(prepared.num_layers))
     for party in _parties([text for text in todo if text != unchanged] or todo, base):
         together = list(dict.fromkeys([unchanged, *party]))
-        for text, values in _measured(base, together, runtimes, int(prepared.what.recipe.max_length), device, say):
+        for text, values in _measured(base, together, runtimes, prepared.what.recipe, device, say):
             found[text] = {**found.get(text, {}), **values}
         note({"timed": found, "timed_on": known_on})
 
@@ -161,12 +163,12 @@ def _parties(patterns: Sequence[str], base: BaseModel) -> list[Sequence[str]]:
 
 
 def _measured(
-    base: BaseModel, patterns: Sequence[str], runtimes: tuple[Runtime, ...], length: int, device: str, say: Say
+    base: BaseModel, patterns: Sequence[str], runtimes: tuple[Runtime, ...], recipe: Recipe, device: str, say: Say
 ) -> list[tuple[str, dict[str, list[float]]]]:
     """By pattern what a study keeps of it; the first one is the unchanged model."""
     from layersearch.models import measure
 
-    candidates = {text: _light(base, Pattern.parse(text)) for text in patterns}
+    candidates = {text: _light(base, Pattern.parse(text), recipe.mixing) for text in patterns}
     models: dict[tuple[Runtime, str], Any] = {("PyTorch", text): model for text, model in candidates.items()}
     found: dict[str, dict[str, list[float]]] = {text: {} for text in patterns}
     with TemporaryDirectory(prefix="layersearch-") as scratch:
@@ -174,7 +176,7 @@ def _measured(
             say(f"writing {len(patterns)} ONNX graphs")
             models |= _graphs(candidates, base, Path(scratch), say)
         for size in SIZES:
-            inputs = measure.inputs_of(base.model, size, length)
+            inputs = measure.inputs_of(base.model, size, recipe.max_length)
             runs = {key: partial(model, **inputs) for key, model in models.items()}
             times = measure.timed(runs, device, seconds=len(patterns) * measure.SECONDS / len(SIZES))
             for (runtime, text), time in times.items():
@@ -200,11 +202,11 @@ def _graphs(candidates: Mapping[str, Any], base: BaseModel, folder: Path, say: S
     return found
 
 
-def _light(base: BaseModel, pattern: Pattern) -> Any:
+def _light(base: BaseModel, pattern: Pattern, mixing: Mixing) -> Any:
     """The candidate as it is built, with the base model's own tensors in place of copies."""
     from layersearch.models.surgery import build, layers_of
 
-    candidate = build(base.model, pattern)
+    candidate = build(base.model, pattern, mixing)
     tensors = dict(base.model.named_parameters())
     layers = layers_of(base.model)
     inside = set()
@@ -215,6 +217,6 @@ def _light(base: BaseModel, pattern: Pattern) -> Any:
             if name in own:
                 parameter.data = own[name].data
     for name, parameter in candidate.named_parameters():
-        if id(parameter) not in inside:
+        if id(parameter) not in inside and name in tensors:
             parameter.data = tensors[name].data
     return candidate

@@ -32,9 +32,9 @@ class Row:
     Times are in seconds, `work` is in fine-tunings of the unchanged model. `start` names the folder of the weights that
     the candidate started from, None for the pre-trained ones. `rungs` are scores on the way, by the share of the
     recipe's steps that was done; `redrawn` over examples drawn anew (`tasks/metrics.py`),
-    `seeds` of each seed where `score` is a mean over several. `costs` are the objectives
-    behind the score of a complete trial, in the study's order; `over` tells, by name, how far it is over a limit where
-    that is above 0.
+    `seeds` of each seed where `score` is a mean over several; `mix` says what it learnt to mix of its layers. `costs`
+    are the objectives behind the score of a complete trial, in the study's order; `over` tells, by name, how far it is
+    over a limit where that is above 0.
     """
 
     number: int
@@ -54,6 +54,7 @@ class Row:
     start: str | None = None
     reused: str | None = None
     versions: str | None = None
+    mix: str | None = None
     reason: str | None = None
     influence: dict[str, list[float]] | None = None
     lost: bool = False
@@ -100,7 +101,7 @@ def _row(trial: FrozenTrial) -> Row:
     done = trial.state == TrialState.COMPLETE
     interval = attrs.get("interval")
     names = ("seconds", "train_seconds", "score_seconds", "work", "strategy", "checkpoint", "start", "reused")
-    known: dict[str, Any] = {name: attrs.get(name) for name in (*names, "versions", "reason")}
+    known: dict[str, Any] = {name: attrs.get(name) for name in (*names, "versions", "mix", "reason")}
     return Row(
         number=trial.number,
         state=trial.state.name,
@@ -290,6 +291,7 @@ def attributes_of(outcome: Outcome) -> dict[str, Any]:
         "precision": outcome.precision,
         "versions": outcome.versions,
         "ray_trial": outcome.ray_trial,
+        "mix": outcome.mix,
         "checkpoint": outcome.checkpoint,
         "start": outcome.start,
         "note": outcome.note,

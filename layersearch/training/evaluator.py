@@ -131,6 +131,8 @@ class Evaluator:
         self, job: Job, training: Training, pattern: Pattern, share: float, spent: Outcome, heartbeat: Heartbeat
     ) -> Outcome:
         """The outcome of training until `share` of the steps is done, when `spent` tells what it cost up to now."""
+        from layersearch.models.readout import learnt
+
         scored, done = self.data[job.scored_on], training.done
         scores = measure(training, self.task, scored, share, heartbeat)
         depth, examples = thirds(pattern.blocks) / 3, len(self.data["train"]) * training.recipe.epochs
@@ -145,6 +147,7 @@ class Evaluator:
             start=None if job.start is None else Path(job.start).name,
             versions=_versions(self.device),
             rung=share,
+            mix=learnt(training.model, pattern),
             **vars(scores),
         )
         return replace(
@@ -160,7 +163,7 @@ class Evaluator:
         from layersearch.models.base import reset_head, start_output_at
         from layersearch.models.surgery import build
 
-        model = build(self.base.model, pattern)
+        model = build(self.base.model, pattern, self.recipe.mixing)
         reset_head(model, self.base, job.seed)
         if KINDS[self.task.kind].starts_at_mean:
             start_output_at(model, self.base, float(self.data["train"].labels.mean()))
@@ -188,7 +191,7 @@ class Evaluator:
         epochs = self.recipe.epochs
         if job.budget is not None:
             epochs *= job.budget * 3 * self.base.num_layers / thirds(pattern.blocks)
-        model = build(larger, pattern)
+        model = build(larger, pattern, self.recipe.mixing, "last")
         freeze(model, pattern, self.recipe.freeze)
         return model, self.recipe.with_(seed=job.seed, epochs=epochs), teacher
 
@@ -227,6 +230,7 @@ class Evaluator:
         import torch
 
         from layersearch.models import checkpoint
+        from layersearch.models.surgery import hold_mix
         from layersearch.training.supernet import by_size, train_super
 
         assert job.checkpoint is not None
@@ -243,6 +247,7 @@ class Evaluator:
         else:
             model, whole, _ = self._fresh(job, Pattern.full(layers))
             finetune(model, self.task.kind, whole, train, heartbeat)
+        hold_mix(model, patterns, self.recipe.mixing)
         recipe = self.recipe.with_(seed=job.seed, epochs=self.recipe.epochs * self.one_shot.epochs)
         drawn: list[Pattern] = []
         draw = by_size(patterns, layers)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from layersearch.errors import PatternError
 from layersearch.kinds import KindName
-from layersearch.pattern import Block, Pattern, thirds
+from layersearch.pattern import Block, Pattern, Readout, thirds
 from layersearch.tasks.task import Encoded
 from layersearch.training.finetune import Heartbeat, finetune
 from layersearch.training.recipe import Recipe
@@ -25,8 +25,8 @@ Blocks = list[tuple[Block, ...]]  # of each layer of the base model
 def way_to(pattern: Pattern, num_layers: int) -> list[Pattern]:
     """The patterns on the way from one that drops nothing to `pattern`, one layer at a time, from the top down.
 
-    Copies are there from the beginning; a layer that keeps one half loses the other. Raises PatternError for layers
-    that are not in their order.
+    Copies are there from the beginning, and so is a mix of the layers; a layer that keeps one half loses the other.
+    Raises PatternError for layers that are not in their order.
     """
     pattern.check(num_layers)
     wanted: Blocks = [tuple(b for b in pattern.blocks if b.layer == layer) for layer in range(num_layers)]
@@ -34,11 +34,11 @@ def way_to(pattern: Pattern, num_layers: int) -> list[Pattern]:
         raise PatternError(f"pattern `{pattern}` does not keep the layers in their order, as --drop-every needs it")
     whole = {layer: (Block(layer),) for layer, blocks in enumerate(wanted) if len(blocks) < 2}
     now = [whole.get(layer, blocks) for layer, blocks in enumerate(wanted)]
-    way = [_joined(now)]
+    way = [_joined(now, pattern.readout)]
     for layer in range(num_layers - 1, -1, -1):
         if now[layer] != wanted[layer]:
             now[layer] = wanted[layer]
-            way.append(_joined(now))
+            way.append(_joined(now, pattern.readout))
     return way
 
 
@@ -61,7 +61,7 @@ def lose(
     for number, (before, after) in enumerate(pairwise(way)):
         part = recipe.with_(epochs=recipe.drop_every, seed=(recipe.seed + number + 1) % 2**32)
         finetune(model, kind, part, train, heartbeat)
-        model = build(model, _seen_from(before, after))
+        model = build(model, _seen_from(before, after), recipe.mixing)
     return model
 
 
@@ -70,8 +70,8 @@ def layers_trained(way: list[Pattern]) -> float:
     return sum(thirds(pattern.blocks) for pattern in way[:-1]) / 3
 
 
-def _joined(now: Blocks) -> Pattern:
-    return Pattern(tuple(block for blocks in now for block in blocks))
+def _joined(now: Blocks, readout: Readout) -> Pattern:
+    return Pattern(tuple(block for blocks in now for block in blocks), readout)
 
 
 def _seen_from(before: Pattern, after: Pattern) -> Pattern:
@@ -83,4 +83,4 @@ def _seen_from(before: Pattern, after: Pattern) -> Pattern:
     for place, block in zip(kept, after.blocks, strict=True):
         halved = replace(block, layer=owners.get(place, place))
         seen.append(halved if block.halves != before.blocks[place].halves else replace(halved, halves="both"))
-    return Pattern(tuple(seen))
+    return Pattern(tuple(seen), after.readout)

@@ -60,7 +60,8 @@ class Outcome:
     x examples, a backward pass counted twice); `start` is the name of the folder that the weights came from; `note` is
     a remark that the user should see; `rung` is the share of the recipe's steps after which a candidate was scored that
     may go on, None at the end (what it cost counts from its beginning); `versions` names libraries and hardware,
-    `ray_trial` the trial of Ray Tune; `redrawn` are its scores over examples drawn anew (`tasks/metrics.py`).
+    `ray_trial` the trial of Ray Tune; `redrawn` are its scores over examples drawn anew (`tasks/metrics.py`);
+    `mix` says what the candidate learnt to mix, where it mixes its layers.
     Times are wall-clock seconds; `seconds` is all of the trial, from the job's start in the worker to its outcome.
     """
 
@@ -83,6 +84,7 @@ class Outcome:
     precision: str | None = None
     versions: str | None = None
     ray_trial: str | None = None
+    mix: str | None = None
     checkpoint: str | None = None
     start: str | None = None
     note: str | None = None

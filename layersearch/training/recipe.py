@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Literal
 
 from layersearch.errors import LayersearchError
+from layersearch.mixing import Mixing
 from layersearch.names import unknown
 
 Precision = Literal["auto", "bf16", "fp32"]
@@ -30,8 +31,8 @@ class Recipe:
     (0 leaves them). `precision` "auto" is bf16 autocast where the hardware has bf16 instructions, else fp32. What
     `freeze` names (`embeddings`, and layers of the base model such as `0-2` or `4`) is not trained. With `drop_every`
     a candidate begins as the unchanged model and loses one of its layers after every so many epochs, from the top
-    down, before it is trained for `epochs`; 0 drops all of them first. Raises LayersearchError for a value outside its
-    bounds.
+    down, before it is trained for `epochs`; 0 drops all of them first. `mix` says how candidates that mix their layers
+    do so, in the words of `mixing.py`. Raises LayersearchError for a value outside its bounds.
     """
 
     learning_rate: float = 1e-4
@@ -45,6 +46,7 @@ class Recipe:
     precision: Precision = "auto"
     freeze: str = ""
     drop_every: float = 0.0
+    mix: str = ""
 
     def __post_init__(self) -> None:
         checks = {
@@ -64,6 +66,12 @@ class Recipe:
                 option = "--lr" if name == "learning_rate" else f"--{name.replace('_', '-')}"
                 raise LayersearchError(f"{option} {getattr(self, name)} is not possible; allowed: {allowed}")
         frozen(self.freeze)
+        object.__setattr__(self, "mix", str(Mixing.parse(self.mix)))  # in one order
+
+    @property
+    def mixing(self) -> Mixing:
+        """How candidates that mix their layers do so."""
+        return Mixing.parse(self.mix)
 
     def with_(self, **changes: object) -> Recipe:
         """This recipe with the given fields changed, those that are None left as they are."""
@@ -76,7 +84,7 @@ class Recipe:
         return {name: value for name, value in asdict(self).items() if value or name not in _LATER}
 
 
-_LATER = ("freeze", "drop_every")  # studies made before these fields were there go on
+_LATER = ("freeze", "drop_every", "mix")  # studies made before these fields were there go on
 
 
 def frozen(text: str) -> tuple[bool, frozenset[int]]:

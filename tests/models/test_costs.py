@@ -46,7 +46,9 @@ def test_tied_weights_count_once() -> None:
 def test_bert_base_is_the_arithmetic_of_the_papers() -> None:
     """12 layers of 7,087,872: attention 2,363,904 and FFN 4,723,968, each with its layer norm."""
     counts = count_parts(AutoConfig.for_model("bert", num_labels=2))
-    assert counts == PartCounts(109_482_240 - 12 * 7_087_872 + 2 * 769, (2_363_904,) * 12, (4_723_968,) * 12)
+    assert counts == PartCounts(
+        109_482_240 - 12 * 7_087_872 + 2 * 769, (2_363_904,) * 12, (4_723_968,) * 12, mixed=(1, 1)
+    )
     assert Pattern.parse("0-7").parameters(counts) == 81_130_752 + 2 * 769
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from layersearch.errors import StudyError
+from layersearch.mixing import Mixing
 from layersearch.models import measure
 from layersearch.models.base import load_base
 from layersearch.models.measure import Timing, share_of
@@ -133,12 +134,13 @@ def _prepared(record: Record) -> Any:
 
 def test_a_light_candidate_is_the_built_one_without_copies(tiny_model: Path) -> None:
     base = load_base(tiny_model, num_labels=2, kind="classification")
-    pattern = Pattern.parse("0 2a 3f 3")
-    light, heavy = timing._light(base, pattern), build(base.model, pattern)
-    inputs = measure.inputs_of(base.model, 2, 5)
-    assert torch.equal(light(**inputs).logits, heavy(**inputs).logits)
-    own = {tensor.data_ptr() for tensor in base.model.parameters()}
-    assert {tensor.data_ptr() for tensor in light.parameters()} <= own
+    mixing, inputs = Mixing(embeddings=True), measure.inputs_of(base.model, 2, 5)
+    for text in ("0 2a 3f 3", "0 2a 3f 3 mix"):
+        pattern = Pattern.parse(text)
+        light, heavy = timing._light(base, pattern, mixing), build(base.model, pattern, mixing)
+        assert torch.equal(light(**inputs).logits, heavy(**inputs).logits)
+        own = {tensor.data_ptr() for tensor in base.model.parameters()}
+        assert {p.data_ptr() for name, p in light.named_parameters() if "scalar_mix" not in name} <= own
 
 
 def timing_of(*turns: int) -> Timing:
