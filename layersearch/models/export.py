@@ -30,6 +30,7 @@ from layersearch.models.case import Case, Proof, Validation
 from layersearch.models.checkpoint import Manifest
 from layersearch.models.families import Form, form_of, has_halves
 from layersearch.models.folder import write_record
+from layersearch.models.matrices import matrices_of, not_zero, zeros_in
 from layersearch.models.page import write_page
 from layersearch.models.proof import ANSWERS, answers, batch_from, encode, ids_of, kept, made_inputs, write_encoded
 from layersearch.models.surgery import family_in, layers_of
@@ -90,8 +91,8 @@ def export(
     found = checkpoint.read(source)
     form = check_exportable(found.pattern, found.config["model_type"], form)
     require_free(to)
-    card = replace(card, form=form)
     model, manifest = checkpoint.load(source)
+    card = replace(card, form=form, zeros=zeros_in(model), non_zero=not_zero(model))
     untie(layers_of(model), manifest.pattern)  # plain transformers code ties no layers
     name_labels(model, card.labels)
     reader = reader_of(tokenizer_folder, model, manifest.kind)
@@ -135,6 +136,7 @@ def write_folder(
         write_page(folder, model, coded, KINDS[kind].head)
     batch = encode(tokenizer, [list(text) for text in texts], max_length)
     logits, made = answers(model, batch), made_inputs(model, kind)
+    zeros = zeros_in(model)
     return Case(
         texts=tuple(texts),
         max_length=max_length,
@@ -148,6 +150,8 @@ def write_folder(
         kind=kind,
         code=coded is not None,
         left=family_in(model).pads_left,
+        matrices=tuple(matrices_of(model)) if zeros[0] else (),
+        zeros=zeros if zeros[0] else (0, 0),
     )
 
 
@@ -198,6 +202,7 @@ def prove(folder: Path, case: Case) -> Proof:
         seconds=time.perf_counter() - started,
         form=case.form,
         cached=answer["cached"],
+        zeros=case.zeros,
     )
 
 

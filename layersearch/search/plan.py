@@ -16,7 +16,7 @@ from layersearch.models.families import Form, form_of
 from layersearch.pattern import Pattern
 from layersearch.search.one_shot import FEWEST_TUNED, MOST_SHARED, MOST_TUNED
 from layersearch.search.question import TRIALS, Prepared, Question
-from layersearch.training.recipe import BYTES_A_PARAMETER, TRAINING_BYTES_A_PARAMETER, Halving, OneShotRecipe
+from layersearch.training.recipe import BYTES_A_PARAMETER, Halving, OneShotRecipe
 
 SAMPLED = 500  # patterns of a large space that stand for all
 
@@ -122,7 +122,7 @@ def cost(prepared: Prepared, trials: int | None, confirm: int) -> Cost:
         fine_tunings=work,
         confirmation=confirm * (1 + mean * min(prepared.num_layers, trials)),
         checkpoint_bytes=BYTES_A_PARAMETER * counts.total,
-        training_bytes=TRAINING_BYTES_A_PARAMETER * counts.total,
+        training_bytes=prepared.what.recipe.training_bytes * counts.total,
     )
 
 
@@ -143,5 +143,5 @@ def _cost_of_one_shot(prepared: Prepared, trials: int | None, confirm: int) -> C
         fine_tunings=a_seed + min(size, MOST_SHARED) * passes / 6,
         confirmation=confirm * (1 + 1.5 * how.epochs + how.tuning * min(prepared.num_layers, trials - 1)),
         checkpoint_bytes=BYTES_A_PARAMETER * counts.total,
-        training_bytes=TRAINING_BYTES_A_PARAMETER * counts.total,
+        training_bytes=prepared.what.recipe.training_bytes * counts.total,
     )

@@ -17,6 +17,7 @@ from layersearch.search.screen import Screen
 from layersearch.search.trials import Row, counts_against
 
 COPIED = ("interval", "redrawn", "metrics", "seconds", "train_seconds", "score_seconds", "versions", "influence")
+COPIED += ("non_zero", "sparsity", "constant")
 
 
 @dataclass(frozen=True)
