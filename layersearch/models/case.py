@@ -33,7 +33,8 @@ class Case:
     `left` says that texts end together, `code` that the folder's own is run, `graph` that ONNX Runtime runs it;
     `others` are more batches of real inputs, each with its `texts`, `max_length`, `input_ids` and `logits`. `measured`
     is the file of the examples whose answers are wanted, none where no score is compared. `zeros` are the weights that
-    are exactly zero in the tensors called `matrices`, and how many weights these have; no names where there are none.
+    are exactly zero in the tensors called `matrices`, and how many weights these have, tied copies once; nothing where
+    there are none.
     """
 
     texts: tuple[tuple[str, ...], ...]

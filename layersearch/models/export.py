@@ -92,7 +92,8 @@ def export(
     form = check_exportable(found.pattern, found.config["model_type"], form)
     require_free(to)
     model, manifest = checkpoint.load(source)
-    card = replace(card, form=form, zeros=zeros_in(model), non_zero=not_zero(model))
+    matrices, zeros = tuple(matrices_of(model)), zeros_in(model)  # before tied copies become layers of their own
+    card = replace(card, form=form, zeros=zeros, non_zero=not_zero(model))
     untie(layers_of(model), manifest.pattern)  # plain transformers code ties no layers
     name_labels(model, card.labels)
     reader = reader_of(tokenizer_folder, model, manifest.kind)
@@ -100,6 +101,7 @@ def export(
     try:
         with checkpoint.new_folder(to, needed=_bytes_of(model)) as part:
             case = write_folder(model, reader, part, texts, max_length, manifest.kind, coded, shard)
+            case = replace(case, matrices=matrices, zeros=zeros) if zeros[0] else case
             proof = proven(model, reader, part, case, validation)
             (part / "README.md").write_text(write_card(card, manifest), encoding="utf-8")
             write_facts(part, proof, case, manifest, card, question)
@@ -136,7 +138,6 @@ def write_folder(
         write_page(folder, model, coded, KINDS[kind].head)
     batch = encode(tokenizer, [list(text) for text in texts], max_length)
     logits, made = answers(model, batch), made_inputs(model, kind)
-    zeros = zeros_in(model)
     return Case(
         texts=tuple(texts),
         max_length=max_length,
@@ -150,8 +151,6 @@ def write_folder(
         kind=kind,
         code=coded is not None,
         left=family_in(model).pads_left,
-        matrices=tuple(matrices_of(model)) if zeros[0] else (),
-        zeros=zeros if zeros[0] else (0, 0),
     )
 
 

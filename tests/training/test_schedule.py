@@ -80,7 +80,10 @@ def test_a_share_of_nothing_or_of_all_and_beyond_is_refused(value: float) -> Non
             {"sparsity": 0.5, "sparsity_method": "magnitud"},
             "unknown sparsity method 'magnitud' (did you mean",
         ),
-        ({"sparsity": 0.5, "sparsity_scope": "all"}, "unknown sparsity scope 'all' (did you mean 'local'?); allowed: lo"),
+        (
+            {"sparsity": 0.5, "sparsity_scope": "all"},
+            "unknown sparsity scope 'all' (did you mean 'local'?); allowed: lo",
+        ),
         ({"sparsity": 0.5, "sparsity_lr": 0.1}, "--sparsity-lr says nothing of --sparsity-method magnitude; leave it "),
         (
             {"sparsity": 0.5, "sparsity_method": "movement", "sparsity_penalty": 1.0},
