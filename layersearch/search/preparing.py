@@ -141,13 +141,14 @@ def _check_recipe(what: What, num_layers: int) -> None:
         raise LayersearchError(
             f"--freeze {what.recipe.freeze!r} names layer {highest}, but the model has layers 0-{num_layers - 1}"
         )
-    taught = {"--teach": (what.recipe.teach, TEACH, ("distill", "one-shot"))}
-    taught["--start-weights"] = (what.recipe.start_weights, START_WEIGHTS, ("distill",))
-    for option, (word, words, methods) in taught.items():
-        if word != words[0] and what.method not in methods:
+    for option, word, usual, methods in (
+        ("--teach", what.recipe.teach, TEACH[0], ("distill", "one-shot")),
+        ("--start-weights", what.recipe.start_weights, START_WEIGHTS[0], ("distill",)),
+    ):
+        if word != usual and what.method not in methods:
             raise LayersearchError(
-                f"{option} {word} is about a candidate that starts from a fine-tuned model and is taught by it, which "
-                f"--method {what.method} does not do so; add --method {' or '.join(methods)}"
+                f"{option} {word} is about candidates that learn from the fine-tuned unchanged model, which --method "
+                f"{what.method} does not let them do so; add --method {' or '.join(methods)}"
             )
     if what.recipe.drop_every and what.method != "fine-tune":
         raise LayersearchError(

@@ -104,8 +104,8 @@ def _row(trial: FrozenTrial) -> Row:
     done = trial.state == TrialState.COMPLETE
     interval = attrs.get("interval")
     names = ("seconds", "train_seconds", "score_seconds", "work", "strategy", "checkpoint", "start", "reused")
-    names += ("non_zero", "sparsity", "constant", "versions", "reason")
-    known: dict[str, Any] = {name: attrs.get(name) for name in names}
+    left = ("non_zero", "sparsity", "constant")
+    known: dict[str, Any] = {name: attrs.get(name) for name in (*names, *left, "versions", "reason")}
     return Row(
         number=trial.number,
         state=trial.state.name,

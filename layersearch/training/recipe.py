@@ -86,9 +86,12 @@ class Recipe:
                 f"--freeze {self.freeze!r} leaves layers as they are, and --sparsity makes weights of all layers zero; "
                 "leave one of them out, or freeze `embeddings`"
             )
-        for what, name, allowed in (("teach", self.teach, TEACH), ("start-weights", self.start_weights, START_WEIGHTS)):
-            if name not in allowed:
-                raise LayersearchError(unknown(f"--{what}", name, allowed))
+        for option, word, words in (
+            ("--teach", self.teach, TEACH),
+            ("--start-weights", self.start_weights, START_WEIGHTS),
+        ):
+            if word not in words:
+                raise LayersearchError(unknown(option, word, words))
         frozen(self.freeze)
 
     def with_(self, **changes: object) -> Recipe:

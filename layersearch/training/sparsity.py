@@ -165,5 +165,5 @@ def _kept(group: Sequence[torch.Tensor], number: int) -> list[torch.Tensor]:
     flat = torch.cat([values.flatten() for values in group])
     mask = torch.ones_like(flat, dtype=torch.bool)
     mask[flat.topk(number, largest=False, sorted=False).indices] = False
-    parts = mask.split([values.numel() for values in group])
+    parts = torch.split(mask, [values.numel() for values in group])
     return [part.view_as(values).clone() for part, values in zip(parts, group, strict=True)]

@@ -39,8 +39,9 @@ def test_the_rate_is_over_seeds_that_were_trained_to_an_end() -> None:
 
 
 def encoded(labels: list[float]) -> Encoded:
-    values = np.array(labels, dtype=np.float32 if any(label % 1 for label in labels) else np.int64)
-    return Encoded(np.zeros(len(labels), np.int32), None, np.arange(len(labels) + 1), values)
+    values = np.array(labels, dtype=np.float32)
+    places = np.arange(len(labels) + 1)
+    return Encoded(np.zeros(len(labels), np.int32), None, places, values if (values % 1).any() else values.astype(int))
 
 
 @pytest.mark.parametrize(
@@ -65,7 +66,7 @@ class Labels:
     def __init__(self, kind: str, num_labels: int) -> None:
         self.kind, self.num_labels, self.seen = kind, num_labels, list[list[float]]()
 
-    def score(self, answers: np.ndarray, _: Encoded) -> dict[str, float]:  # type: ignore[type-arg]
+    def score(self, answers: np.ndarray, _: Encoded) -> dict[str, float]:
         self.seen.append(answers[0].tolist())
         return {"m": float(len(self.seen))}
 

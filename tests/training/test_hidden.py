@@ -133,9 +133,9 @@ def test_a_job_is_taught_by_what_its_recipe_says(evaluator: Evaluator, tmp_path:
         (
             Recipe(teach="hidden"),
             "fine-tune",
-            "--teach hidden is about a candidate that starts from a fine-tuned",
+            "--teach hidden is about candidates that learn from the fine-tuned",
         ),
-        (Recipe(start_weights="pre-trained"), "one-shot", "--method one-shot does not do so; add --method distill"),
+        (Recipe(start_weights="pre-trained"), "one-shot", "one-shot does not let them do so; add --method distill"),
     ],
 )
 def test_teaching_is_refused_where_nobody_is_taught(

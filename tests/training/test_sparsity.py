@@ -90,8 +90,8 @@ def test_the_penalty_of_soft_movement_may_be_ahead_of_the_schedule_and_never_bey
     base: BaseModel, data: Data
 ) -> None:
     def course(penalty: float) -> list[float]:
-        words = {"sparsity_method": "soft-movement", "sparsity_lr": 0.5, "sparsity_penalty": penalty}
-        thinned = training(base, data, **words)
+        words = {"sparsity_lr": 0.5, "sparsity_penalty": penalty}
+        thinned = training(base, data, "0-3", sparsity_method="soft-movement", **words)
         found = []
         for step in range(1, 25):
             thinned.advance(step / 24)
@@ -149,7 +149,7 @@ def test_gradients_are_those_of_masked_weights_with_scores_in_the_graph(
     thinned.advance(0.5)
     ours = thinned._thinning
     assert ours is not None
-    model, row, named = thinned.model.eval(), KINDS["classification"], matrices_of(thinned.model)
+    model, row, named = thinned.model.eval(), KINDS["classification"], matrices_of(thinned.model)  # type: ignore[no-untyped-call]
     other = copy.deepcopy(model)
     parts = []
     for name, matrix in zip(named, ours._matrices, strict=True):
@@ -174,7 +174,7 @@ def test_gradients_are_those_of_masked_weights_with_scores_in_the_graph(
     (loss_of(other) + zeros.penalty * zeros.grown(12, 24) * pushed).backward()  # type: ignore[no-untyped-call]
     for name, matrix, part in zip(named, ours._matrices, parts, strict=True):
         path, _, leaf = name.rpartition(".")
-        theirs = other.get_submodule(path).parametrizations[leaf].original.grad  # type: ignore[index,union-attr]
+        theirs = other.get_submodule(path).parametrizations[leaf].original.grad
         assert matrix.score is not None
         torch.testing.assert_close(matrix.weight.grad, theirs)
         torch.testing.assert_close(matrix.score.grad, part.score.grad)
