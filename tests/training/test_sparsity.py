@@ -15,23 +15,27 @@ from transformers import PreTrainedModel
 
 from layersearch.kinds import KINDS, answers_of
 from layersearch.models import checkpoint
-from layersearch.models.base import BaseModel
+from layersearch.models.base import BaseModel, load_base, load_reader
 from layersearch.models.matrices import matrices_of, not_zero, zeros_in
 from layersearch.models.surgery import build, layers_of
 from layersearch.pattern import Pattern
+from layersearch.tasks import load_task
 from layersearch.tasks.task import Encoded
 from layersearch.training import paused
 from layersearch.training.batches import batch_of
 from layersearch.training.evaluator import Evaluator
 from layersearch.training.finetune import begin
 from layersearch.training.job import Job
+from layersearch.training.recipe import preset
 from layersearch.training.schedule import Sparsity
 from layersearch.training.sparsity import Thinning
 from layersearch.training.steps import Training
+from tests.models.conftest import minilm
 from tests.models.tiny import TINY
 from tests.models.tiny_decoders import DECODERS
 from tests.training.conftest import RECIPE
 
+__all__ = ["minilm"]
 Data = dict[str, Encoded]
 FAMILIES = {**TINY, **DECODERS}
 METHODS = ("magnitude", "movement", "soft-movement")
@@ -202,6 +206,20 @@ def test_zeros_work_with_bf16_and_without_clipping(base: BaseModel, data: Data) 
     thinned = begin(build(base.model, Pattern.full(4)), "classification", recipe, data["train"])
     thinned.advance(1.0)
     assert of(thinned.model) == pytest.approx(0.5, abs=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("method", METHODS)
+def test_the_share_is_reached_on_a_real_model(minilm: Path, method: str) -> None:
+    task, recipe = load_task("demo", None), preset("demo").with_(epochs=0.1, sparsity=0.7, sparsity_method=method)
+    splits = task.splits(0.15, 0)
+    train = task.encode(splits.train, load_reader(minilm, task.kind), recipe.max_length)
+    model = build(load_base(minilm, num_labels=2, kind="classification").model, Pattern.parse("0-3 4a 5"))
+    begin(model, task.kind, recipe, train).advance(1.0)
+    zeros, weights = zeros_in(model)
+    assert weights == 6 * 4 * 384**2 + 5 * 2 * 384 * 1536
+    assert zeros == round(0.7 * weights)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
