@@ -64,7 +64,7 @@ def _distance(own: torch.Tensor, theirs: torch.Tensor, mask: torch.Tensor | None
 def states_behind(model: PreTrainedModel, wanted: Collection[int]) -> Iterator[dict[int, torch.Tensor]]:
     """The hidden states of the next run behind the layers `wanted`, by their numbers; one that runs again counts again.
 
-    [batch, longest, width], or as the family lays them.
+    [batch, longest, width], or as the family lays them, and as the layer itself gives them, before any other hook.
     """
     found: dict[int, torch.Tensor] = {}
     ran = 0
@@ -77,5 +77,5 @@ def states_behind(model: PreTrainedModel, wanted: Collection[int]) -> Iterator[d
 
     with ExitStack() as hooks:
         for layer in dict.fromkeys(layers_of(model)):
-            hooks.callback(layer.register_forward_hook(after).remove)
+            hooks.callback(layer.register_forward_hook(after, prepend=True).remove)
         yield found
