@@ -22,17 +22,16 @@ from layersearch.options import (
     Data,
     Device,
     Label,
-    MaxLength,
     Metric,
     Model,
     Revision,
-    Seed,
     Storage,
     Task,
     Text,
     TextPair,
     columns_of,
 )
+from layersearch.recipe_options import MaxLength, Seed
 from layersearch.search.question import How, Part, What, resolve_device
 from layersearch.training.recipe import Recipe
 

@@ -30,13 +30,11 @@ from layersearch.options import (
     Device,
     ExportForm,
     Label,
-    MaxLength,
     MeasureOn,
     Metric,
     PlanLimit,
     Replicates,
     Revision,
-    Seed,
     Storage,
     StudyName,
     Text,
@@ -44,6 +42,7 @@ from layersearch.options import (
     Trials,
 )
 from layersearch.reading import reading
+from layersearch.recipe_options import MaxLength, Seed
 from layersearch.remaking import remaking
 from layersearch.search.question import EXAMPLES, How, Part, What
 from layersearch.spelled import refused, spelled_out

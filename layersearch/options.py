@@ -1,7 +1,7 @@
 """The options that commands share, each listed once, and what they make: what is asked, and how it is done.
 
-Knows: their words, help and types, and which belong together; the defaults are those of What, Lookup, How and Recipe.
-Does not know: commands, or how anything is done.
+Knows: their words, help and types, and which belong together; the defaults are those of What, Lookup and How. Does not
+know: commands, how anything is done, the words of a recipe (`recipe_options.py`).
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Annotated, Literal
 
 import typer
 
-from layersearch.completion import recipes, spaces, studies, tasks
+from layersearch.completion import spaces, studies, tasks
 from layersearch.errors import LayersearchError, WordsError
-from layersearch.mixing import WORDS as MIX_WORDS
 from layersearch.models.families import Form
+from layersearch.recipe_options import DEFAULT, Seed
 from layersearch.search.objectives import COSTS, SCORE, parse_limit, parse_objectives
 from layersearch.search.question import How, Keep, Lookup, Method, What
 from layersearch.tasks.own import Columns
-from layersearch.training.recipe import PRESETS, Recipe, preset
+from layersearch.training.recipe import Recipe
 
 CONFIRM = 3
 PLAN_LINES = 40
@@ -68,23 +68,9 @@ Sampler = Annotated[
     typer.Option(help="Optuna sampler by class name, such as TPESampler; greedy (layer after layer) or exhaustive."),
 ]
 Holdout = Annotated[float, typer.Option(help="Share of the training data that scores the search.")]
-RecipeName = Annotated[str, typer.Option("--recipe", help=f"{', '.join(PRESETS)}.", autocompletion=recipes)]
-LearningRate = Annotated[float | None, typer.Option("--lr", help="Peak learning rate, instead of the recipe's.")]
-BatchSize = Annotated[int | None, typer.Option(help="Examples a step, instead of the recipe's.")]
-Epochs = Annotated[float | None, typer.Option(help="Passes over the training part, instead of the recipe's.")]
-Warmup = Annotated[float | None, typer.Option(help="Share of the steps in which the learning rate rises.")]
-WeightDecay = Annotated[float | None, typer.Option(help="Weight decay, instead of the recipe's.")]
-MaxLength = Annotated[int | None, typer.Option(help="Tokens an example, instead of the recipe's.")]
-Precision = Annotated[str | None, typer.Option(help="auto (bf16 where the hardware has it), bf16 or fp32.")]
-Freeze = Annotated[str | None, typer.Option(help="What is not trained: `embeddings`, and layers such as 0-2 or 4.")]
-DropEvery = Annotated[
-    float | None, typer.Option(help="Drop one layer after every so many epochs, in place of all before training.")
-]
-Mix = Annotated[str | None, typer.Option(help=f"How a space's mixes are made, any of: {' '.join(MIX_WORDS)}.")]
 MeasureOn = Annotated[
     Path | None, typer.Option(help="Folder of a fine-tuned model on which strategies are measured, not the base model.")
 ]
-Seed = Annotated[int, typer.Option(help="Seed of the split, the sampler and the fine-tuning.")]
 
 MethodName = Annotated[
     Method,
@@ -189,22 +175,12 @@ def asked(
     task: Task = None,
     data: Data = What.data,
     space: Space = What.space,
-    recipe: RecipeName = "default",
-    lr: LearningRate = None,
-    batch_size: BatchSize = None,
-    epochs: Epochs = None,
-    warmup: Warmup = None,
-    weight_decay: WeightDecay = None,
-    max_length: MaxLength = None,
-    precision: Precision = None,
+    recipe: Recipe = DEFAULT,
     seed: Seed = Recipe.seed,
     sampler: Sampler = What.sampler,
     holdout: Holdout = What.holdout,
     revision: Revision = What.revision,
     method: MethodName = What.method,
-    freeze: Freeze = None,
-    drop_every: DropEvery = None,
-    mix: Mix = None,
     measure_on: MeasureOn = What.measured_on,
     objectives: Objectives = OBJECTIVES,
     max_params: MaxParams = None,
@@ -231,19 +207,6 @@ def asked(
         return Lookup(replay, score, pairs, "minimize" if minimize else "maximize", space, sampler, seed)
     if model is None or task is None:
         raise WordsError("name --model and --task, or a table of known scores with --replay FILE")
-    changed = preset(recipe).with_(
-        learning_rate=lr,
-        batch_size=batch_size,
-        epochs=epochs,
-        warmup=warmup,
-        weight_decay=weight_decay,
-        max_length=max_length,
-        precision=precision,
-        seed=seed,
-        freeze=freeze,
-        drop_every=drop_every,
-        mix=mix,
-    )
     given = {"parameters": max_params, "macs": max_macs, "latency": max_latency, SCORE: min_score}
     try:
         wanted = parse_objectives(objectives)
@@ -251,7 +214,7 @@ def asked(
     except LayersearchError as error:
         raise WordsError(str(error)) from None
     columns = columns_of(text, text_pair, label, metric, validation, examples)
-    chosen = model, task, data, space, changed, sampler, holdout, revision, method
+    chosen = model, task, data, space, recipe, sampler, holdout, revision, method
     return What(*chosen, wanted, limits, measure_on, columns)
 
 

@@ -16,12 +16,17 @@ import typer
 from layersearch.errors import WordsError
 from layersearch.names import nearest, unknown
 from layersearch.options import Asked, asked, placed
+from layersearch.recipe_options import recipe_of
 from layersearch.search.question import How
+from layersearch.training.recipe import Recipe
 
 T = TypeVar("T")
 
+_MAKERS: Mapping[Any, Callable[..., Any]] = {Asked: asked, How: placed, Recipe: recipe_of}
+
 OF_A_TABLE = {"score", "where", "minimize"}  # words that say something only beside --replay
-OF_TRAINING = {*signature(asked).parameters} - {"space", "sampler", "seed", "replay", *OF_A_TABLE}
+OF_TRAINING = {*signature(asked).parameters, *signature(recipe_of).parameters}
+OF_TRAINING -= {"space", "sampler", "seed", "replay", *OF_A_TABLE}
 OF_TRAINING |= {"workers", "device", "ray_address", "stall_seconds", "confirm", "replicates"}  # and those that do not
 OF_TRAINING |= {"keep_checkpoints", "disk"}
 
@@ -47,9 +52,6 @@ def _word(option: Parameter) -> str:
 def _listed(words: Iterable[str]) -> str:
     *most, last = words
     return f"{', '.join(most)} and {last}" if most else last
-
-
-_MAKERS: Mapping[Any, Callable[..., Any]] = {Asked: asked, How: placed}
 
 
 def spelled_out(command: Callable[..., T]) -> Callable[..., T]:

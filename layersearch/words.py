@@ -36,6 +36,14 @@ class Words(TypedDict, total=False):
     freeze: str | None
     drop_every: float | None
     mix: str | None
+    sparsity: float | None
+    sparsity_method: str | None
+    sparsity_scope: str | None
+    sparsity_steps: str | None
+    sparsity_lr: float | None
+    sparsity_penalty: float | None
+    teach: str | None
+    start_weights: str | None
     measure_on: str | Path | None
     objectives: str
     max_params: str | None

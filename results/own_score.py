@@ -9,7 +9,8 @@ from pathlib import Path
 
 from layersearch.models import checkpoint
 from layersearch.training.evaluator import Evaluator
-from layersearch.training.finetune import predict, resolve_precision
+from layersearch.training.finetune import predict
+from layersearch.training.steps import resolve_precision
 
 
 def own_score(folder: Path, evaluator: Evaluator) -> float:

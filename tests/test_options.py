@@ -13,7 +13,8 @@ import pytest
 
 from layersearch import cli
 from layersearch.errors import LayersearchError
-from layersearch.options import Asked, Seed, asked, placed
+from layersearch.options import Asked, asked, placed
+from layersearch.recipe_options import Seed, recipe_of
 from layersearch.search.question import How, Lookup, What
 from layersearch.spelled import OF_A_TABLE, OF_TRAINING, spelled_out
 from layersearch.tasks import TASKS
@@ -31,7 +32,8 @@ def test_without_options_the_answers_are_those_of_the_values_themselves() -> Non
 def test_each_option_arrives_in_its_own_field() -> None:
     recipe = Recipe(0.5, 3, 2.0, 0.25, 0.125, Recipe.max_grad_norm, 9, 7, "bf16")
     expected = What("m", "t", Path("d"), "s", recipe, "R", 0.5, "v")
-    assert asked("m", "t", Path("d"), "s", "default", 0.5, 3, 2.0, 0.25, 0.125, 9, "bf16", 7, "R", 0.5, "v") == expected
+    assert recipe_of("default", 0.5, 3, 2.0, 0.25, 0.125, 9, "bf16", 7) == recipe
+    assert asked("m", "t", Path("d"), "s", recipe, 7, "R", 0.5, "v") == expected
     place = ("n", "db", Path("f"), 2, "cpu", "ray", 5)
     how = How(*place, 5400, until_plateau=True, start_from=("a", "b@c"), keep="all", disk=2_500_000_000)
     assert placed(expected, *place, "1h30m", True, ["a", "b@c"], "all", "2.5gb") == how
@@ -47,9 +49,15 @@ def test_every_field_of_how_has_an_option() -> None:
 
 
 def test_a_recipe_is_taken_by_name_and_changed_by_what_is_given() -> None:
-    assert asked("m", "t", recipe="demo", epochs=7.0) == What("m", "t", recipe=preset("demo").with_(epochs=7.0))
+    assert recipe_of("demo", epochs=7.0) == preset("demo").with_(epochs=7.0)
+    assert asked("m", "t", recipe=recipe_of("demo")) == What("m", "t", recipe=preset("demo"))
     with pytest.raises(LayersearchError, match="unknown recipe 'dmo'"):
-        asked("m", "t", recipe="dmo")
+        recipe_of("dmo")
+
+
+def test_every_field_of_a_recipe_has_an_option_but_the_norm_that_clips() -> None:
+    names = {"lr" if f.name == "learning_rate" else f.name for f in fields(Recipe)}
+    assert names - set(signature(recipe_of).parameters) == {"max_grad_norm"}
 
 
 def test_a_command_gets_the_values_it_asks_for_in_place_of_their_options() -> None:
@@ -62,6 +70,8 @@ def test_a_command_gets_the_values_it_asks_for_in_place_of_their_options() -> No
 
     options = signature(command).parameters
     own = list(signature(asked).parameters)
+    place = own.index("recipe")
+    own = list(dict.fromkeys([*own[:place], *signature(recipe_of).parameters, *own[place:]]))
     assert list(options) == [*own, "extra", *[name for name in signature(placed).parameters if name != "what"]]
     assert [name for name, option in options.items() if option.default is Parameter.empty] == []
     assert command.__doc__ == "Says something."

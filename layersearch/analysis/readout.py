@@ -28,8 +28,8 @@ from layersearch.pattern import Pattern
 from layersearch.tasks.metrics import interval_of_share
 from layersearch.tasks.task import Encoded
 from layersearch.training.batches import collate, scoring_order
-from layersearch.training.finetune import pad_of
 from layersearch.training.influence import hidden_states
+from layersearch.training.steps import pad_of
 
 BATCH = 16  # texts at once
 

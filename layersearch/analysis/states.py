@@ -20,8 +20,8 @@ from layersearch.errors import ModelError
 from layersearch.models.surgery import family_in, layers_of, stacks_of
 from layersearch.tasks.task import Encoded
 from layersearch.training.batches import collate, scoring_order
-from layersearch.training.finetune import pad_of
 from layersearch.training.influence import as_batches, first_of, hidden_states, mask_of
+from layersearch.training.steps import pad_of
 
 BATCH = 32  # examples that run at once
 SPREAD = 4  # groups of tokens hold so many times the rows that are asked for, so that few of a row's fellows are near

@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.filesize import decimal
+
 from layersearch.kinds import KINDS, Kind
 from layersearch.models.checkpoint import Manifest
 from layersearch.models.families import FAMILIES, Form
 from layersearch.pattern import Pattern, legend_for
+from layersearch.training.recipe import compressed_bytes
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
@@ -72,7 +75,8 @@ class ModelCard:
     trained the weights, None where the study does not tell; `command` is what made the study; `start` says in words
     what the candidate was trained from, None for the base model's own weights; `confirmed_with` are the fresh seeds;
     `times` were taken on `hardware`; `form` is that of the folder; `mix` says what was learnt to mix of the layers,
-    None where the head reads the last one.
+    None where the head reads the last one. `zeros` are the weights of the layers' matrices that are zero, and how many
+    there are; `non_zero` of all parameters are not.
     """
 
     base_model: str
@@ -94,6 +98,8 @@ class ModelCard:
     hardware: str = ""
     form: Form = "native"
     mix: str | None = None
+    zeros: tuple[int, int] = (0, 0)
+    non_zero: int = 0
 
 
 METRICS = {  # what the hub calls them, where it is another name
@@ -133,7 +139,7 @@ that opens it stands below; `layersearch.json` holds the proof.
 | source layers, counted from 0 | {_sources(manifest.pattern)}{_of_stacks(manifest)} |
 | dropped whole of 0-{manifest.source_layers - 1} | {_numbers(manifest.pattern.dropped(manifest.source_layers))} |
 | parameters | {manifest.parameters:,} of {card.baseline_parameters:,} ({share:.1%}){_tied(manifest.pattern)} |
-| outputs | {_outputs(card, KINDS[manifest.kind])} |
+{_zeros(card, manifest)}| outputs | {_outputs(card, KINDS[manifest.kind])} |
 {_mix(card)}{_data(card.data)}
 {_opening(card, KINDS[manifest.kind])}
 ## Scores
@@ -163,6 +169,19 @@ def _mix(card: ModelCard) -> str:
         return ""
     how = f" ({card.recipe['mix']})" if card.recipe.get("mix") else ""
     return f"| read-out | a scalar mix of the layers{how} in place of the last one, learnt: {card.mix} |\n"
+
+
+def _zeros(card: ModelCard, manifest: Manifest) -> str:
+    """What is left without zeros, and that it buys no time; nothing where hardly a weight of the matrices is zero."""
+    zeros, weights = card.zeros
+    if "sparsity" not in card.recipe or not zeros:
+        return ""
+    left = decimal(compressed_bytes(manifest.parameters, card.non_zero))
+    return (
+        f"| zeros | {zeros / weights:.1%} of the {weights:,} weights of the layers' matrices; {card.non_zero:,} "
+        "parameters are not zero. PyTorch is not faster with zeros, and the files here hold them like other numbers: "
+        f"with a bit a parameter that says where they are it would be {left} |\n"
+    )
 
 
 def _tied(pattern: Pattern) -> str:

@@ -32,7 +32,9 @@ class Case:
     `texts` are real inputs with their `input_ids` and `logits`, `made` others that stand for no data, with theirs.
     `left` says that texts end together, `code` that the folder's own is run, `graph` that ONNX Runtime runs it;
     `others` are more batches of real inputs, each with its `texts`, `max_length`, `input_ids` and `logits`. `measured`
-    is the file of the examples whose answers are wanted, none where no score is compared.
+    is the file of the examples whose answers are wanted, none where no score is compared. `zeros` are the weights that
+    are exactly zero in the tensors called `matrices`, and how many weights these have, tied copies once; nothing where
+    there are none.
     """
 
     texts: tuple[tuple[str, ...], ...]
@@ -50,6 +52,8 @@ class Case:
     measured: str | None = None
     graph: bool = False
     others: tuple[Mapping[str, Any], ...] = ()
+    matrices: tuple[str, ...] = ()
+    zeros: tuple[int, int] = (0, 0)
 
     @property
     def form(self) -> Form:
@@ -64,7 +68,8 @@ class Proof:
     `inputs` examples were run; their logits differ by `max_difference` at most, where `tolerance` is allowed. `cached`:
     it generates with a cache as without. `metric` is `score` in both processes, on the first `scored` of `examples` of
     the validation set; None where there was none. `seconds` is how long the process took, `head` the class of
-    transformers that opened the folder, with its code or without, as `form` says.
+    transformers that opened the folder, with its code or without, as `form` says. `zeros` are the weights of the
+    layers' matrices that are exactly zero there, and all of them; (0, 0) where the export has none.
     """
 
     folder: Path
@@ -80,6 +85,7 @@ class Proof:
     score: float | None = None
     scored: int = 0
     examples: int = 0
+    zeros: tuple[int, int] = (0, 0)
 
     def __str__(self) -> str:
         """What was proven, in one line."""
@@ -93,6 +99,9 @@ class Proof:
         if self.metric is not None:
             some = "" if self.scored == self.examples else f"the first {self.scored:,} of "
             words += f", {self.metric} {self.score:.4f} as before on {some}{self.examples:,} examples"
+        if self.zeros[0]:
+            share = self.zeros[0] / self.zeros[1]
+            words += f", {share:.2%} of the {self.zeros[1]:,} weights of the layers' matrices exactly zero"
         return words + ", generates with a cache as without" * self.cached
 
     @property

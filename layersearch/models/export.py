@@ -30,6 +30,7 @@ from layersearch.models.case import Case, Proof, Validation
 from layersearch.models.checkpoint import Manifest
 from layersearch.models.families import Form, form_of, has_halves
 from layersearch.models.folder import write_record
+from layersearch.models.matrices import matrices_of, not_zero, zeros_in
 from layersearch.models.page import write_page
 from layersearch.models.proof import ANSWERS, answers, batch_from, encode, ids_of, kept, made_inputs, write_encoded
 from layersearch.models.readout import learnt
@@ -94,7 +95,9 @@ def export(
     form = check_exportable(found.pattern, found.config["model_type"], form)
     require_free(to)
     model, manifest = checkpoint.load(source)
-    card = replace(card, form=form, mix=learnt(model, manifest.pattern))
+    matrices, zeros = tuple(matrices_of(model)), zeros_in(model)  # before tied copies become layers of their own
+    learned = learnt(model, manifest.pattern)
+    card = replace(card, form=form, mix=learned, zeros=zeros, non_zero=not_zero(model))
     untie(layers_of(model), manifest.pattern)  # plain transformers code ties no layers
     name_labels(model, card.labels)
     reader = reader_of(tokenizer_folder, model, manifest.kind)
@@ -102,6 +105,7 @@ def export(
     try:
         with checkpoint.new_folder(to, needed=_bytes_of(model)) as part:
             case = write_folder(model, reader, part, texts, max_length, manifest.kind, coded, shard)
+            case = replace(case, matrices=matrices, zeros=zeros) if zeros[0] else case
             proof = proven(model, reader, part, case, validation)
             (part / "README.md").write_text(write_card(card, manifest), encoding="utf-8")
             write_facts(part, proof, case, manifest, card, question)
@@ -201,6 +205,7 @@ def prove(folder: Path, case: Case) -> Proof:
         seconds=time.perf_counter() - started,
         form=case.form,
         cached=answer["cached"],
+        zeros=case.zeros,
     )
 
 

@@ -77,6 +77,15 @@ def write_onnx(model: PreTrainedModel, inputs: Mapping[str, torch.Tensor], file:
             ) from error
 
 
+def zeros_in_graph(file: Path) -> int:
+    """How many numbers of the tensors that a graph holds are exactly zero."""
+    import onnx
+    from onnx import numpy_helper
+
+    graph = onnx.load(str(file)).graph
+    return sum(int((numpy_helper.to_array(tensor, str(file.parent)) == 0).sum()) for tensor in graph.initializer)
+
+
 def _open_axes(tensor: torch.Tensor) -> tuple[int, ...]:
     """Batch and length; of images the batch alone."""
     return (0, 1) if tensor.ndim == 2 else (0,)

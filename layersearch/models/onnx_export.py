@@ -20,6 +20,7 @@ from layersearch.models.base import quiet
 from layersearch.models.card import ModelCard, write_card
 from layersearch.models.case import GRAPH, Case, Proof, Validation
 from layersearch.models.export import name_labels, proven, reader_of, require_free, write_facts
+from layersearch.models.matrices import not_zero, zeros_in
 from layersearch.models.onnx import require_onnx, write_onnx
 from layersearch.models.proof import answers, batch_from, encode, ids_of, made_inputs
 from layersearch.models.readout import learnt
@@ -54,7 +55,8 @@ def export_onnx(
     require_onnx()
     require_free(to)
     model, manifest = checkpoint.load(source)
-    card = replace(card, form="onnx", mix=learnt(model, manifest.pattern))
+    learned = learnt(model, manifest.pattern)
+    card = replace(card, form="onnx", mix=learned, zeros=zeros_in(model), non_zero=not_zero(model))
     name_labels(model, card.labels)
     reader = reader_of(tokenizer_folder, model, manifest.kind)
     try:
@@ -96,6 +98,7 @@ def _case(model: PreTrainedModel, reader: Any, texts: Texts, max_length: int, ki
         left=family_in(model).pads_left,
         graph=True,
         others=tuple(others),
+        zeros=zeros_in(model) if zeros_in(model)[0] else (0, 0),
     )
 
 

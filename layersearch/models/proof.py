@@ -39,7 +39,7 @@ def examine(folder: Path, case: dict[str, Any]) -> dict[str, Any]:
     `failed` are sentences with numbers, empty if all is well; `max_difference` is the largest absolute difference of a
     logit, None where shapes differ; `cached` says whether generation was compared.
     """
-    model, failed = _graph_in(folder) if case["graph"] else _model_in(folder, case)
+    model, failed = _graph_in(folder, case) if case["graph"] else _model_in(folder, case)
     reader = getattr(transformers, case["reader"]).from_pretrained(folder, trust_remote_code=False)
     batch = batch_from(case["made"])
     compared = [_of_texts(model, reader, case)] if case["texts"] else []
@@ -68,15 +68,25 @@ def _model_in(folder: Path, case: dict[str, Any]) -> tuple[Any, list[str]]:
     found, expected = sum(parameter.numel() for parameter in model.parameters()), case["parameters"]
     if found != expected:
         failed.append(f"parameters: {found} instead of {expected}")
+    tensors = dict(model.named_parameters())
+    zeros = sum(int((tensors[name] == 0).sum()) for name in case["matrices"] if name in tensors)
+    if zeros != case["zeros"][0]:
+        failed.append(f"weights that are exactly zero: {zeros} instead of {case['zeros'][0]}")
     return model.eval(), failed
 
 
-def _graph_in(folder: Path) -> tuple[Any, list[str]]:
-    """What ONNX Runtime makes of the folder; a graph has no keys to compare."""
-    from layersearch.models.onnx import OnnxModel
+def _graph_in(folder: Path, case: dict[str, Any]) -> tuple[Any, list[str]]:
+    """What ONNX Runtime makes of the folder, and what is wrong with its zeros; a graph has no keys to compare.
+
+    It may hold more zeros than the matrices of the layers do.
+    """
+    from layersearch.models.onnx import OnnxModel, zeros_in_graph
 
     config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    return OnnxModel(folder / GRAPH, config), []
+    expected = case["zeros"][0]
+    zeros = zeros_in_graph(folder / GRAPH) if expected else 0
+    failed = [f"weights that are exactly zero: {zeros} instead of {expected} or more"] if zeros < expected else []
+    return OnnxModel(folder / GRAPH, config), failed
 
 
 @torch.no_grad()

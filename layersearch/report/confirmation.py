@@ -10,7 +10,7 @@ from rich.table import Table
 
 from layersearch.pattern import Pattern
 from layersearch.report.layers import share_of
-from layersearch.report.notes import optimism_line
+from layersearch.report.notes import notes_on_divergence, optimism_line
 from layersearch.report.table import confirmed_cell, interval_cell, kept_cell
 from layersearch.search.record import Record
 from layersearch.search.trials import Row
@@ -34,6 +34,7 @@ def confirmation_cells(record: Record) -> list[dict[str, str]]:
             "share": f"{share_of(row, record):.1f}%",
             "at selection": f"{row.score:.4f}",
             "confirmed": confirmed_cell(record.confirmed[row.pattern]),
+            **_diverged(record, row),
             "95 % interval": interval_cell(record.certainty[row.pattern].interval),
             "another seed": interval_cell(record.certainty[row.pattern].another),
             "kept": kept_cell(record.certainty[row.pattern]),
@@ -41,6 +42,14 @@ def confirmation_cells(record: Record) -> list[dict[str, str]]:
         }
         for row in confirmed_rows(record)
     ]
+
+
+def _diverged(record: Record, row: Row) -> dict[str, str]:
+    """How many seeds of a pattern came to nothing, where one of any pattern did."""
+    if not any(found.diverged for found in record.diverged.values()):
+        return {}
+    found = record.diverged.get(row.pattern)
+    return {"diverged": f"{len(found.diverged)} of {len(found.ran)}" if found else ""}
 
 
 def confirmation_notes(record: Record) -> list[str]:
@@ -55,7 +64,7 @@ def confirmation_notes(record: Record) -> list[str]:
     flattery = optimism_line(record)
     if flattery:
         notes.append("optimism: how much better it looked at selection, against the unchanged model")
-    return [*notes, *([flattery] if flattery else [])]
+    return [*notes, *([flattery] if flattery else []), *notes_on_divergence(record)]
 
 
 def print_confirmation(console: Console, record: Record) -> None:

@@ -27,7 +27,7 @@ from layersearch.report.confirmation import confirmation_cells, confirmation_not
 from layersearch.report.course import Early, Step, course_of, ended_early
 from layersearch.report.importance_map import importance_section
 from layersearch.report.layers import PARAMETERS, share_of
-from layersearch.report.notes import cost_cells, notes_on_costs, notes_on_kept, over_limits
+from layersearch.report.notes import cost_cells, notes_on_costs, notes_on_kept, notes_on_zeros, over_limits
 from layersearch.report.page import count, described, page, paragraph, section, table
 from layersearch.report.table import cells_of, confirmed_cell, with_more
 from layersearch.search.record import Record
@@ -163,7 +163,7 @@ def _front(record: Record) -> str:
     signs = legend_for(Pattern.parse(row.pattern) for row in record.shown())
     notes = f"{signs}. Share and kept: of the unchanged model's. =: its interval overlaps the unchanged model's. "
     notes += "~: it overlaps that of the next smaller member."
-    below = [*notes_on_kept(record), *notes_on_costs(record)]
+    below = [*notes_on_kept(record), *notes_on_zeros(record), *notes_on_costs(record)]
     notes = " ".join([notes, *(f"{note[0].upper()}{note[1:]}." for note in below)])
     return section(
         "The front",

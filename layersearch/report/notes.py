@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from layersearch.search.record import Record
 
 POINT = 0.01  # of a metric whose best is 1
+NO_FASTER = "PyTorch is not faster with them, and they lie in its files like other numbers"  # zeros
+WHAT_DIVERGED = "no finite loss and logits, or no better than one answer to everything"
 
 
 def cost_cells(record: Record, row: Row) -> dict[str, str]:
@@ -33,8 +35,10 @@ def cost_cells(record: Record, row: Row) -> dict[str, str]:
 
 
 def counted_cells(record: Record, row: Row) -> dict[str, str]:
-    """The cells of what a study wants small beside parameters."""
-    return {COSTS[name].title: COSTS[name].shown(value) for name, value in record.costs_of(row).items()}
+    """The cells of what a study wants small beside parameters, and of what is left of these without zeros."""
+    known = "" if row.non_zero is None else f"{row.non_zero:,}"
+    left = {"non-zero": known} if record.zeros_of(row) else {}
+    return left | {COSTS[name].title: COSTS[name].shown(value) for name, value in record.costs_of(row).items()}
 
 
 def time_cells(record: Record, row: Row) -> dict[str, str]:
@@ -98,6 +102,30 @@ def notes_on_costs(record: Record) -> list[str]:
         notes.append(f"measured on {measured['hardware']} with {measured['tokens']} tokens")
         notes += [f"estimated as sums of parts: {'; '.join(sums)}"] if sums else []
     return [*notes, *_notes_on_times(record)]
+
+
+def notes_on_zeros(record: Record) -> list[str]:
+    """What `non-zero` means, and that it buys no time."""
+    if "recipe.sparsity" not in record.purpose.values:
+        return []
+    reached = [row.sparsity for row in record.shown() if row.sparsity]
+    ends = f"{min(reached):.1%} to {max(reached):.1%}" if reached else "none yet"
+    asked = float(record.purpose.values["recipe.sparsity"])
+    return [
+        f"non-zero: parameters that are not zero, which the front does not go by ({asked:.1%} of the weights of the "
+        f"layers' matrices were to become zero, {ends} did): {NO_FASTER}"
+    ]
+
+
+def notes_on_divergence(record: Record) -> list[str]:
+    """How many trainings of the confirmation came to nothing, and what that means."""
+    ran = sum(len(found.ran) for found in record.diverged.values())
+    lost = {pattern: found for pattern, found in record.diverged.items() if found.diverged}
+    if not lost:
+        return []
+    number = sum(len(found.diverged) for found in lost.values())
+    which = ", ".join(f"{found} of `{pattern}`".replace(" seeds diverged", "") for pattern, found in lost.items())
+    return [f"{number} of {ran} trainings of the confirmation diverged ({which}): {WHAT_DIVERGED}"]
 
 
 def notes_on_disk(record: Record) -> list[str]:
@@ -177,7 +205,8 @@ def notes_on_front(record: Record, *, everything: bool) -> list[str]:
             f"the super-network's scores rank the {found.number} candidates tuned from it with a correlation of "
             f"{found.rho:.2f} ({found.low:.2f} to {found.high:.2f}), to which their different sizes alone contribute"
         )
-    return [*notes, *notes_on_skipped(record), *notes_on_costs(record), *notes_on_disk(record)]
+    more = (notes_on_zeros, notes_on_divergence, notes_on_skipped, notes_on_costs, notes_on_disk)
+    return [*notes, *(line for notes_on in more for line in notes_on(record))]
 
 
 def _within(value: float, interval: tuple[float, float]) -> bool:

@@ -9,16 +9,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
+from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
 from layersearch.pattern import Pattern
 from layersearch.report.commands import export_command
 from layersearch.report.layers import share_of
-from layersearch.report.notes import counted_cells, over_limits, time_cells
+from layersearch.report.notes import NO_FASTER, WHAT_DIVERGED, counted_cells, over_limits, time_cells
 from layersearch.report.table import coloured, confirmed_cell, interval_cell, kept_cell
+from layersearch.search.divergence import diverged
 from layersearch.search.record import Record
 from layersearch.search.trials import IN_WORDS, Row, as_record, best_no_larger, in_words, tied
+from layersearch.training.recipe import BYTES_A_PARAMETER
 
 
 def print_trial(console: Console, record: Record, number: int, place: str) -> None:
@@ -46,12 +49,25 @@ def facts_of(record: Record, row: Row) -> dict[str, str]:
     """What is known of a trial, in words, under short names; what is not known is left out."""
     known = {
         **_made_of(record, row),
-        **(counted_cells(record, row) | time_cells(record, row) if row.done else {}),
+        **(counted_cells(record, row) | _zeros(record, row) | time_cells(record, row) if row.done else {}),
         **_scores(record, row),
         **_course(row),
         **_weights(record, row),
     }
     return {name: words for name, words in known.items() if words}
+
+
+def _zeros(record: Record, row: Row) -> dict[str, str]:
+    """What is left of the parameters without zeros, and what that is worth."""
+    size = record.zeros_of(row).get("compressed_bytes")
+    if size is None or row.sparsity is None or row.non_zero is None or row.parameters is None:
+        return {}
+    return {
+        "non-zero": f"{row.non_zero:,} of {row.parameters:,} parameters",
+        "sparsity": f"{row.sparsity:.2%} of the weights of the layers' matrices are zero; {NO_FASTER}",
+        "compressed": f"{decimal(round(size))} where a bit a parameter says which are zero and the rest stays fp32, "
+        f"{decimal(BYTES_A_PARAMETER * row.parameters)} as they are",
+    }
 
 
 def state_of(record: Record, row: Row) -> str:
@@ -97,11 +113,14 @@ def _scores(record: Record, row: Row) -> dict[str, str]:
     if row.seeds:
         score += f"; the mean of {len(row.seeds)} seeds: {', '.join(f'{its:.4f}' for its in row.seeds)}"
     seeds = [] if found is None else [f"seed {s}: {v:.4f}" for s, v in zip(found.seeds, found.scores, strict=True)]
+    lost = record.diverged.get(row.pattern)
     return {
         metric: score,
+        "diverged": f"yes: {WHAT_DIVERGED}" if diverged(row, record.purpose.direction) else "",
         "beside it": _listed({k: v for k, v in (row.metrics or {}).items() if k != metric}, ".4f"),
         "kept": "" if kept is None else f"{kept:.1%} of the unchanged model's score",
         "confirmed": f"{confirmed_cell(found)}: {', '.join(seeds)}" if found else "",
+        "seeds that diverged": f"{len(lost.diverged)} of {len(lost.ran)} of the confirmation" if lost else "",
         **_trust(record, row),
         "shared": "" if shared is None else f"{shared:.4f} over the super-network's weights",
         "rungs": ", ".join(f"{score:.4f} at {share:.3g} of the training" for share, score in row.rungs.items()),
@@ -173,6 +192,7 @@ def as_plain(record: Record, number: int, place: str) -> dict[str, Any]:
         "layers": Pattern.parse(row.pattern).diagram(int(record.facts["num_layers"])),
         "confirmed_scores": dict(zip(found.seeds, found.scores, strict=True)) if found else {},
         "shared_score": record.shared.get(row.pattern),
+        "diverged": diverged(row, record.purpose.direction),
         "rungs": {f"{share:.3g}": score for share, score in row.rungs.items()},
         "ended": None if row.ended is None else row.ended.isoformat(),
         "beaten_by": None if better is None else better.number,

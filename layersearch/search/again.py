@@ -28,9 +28,9 @@ from layersearch.search.storage import Say
 from layersearch.search.trials import Row
 from layersearch.search_space import SearchSpace
 from layersearch.tasks.own import Columns
-from layersearch.training.finetune import Heartbeat
 from layersearch.training.job import Job
 from layersearch.training.recipe import OneShotRecipe, Recipe
+from layersearch.training.steps import Heartbeat
 
 SEARCH_AGAIN = "search again under a new --study"
 

@@ -22,7 +22,6 @@ import psutil
 from layersearch.errors import LayersearchError
 from layersearch.search.driver import Driver
 from layersearch.training.evaluator import Evaluator
-from layersearch.training.recipe import TRAINING_BYTES_A_PARAMETER
 
 if TYPE_CHECKING:
     from layersearch.search.question import How
@@ -192,7 +191,7 @@ def _cluster_hardware(ray: Any, device: str) -> tuple[int, int]:
 def _that_fit(evaluator: Evaluator) -> int:
     """Workers on the processor that this machine has memory for."""
     parameters = sum(p.numel() for p in evaluator.base.model.parameters())
-    room = psutil.virtual_memory().available // (WORKER_BYTES + TRAINING_BYTES_A_PARAMETER * parameters)
+    room = psutil.virtual_memory().available // (WORKER_BYTES + evaluator.recipe.training_bytes * parameters)
     return max(1, int(room))
 
 

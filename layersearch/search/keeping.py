@@ -30,10 +30,9 @@ from layersearch.search.question import How, Keep, Prepared, Question
 from layersearch.search.study import Study
 from layersearch.search.trials import Row
 from layersearch.training.job import Job
-from layersearch.training.recipe import BYTES_A_PARAMETER
+from layersearch.training.recipe import BYTES_A_PARAMETER, Recipe
 
 BESIDE = 1 << 16  # bytes of a checkpoint beside its weights: the manifest, names of tensors
-STATE = 3  # a paused state is so many times the weights: AdamW's two moments too
 NETWORKS = {"one-shot": 2, "distill": 1, "tune-drop-tune": 1}  # models of a seed that its candidates start from
 
 
@@ -44,13 +43,14 @@ class Keeping:
     `disk` is in bytes of all that lies in the study's folder, what is being written included; None does not count.
     `parameters` counts those of a pattern; `to_confirm` bytes are needed once the search is over. Under a cap the least
     useful weights go first: those that are not on the front, the worst first, then as `thinned` has it. The last ones
-    stay, and so does what others start from.
+    stay, and so does what others start from. A paused candidate takes `state` bytes a parameter.
     """
 
     keep: Keep = "front"
     disk: int | None = None
     parameters: Callable[[Pattern], int] | None = None
     to_confirm: int = 0
+    state: int = Recipe().state_bytes
 
     def begin(self, study: Study) -> None:
         """Remove what a driver that was killed left half written, and what is not kept any more."""
@@ -115,8 +115,9 @@ class Keeping:
         """What a job may write: its weights, and a state beside the one that is there."""
         if self.parameters is None:
             return 0
-        weights = BYTES_A_PARAMETER * self.parameters(Pattern.parse(job.pattern))
-        return (weights + BESIDE) * (job.checkpoint is not None) + (STATE * weights + BESIDE) * (job.state is not None)
+        number = self.parameters(Pattern.parse(job.pattern))
+        weights, state = BYTES_A_PARAMETER * number + BESIDE, self.state * number + BESIDE
+        return weights * (job.checkpoint is not None) + state * (job.state is not None)
 
 
 def _running(study: Study) -> set[int]:
@@ -139,8 +140,10 @@ def _points(rows: Iterable[Row], study: Study) -> tuple[tuple[float, ...], ...]:
 
 def keeping_of(question: Question, how: How, seeds: int) -> Keeping:
     """What `how` asks to be kept of a search that is confirmed with so many fresh seeds."""
-    later = _fresh_bytes(question, seeds) if isinstance(question, Prepared) else 0
-    return Keeping(how.keep, how.disk, question.parameters_of, later)
+    if not isinstance(question, Prepared):
+        return Keeping(how.keep, how.disk, question.parameters_of)
+    later, state = _fresh_bytes(question, seeds), question.what.recipe.state_bytes
+    return Keeping(how.keep, how.disk, question.parameters_of, later, state)
 
 
 def require_disk(prepared: Prepared, how: How, seeds: int) -> None:

@@ -16,7 +16,7 @@ from layersearch.models.families import Form, form_of
 from layersearch.pattern import Pattern
 from layersearch.search.one_shot import FEWEST_TUNED, MOST_SHARED, MOST_TUNED
 from layersearch.search.question import TRIALS, Prepared, Question
-from layersearch.training.recipe import BYTES_A_PARAMETER, TRAINING_BYTES_A_PARAMETER, Halving, OneShotRecipe
+from layersearch.training.recipe import BYTES_A_PARAMETER, Halving, OneShotRecipe
 
 SAMPLED = 500  # patterns of a large space that stand for all
 
@@ -116,14 +116,20 @@ def cost(prepared: Prepared, trials: int | None, confirm: int) -> Cost:
     work = sum(first) + mean * (trials - len(first))
     if prepared.what.method == "halving":  # the unchanged model, which comes first, is never stopped
         work = 1 + Halving().work * (work - 1)
+    led = _led(prepared)
     return Cost(
         trials=trials,
         examples=round(len(prepared.splits.train) * prepared.what.recipe.epochs),
-        fine_tunings=work,
-        confirmation=confirm * (1 + mean * min(prepared.num_layers, trials)),
+        fine_tunings=work + led * (trials - 1),
+        confirmation=confirm * (1 + (mean + led) * min(prepared.num_layers, trials)),
         checkpoint_bytes=BYTES_A_PARAMETER * counts.total,
-        training_bytes=TRAINING_BYTES_A_PARAMETER * counts.total,
+        training_bytes=prepared.what.recipe.training_bytes * counts.total,
     )
+
+
+def _led(prepared: Prepared) -> float:
+    """The work beside each fine-tuning where a teacher's hidden states lead: its forward passes are a third of one."""
+    return 1 / 3 if "hidden" in prepared.what.recipe.teach else 0.0
 
 
 def _cost_of_one_shot(prepared: Prepared, trials: int | None, confirm: int) -> Cost:
@@ -135,13 +141,14 @@ def _cost_of_one_shot(prepared: Prepared, trials: int | None, confirm: int) -> C
     counts, how = prepared.counts, OneShotRecipe()
     size = prepared.space.size(prepared.num_layers)
     trials = min(trials or 1 + min(max(prepared.num_layers - 1, FEWEST_TUNED), MOST_TUNED), size)
-    a_seed = 1 + 1.5 * how.epochs + how.tuning * (trials - 1)
+    tuning = how.tuning * (1 + 2 * _led(prepared))  # candidates of half the size see the examples twice as often
+    a_seed = 1 + 1.5 * how.epochs + tuning * (trials - 1)
     passes = len(prepared.splits.search) / (len(prepared.splits.train) * prepared.what.recipe.epochs)
     return Cost(
         trials=trials,
         examples=round(len(prepared.splits.train) * prepared.what.recipe.epochs),
         fine_tunings=a_seed + min(size, MOST_SHARED) * passes / 6,
-        confirmation=confirm * (1 + 1.5 * how.epochs + how.tuning * min(prepared.num_layers, trials - 1)),
+        confirmation=confirm * (1 + 1.5 * how.epochs + tuning * min(prepared.num_layers, trials - 1)),
         checkpoint_bytes=BYTES_A_PARAMETER * counts.total,
-        training_bytes=TRAINING_BYTES_A_PARAMETER * counts.total,
+        training_bytes=prepared.what.recipe.training_bytes * counts.total,
     )

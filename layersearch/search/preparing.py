@@ -14,7 +14,7 @@ from layersearch.models.families import FAMILIES
 from layersearch.names import unknown
 from layersearch.search.objectives import DEFAULT, SCORE, Costs, stored
 from layersearch.search.question import Method, Prepared, What, check_space
-from layersearch.training.recipe import Halving, OneShotRecipe, frozen
+from layersearch.training.recipe import START_WEIGHTS, TEACH, Halving, OneShotRecipe, frozen
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -136,12 +136,21 @@ def _of_the_method(what: What) -> dict[str, Any]:
 
 
 def _check_recipe(what: What, num_layers: int) -> None:
-    """Raise LayersearchError for frozen layers that are not there, and for layers dropped on the way elsewhere."""
+    """Raise LayersearchError for frozen layers that are not there, and for what the method does not do."""
     highest = max(frozen(what.recipe.freeze)[1], default=0)
     if highest >= num_layers:
         raise LayersearchError(
             f"--freeze {what.recipe.freeze!r} names layer {highest}, but the model has layers 0-{num_layers - 1}"
         )
+    for option, word, usual, methods in (
+        ("--teach", what.recipe.teach, TEACH[0], ("distill", "one-shot")),
+        ("--start-weights", what.recipe.start_weights, START_WEIGHTS[0], ("distill",)),
+    ):
+        if word != usual and what.method not in methods:
+            raise LayersearchError(
+                f"{option} {word} is about candidates that learn from the fine-tuned unchanged model, which --method "
+                f"{what.method} does not let them do so; add --method {' or '.join(methods)}"
+            )
     if what.recipe.drop_every and what.method != "fine-tune":
         raise LayersearchError(
             f"--drop-every {what.recipe.drop_every:g} drops layers while a candidate is trained from the pre-trained "

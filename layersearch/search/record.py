@@ -20,6 +20,7 @@ from layersearch.pattern import Pattern
 from layersearch.search.agreement import Agreement, agreement_of
 from layersearch.search.certainty import Certainty, certainties
 from layersearch.search.cheap import CheapRanking, best_agreement
+from layersearch.search.divergence import Divergence, divergences
 from layersearch.search.files import is_whole
 from layersearch.search.optimism import Optimism, optimism_of
 from layersearch.search.purpose import Purpose
@@ -40,6 +41,7 @@ from layersearch.search.trials import (
     tied,
     tied_with_next,
 )
+from layersearch.training.recipe import compressed_bytes
 
 CONFIRMATION = ".confirm"  # the study NAME.confirm holds the confirmation of the study NAME
 AGAIN = ".again"  # the study NAME.again holds further seeds of patterns near the front
@@ -53,7 +55,8 @@ class Record:
     The score of a row is the mean of all seeds that its pattern has on its split.
     A row names its checkpoint only while the folder is there. `spelled_none` are the states, by number, of the trials
     that have no pattern and so no row: most of them wait. `shared` are the scores over a super-network, by pattern;
-    `shared_work` is what it took to train it, in fine-tunings of the unchanged model.
+    `shared_work` is what it took to train it, in fine-tunings of the unchanged model. `diverged` tells, by pattern, how
+    many seeds of the confirmation came to nothing.
     """
 
     name: str
@@ -64,6 +67,7 @@ class Record:
     spelled_none: Mapping[int, str] = field(default_factory=dict)
     shared: Mapping[str, float] = field(default_factory=dict)
     shared_work: float = 0.0
+    diverged: Mapping[str, Divergence] = field(default_factory=dict)
 
     @property
     def unchanged(self) -> str:
@@ -93,6 +97,14 @@ class Record:
         """The objectives of a complete row by name, as they are counted; without score and parameters."""
         named = zip(self.purpose.costs, row.sizes, strict=True)
         return {name: value for name, value in named if name != "parameters"}
+
+    def zeros_of(self, row: Row) -> dict[str, float | None]:
+        """What is left of a row's parameters where the recipe makes zeros: their number, bytes without zeros, share."""
+        if "recipe.sparsity" not in self.purpose.values:
+            return {}
+        known = row.parameters is not None and row.non_zero is not None
+        left = compressed_bytes(row.parameters or 0, row.non_zero or 0) if known else None
+        return {"non_zero": row.non_zero, "sparsity": row.sparsity, "compressed_bytes": left}
 
     def times(self, row: Row) -> dict[Setting, Time]:
         """By runtime and batch size what the built candidate took, where it was timed."""
@@ -200,7 +212,8 @@ class Record:
 
     def columns(self, row: Row) -> dict[str, Any]:
         """What a row has in this study and not in every study: confirmation, other costs, limits, time, form."""
-        found: dict[str, Any] = {**self.costs_of(row), **(self._trust(row) if self.confirmed else {})}
+        found: dict[str, Any] = {**self.costs_of(row), **self.zeros_of(row)}
+        found |= self._trust(row) if self.confirmed else {}
         found |= {"search_seeds": max(1, len(row.seeds))}
         found |= {"within_limits": row.allowed} if "limits" in self.purpose.values else {}
         found["form"] = self.form(row)
@@ -215,8 +228,11 @@ class Record:
         return found | medians | tails
 
     def _trust(self, row: Row) -> dict[str, float | None]:
-        """How sure the confirmed figures of a row are, and how much selection flattered it."""
+        """How sure the confirmed figures of a row are, how many seeds diverged, how much selection flattered it."""
         sure, optimism = self.certainty.get(row.pattern), self.optimism
+        lost = self.diverged.get(row.pattern)
+        rate: dict[str, float | None] = {"confirmed_diverged": None if lost is None else len(lost.diverged)}
+        rate["divergence_rate"] = None if lost is None else lost.rate
         ends = {
             "confirmed": sure.interval if sure else None,
             "another_seed": sure.another if sure else None,
@@ -225,7 +241,7 @@ class Record:
         low = {f"{name}_low": found[0] if found else None for name, found in ends.items()}
         high = {f"{name}_high": found[1] if found else None for name, found in ends.items()}
         flattered = None if optimism is None else optimism.patterns.get(row.pattern)
-        return {"confirmed_kept": sure.kept if sure else None, **low, **high, "selection_optimism": flattered}
+        return {"confirmed_kept": sure.kept if sure else None, **rate, **low, **high, "selection_optimism": flattered}
 
 
 def names_of(storage_text: str) -> list[str]:
@@ -254,12 +270,15 @@ def read_study(storage_text: str, name: str | None, say: Say) -> Record:
         further = rows_of(storage.get_all_trials(again._study_id)) if again else []
         scored = rows_of(storage.get_all_trials(network._study_id)) if network else []
         trials = storage.get_all_trials(study._study_id)
+        purpose = Purpose.from_dict(study.user_attrs["purpose"])
+        fresh = _rows(storage.get_all_trials(confirmation._study_id)) if confirmation else []
         return Record(
             name=name,
-            purpose=Purpose.from_dict(study.user_attrs["purpose"]),
+            purpose=purpose,
             facts=study.user_attrs,
             rows=tuple(averaged(_rows(trials), further)),
-            confirmed=confirmed_of(_rows(storage.get_all_trials(confirmation._study_id))) if confirmation else {},
+            confirmed=confirmed_of(fresh),
+            diverged=divergences(fresh, purpose.direction),
             shared={row.pattern: row.score for row in scored if row.score is not None},
             shared_work=float(network.user_attrs.get("work", 0.0)) if network else 0.0,
             spelled_none={t.number: t.state.name for t in trials if "pattern" not in t.user_attrs},

@@ -20,7 +20,7 @@ from layersearch.search.question import How, Prepared, What
 from layersearch.search.record import Record
 from layersearch.search.storage import Say
 from layersearch.search.trials import Row
-from layersearch.training.finetune import Heartbeat
+from layersearch.training.steps import Heartbeat
 
 QUESTION = "question"  # the key in layersearch.json, which models/export.py writes
 
@@ -28,7 +28,7 @@ _FACTS = ("model_folder", "model_type", "data_folder", "num_layers", "parameters
 _FACTS_OF_SOME = ("columns", "start_from", "spelled", "measured")
 _OF_A_ROW = (
     *("number", "state", "pattern", "seed", "score", "interval", "metrics", "parameters"),
-    *("train_seconds", "work", "start", "versions"),
+    *("train_seconds", "work", "start", "versions", "non_zero", "sparsity"),
 )
 
 

@@ -17,7 +17,7 @@ from layersearch.pattern import Pattern
 from layersearch.search.distill import Distill, to_hold
 from layersearch.search.driver import Driver
 from layersearch.search.halving import Rungs
-from layersearch.search.keeping import keeping_of, require_disk
+from layersearch.search.keeping import NETWORKS, keeping_of, require_disk
 from layersearch.search.measured_costs import with_measured
 from layersearch.search.one_shot import OneShot
 from layersearch.search.preparing import prepare
@@ -32,9 +32,9 @@ from layersearch.search.trials import Row
 from layersearch.search.watcher import Watcher
 from layersearch.tasks.task import Encoded
 from layersearch.training.evaluator import Evaluator
-from layersearch.training.finetune import Heartbeat
 from layersearch.training.job import Job, Outcome
 from layersearch.training.recipe import Halving, OneShotRecipe
+from layersearch.training.steps import Heartbeat
 
 WAIT_SECONDS = 0.5  # between two questions for a job where other drivers' scores come first
 
@@ -256,5 +256,5 @@ def make_evaluator(prepared: Prepared, how: How) -> Evaluator:
         name: task.encode(examples, reader, recipe.max_length) for name, examples in parts.items()
     }
     one_shot = OneShotRecipe(taught=0.0) if prepared.what.method == "tune-drop-tune" else OneShotRecipe()
-    device = resolve_device(how.device)
-    return Evaluator(base=base, task=task, recipe=recipe, data=data, device=device, one_shot=one_shot)
+    device, method = resolve_device(how.device), prepared.what.method
+    return Evaluator(base, task, recipe, data, device, one_shot, warm=method in NETWORKS)

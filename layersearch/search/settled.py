@@ -16,7 +16,10 @@ from layersearch.search.objectives import Costs
 from layersearch.search.screen import Screen
 from layersearch.search.trials import Row, counts_against
 
-COPIED = ("interval", "redrawn", "metrics", "seconds", "train_seconds", "score_seconds", "versions", "influence")
+COPIED = (
+    *("interval", "redrawn", "metrics", "seconds", "train_seconds", "score_seconds", "versions", "influence"),
+    *("non_zero", "sparsity", "constant"),
+)
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,8 @@ class Row:
     the candidate started from, None for the pre-trained ones. `rungs` are scores on the way, by the share of the
     recipe's steps that was done; `redrawn` over examples drawn anew (`tasks/metrics.py`),
     `seeds` of each seed where `score` is a mean over several; `mix` says what it learnt to mix of its layers. `costs`
-    are the objectives behind the score of a complete trial, in the study's order; `over` tells, by name, how far it is
-    over a limit where that is above 0.
+    are the objectives behind the score of a complete trial, in the study's order; `non_zero`, `sparsity` and `constant`
+    are as in `training/job.py`; `over` tells, by name, how far it is over a limit where that is above 0.
     """
 
     number: int
@@ -45,6 +45,9 @@ class Row:
     interval: tuple[float, float] | None = None
     metrics: dict[str, float] | None = None
     parameters: int | None = None
+    non_zero: int | None = None
+    sparsity: float | None = None
+    constant: float | None = None
     seconds: float | None = None
     train_seconds: float | None = None
     score_seconds: float | None = None
@@ -101,7 +104,8 @@ def _row(trial: FrozenTrial) -> Row:
     done = trial.state == TrialState.COMPLETE
     interval = attrs.get("interval")
     names = ("seconds", "train_seconds", "score_seconds", "work", "strategy", "checkpoint", "start", "reused")
-    known: dict[str, Any] = {name: attrs.get(name) for name in (*names, "versions", "mix", "reason")}
+    left = ("non_zero", "sparsity", "constant", "mix")
+    known: dict[str, Any] = {name: attrs.get(name) for name in (*names, *left, "versions", "reason")}
     return Row(
         number=trial.number,
         state=trial.state.name,
@@ -282,6 +286,9 @@ def attributes_of(outcome: Outcome) -> dict[str, Any]:
         "metrics": {k: round(v, 6) for k, v in outcome.metrics.items()} or None,
         "interval": outcome.interval and [round(v, 6) for v in outcome.interval],
         "redrawn": [round(v, 5) for v in outcome.redrawn] or None,
+        "non_zero": outcome.non_zero,
+        "sparsity": outcome.sparsity,
+        "constant": None if outcome.constant is None else round(outcome.constant, 6),
         "train_loss": None if outcome.train_loss is None else round(outcome.train_loss, 6),
         "seconds": round(outcome.seconds, 3),
         "train_seconds": round(outcome.train_seconds, 3),

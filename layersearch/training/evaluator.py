@@ -14,30 +14,23 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from layersearch.errors import LayersearchError, StoppedError
-from layersearch.kinds import KINDS
 from layersearch.pattern import Pattern, thirds
+from layersearch.tasks.constant import constant_score
 from layersearch.tasks.task import Encoded, Task
 from layersearch.training import paused
-from layersearch.training.finetune import (
-    Heartbeat,
-    Teacher,
-    Training,
-    begin,
-    finetune,
-    measure,
-    resolve_precision,
-)
+from layersearch.training.candidates import Candidates
+from layersearch.training.finetune import begin, finetune, measure
 from layersearch.training.freezing import freeze
 from layersearch.training.gradual import layers_trained, lose, way_to
 from layersearch.training.job import Job, Outcome
 from layersearch.training.recipe import OneShotRecipe, Recipe
-from layersearch.training.told import told_by, told_in
+from layersearch.training.steps import Heartbeat, Training, resolve_precision
+from layersearch.training.told import told_in
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -49,7 +42,8 @@ if TYPE_CHECKING:
 class Evaluator:
     """Everything a worker needs to turn jobs into outcomes; `data` holds "train" and the splits that may score.
 
-    `one_shot` says how jobs with `start` or `patterns` are done.
+    `one_shot` says how jobs with `start` or `patterns` are done, `warm` that there are such jobs, so that the unchanged
+    model that they start from gets no zeros.
     """
 
     base: BaseModel
@@ -58,6 +52,7 @@ class Evaluator:
     data: Mapping[str, Encoded]
     device: str = "cpu"
     one_shot: OneShotRecipe = field(default_factory=OneShotRecipe)
+    warm: bool = False
 
     def __call__(self, job: Job, heartbeat: Heartbeat = lambda _: None) -> Outcome:
         """What becomes of `job` at its end. A candidate's failure comes back as the outcome's reason."""
@@ -106,10 +101,11 @@ class Evaluator:
     def _climb(self, job: Job, heartbeat: Heartbeat, began: float) -> Iterator[Outcome]:
         """Fine-tune the candidate from rung to rung, and score it at each."""
         pattern = Pattern.parse(job.pattern)
-        asks = job.start is not None and self.one_shot.taught > 0 and not told_in(Path(job.start)).exists()
-        answering = self._work(passed=self.base.num_layers * len(self.data["train"])) if asks else 0.0
+        candidates = self._candidates
+        answering = self._work(passed=self.base.num_layers * len(self.data["train"])) if candidates.asks(job) else 0.0
         way = way_to(pattern, self.base.num_layers) if self.recipe.drop_every else [pattern]
-        made = self._fresh(job, way[0]) if job.start is None else self._taught(job, pattern, heartbeat)
+        fresh = job.start is None
+        made = candidates.fresh(job, way[0]) if fresh else candidates.taught(job, pattern, heartbeat)
         model, recipe, teacher = made
         losing = time.perf_counter()
         model = lose(model, way, self.task.kind, recipe, self.data["train"], heartbeat)
@@ -127,6 +123,11 @@ class Evaluator:
             spent = replace(spent, seconds=before + time.perf_counter() - began)
             yield spent if share == 1.0 else paused.put_down(job, training, spent)
 
+    @property
+    def _candidates(self) -> Candidates:
+        of = self.base, self.task.kind, self.data["train"], self.recipe, self.device, self.one_shot
+        return Candidates(*of, warm=self.warm)
+
     def _measured(
         self, job: Job, training: Training, pattern: Pattern, share: float, spent: Outcome, heartbeat: Heartbeat
     ) -> Outcome:
@@ -136,13 +137,17 @@ class Evaluator:
         scored, done = self.data[job.scored_on], training.done
         scores = measure(training, self.task, scored, share, heartbeat)
         depth, examples = thirds(pattern.blocks) / 3, len(self.data["train"]) * training.recipe.epochs
-        work = self._work(trained=depth * examples * (training.done - done), passed=depth * len(scored))
+        seen = examples * (training.done - done)
+        led = self.base.num_layers * seen if self._candidates.leads(job) else 0.0
+        work = self._work(trained=depth * seen, passed=depth * len(scored) + led)
         outcome = Outcome(
             number=job.number,
             pattern=job.pattern,
             seed=job.seed,
             score=scores.metrics[self.task.metric],
             parameters=sum(p.numel() for p in training.model.parameters()),
+            constant=constant_score(self.task, scored),
+            **self._zeros(training),
             work=spent.work + work,
             start=None if job.start is None else Path(job.start).name,
             versions=_versions(self.device),
@@ -156,48 +161,14 @@ class Evaluator:
             score_seconds=spent.score_seconds + scores.score_seconds,
         )
 
-    def _fresh(self, job: Job, pattern: Pattern) -> tuple[PreTrainedModel, Recipe, None]:
-        """The candidate over pre-trained weights, with a new head."""
-        import torch
+    def _zeros(self, training: Training) -> dict[str, Any]:
+        """How many parameters are not zero, and the share of zeros in the matrices, where the recipe asks for zeros."""
+        if self.recipe.zeros is None:
+            return {}
+        from layersearch.models.matrices import not_zero, zeros_in
 
-        from layersearch.models.base import reset_head, start_output_at
-        from layersearch.models.surgery import build
-
-        model = build(self.base.model, pattern, self.recipe.mixing)
-        reset_head(model, self.base, job.seed)
-        if KINDS[self.task.kind].starts_at_mean:
-            start_output_at(model, self.base, float(self.data["train"].labels.mean()))
-        freeze(model, pattern, self.recipe.freeze)
-        model.to(torch.device(self.device))  # type: ignore[arg-type]
-        return model, self.recipe.with_(seed=job.seed), None
-
-    def _taught(
-        self, job: Job, pattern: Pattern, heartbeat: Heartbeat
-    ) -> tuple[PreTrainedModel, Recipe, Teacher | None]:
-        """The candidate over the weights of the larger model in the job's `start`, and that model as its teacher.
-
-        Where a teacher's part in the loss is 0 there is none.
-        """
-        import torch
-
-        from layersearch.models import checkpoint
-        from layersearch.models.surgery import build
-
-        assert job.start is not None
-        larger, _ = checkpoint.load(Path(job.start))
-        larger.to(torch.device(self.device))  # type: ignore[arg-type]
-        weight = self.one_shot.taught
-        teacher = Teacher(self._told(larger, Path(job.start), heartbeat), weight) if weight else None
-        epochs = self.recipe.epochs
-        if job.budget is not None:
-            epochs *= job.budget * 3 * self.base.num_layers / thirds(pattern.blocks)
-        model = build(larger, pattern, self.recipe.mixing, "last")
-        freeze(model, pattern, self.recipe.freeze)
-        return model, self.recipe.with_(seed=job.seed, epochs=epochs), teacher
-
-    def _told(self, model: PreTrainedModel, folder: Path, heartbeat: Heartbeat) -> NDArray[np.float32]:
-        precision = resolve_precision(self.recipe, model.device)
-        return told_by(model, folder, self.task.kind, self.data["train"], precision, heartbeat)
+        zeros, weights = zeros_in(training.model)
+        return {"non_zero": not_zero(training.model), "sparsity": zeros / max(1, weights)}
 
     def _share(self, job: Job, heartbeat: Heartbeat, began: float) -> Outcome:
         """The super-network of `job.seed` in its folder, and the scores of the job's patterns over its weights."""
@@ -235,6 +206,7 @@ class Evaluator:
 
         assert job.checkpoint is not None
         folder, train, layers = Path(job.checkpoint), self.data["train"], self.base.num_layers
+        candidates = self._candidates
         if job.start is None or checkpoint.is_complete(folder):
             model, manifest = checkpoint.load(folder)
             model.to(torch.device(self.device))  # type: ignore[arg-type]
@@ -245,10 +217,10 @@ class Evaluator:
             model.to(torch.device(self.device))  # type: ignore[arg-type]
             freeze(model, Pattern.full(layers), self.recipe.freeze)
         else:
-            model, whole, _ = self._fresh(job, Pattern.full(layers))
+            model, whole, _ = candidates.fresh(job, Pattern.full(layers))
             finetune(model, self.task.kind, whole, train, heartbeat)
         hold_mix(model, patterns, self.recipe.mixing)
-        recipe = self.recipe.with_(seed=job.seed, epochs=self.recipe.epochs * self.one_shot.epochs)
+        recipe = self.recipe.dense.with_(seed=job.seed, epochs=self.recipe.epochs * self.one_shot.epochs)
         drawn: list[Pattern] = []
         draw = by_size(patterns, layers)
 
@@ -258,7 +230,7 @@ class Evaluator:
 
         train_super(model, self.task.kind, recipe, train, noted, heartbeat, taught=self.one_shot.taught)
         told_in(folder).unlink(missing_ok=True)
-        self._told(model, folder, heartbeat)
+        candidates.told(model, folder, heartbeat)
         mean = sum(thirds(pattern.blocks) for pattern in drawn) / 3 / len(drawn)
         seen = len(train) * recipe.epochs
         first = 0.0 if begun else layers * len(train) * self.recipe.epochs

@@ -1,36 +1,36 @@
 """Fine-tune one candidate by a recipe and score it: a model becomes numbers.
 
 Knows: tensors, the recipe, the task's kind and score. Does not know: patterns, studies, Ray, SQL, where weights come
-from. The loop is our own because `Trainer`, even with bf16 and grouping by length, took more processor time (about
-as much wall clock, on a busy machine) and cannot say "no progress" or "not finite" (results/throughput).
+from, how a step is taken.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from itertools import islice
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from layersearch.errors import TrainingError
 from layersearch.kinds import KINDS, KindName, answers_of, logits_a_unit
-from layersearch.models.families import FAMILIES
 from layersearch.tasks.task import Encoded, Task
-from layersearch.training.batches import Batch, batch_of, scoring_order, training_order
+from layersearch.training.batches import Batch, batch_of, scoring_order
+from layersearch.training.job import DIVERGED
 from layersearch.training.recipe import Recipe
+from layersearch.training.steps import Heartbeat, Training, pad_of
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
+    from layersearch.training.hidden import Leader
+
 SCORING_BATCH = 64
-CHECK_EVERY = 16  # steps between two looks at the loss: a look makes a GPU wait
-Heartbeat = Callable[[float], None]  # called with the share of the work that is done, at every step
 
 
 @dataclass(frozen=True)
@@ -49,25 +49,6 @@ class Scores:
     score_seconds: float
     precision: Literal["bf16", "fp32"]
     examples: int
-
-
-def has_bf16(device: torch.device) -> bool:
-    """Whether `device` multiplies bf16 in hardware; on others bf16 autocast is slower than fp32."""
-    import torch
-
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device.type != "cpu":
-        return False
-    able = torch.cpu.get_capabilities()
-    return any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
-
-
-def resolve_precision(recipe: Recipe, device: torch.device) -> Literal["bf16", "fp32"]:
-    """The precision that "auto" stands for on `device`."""
-    if recipe.precision != "auto":
-        return recipe.precision
-    return "bf16" if has_bf16(device) else "fp32"
 
 
 def evaluate(
@@ -128,19 +109,17 @@ def begin(
 ) -> Training:
     """The fine-tuning of `model` in place, before its first step.
 
-    The loss is that of the `kind`; with a `teacher` its part of the loss is the distance to the teacher's answers. The
+    The loss is that of the `kind`; with a `teacher` its part of the loss is the distance to what the teacher says. The
     order of the examples and the dropout follow `recipe.seed`, so one machine gives one answer.
     """
-    import torch
-
-    told, row = None if teacher is None else torch.from_numpy(teacher.told).to(model.device), KINDS[kind]
+    row, distance = KINDS[kind], _distance_to(teacher, model, kind)
 
     def loss_of(batch: Batch) -> torch.Tensor:
-        logits = answers_of(model(**batch.inputs), batch.inputs, kind)
+        with _watched(model, teacher) as states:
+            logits = answers_of(model(**batch.inputs), batch.inputs, kind)
         loss = row.loss(logits, batch.labels, batch.lengths)
-        if teacher is not None and told is not None:
-            apart = row.distance(logits, told[batch.units], batch.labels, batch.lengths)
-            loss = (1 - teacher.weight) * loss + teacher.weight * apart
+        if teacher is not None:
+            loss = (1 - teacher.weight) * loss + teacher.weight * distance(logits, states, batch)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
@@ -149,117 +128,44 @@ def begin(
 
 @dataclass(frozen=True)
 class Teacher:
-    """What is `told` by a larger model on the training data, float32 [units, ...], and its `weight` in the loss."""
+    """What is `told` by a larger model on the training data, float32 [units, ...], and its `weight` in the loss.
 
-    told: NDArray[np.float32]
-    weight: float
-
-
-class Training:
-    """The steps of a recipe on `model`, in place; it may halt after any of them and go on as if it had not.
-
-    `backward` leaves gradients in `model` and returns the batch's loss, detached. `done` is the share of the steps
-    that are done.
+    A `leader` leads hidden states too, or alone where nothing is told. Both distances are added.
     """
 
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        kind: KindName,
-        recipe: Recipe,
-        train: Encoded,
-        backward: Callable[[Batch], torch.Tensor],
-    ) -> None:
-        import torch
-
-        self.model, self.kind, self.recipe, self.train = model, kind, recipe, train
-        self.precision = resolve_precision(recipe, model.device)
-        self._steps = max(1, math.ceil(recipe.epochs * math.ceil(len(train) / recipe.batch_size)))
-        self._step = 0
-        self._backward = backward
-        self._optimizer, self._schedule = _optimizer(model, recipe, self._steps)
-        self._order = _endless(train, recipe)
-        self._losses: list[torch.Tensor] = []
-        torch.manual_seed(recipe.seed)
-        self._random = _random_state(model.device)
-
-    @property
-    def done(self) -> float:
-        """The share of the steps that are done."""
-        return self._step / self._steps
-
-    def advance(self, share: float, heartbeat: Heartbeat = lambda _: None) -> float:
-        """Train until `share` of the steps (one at least) is done; the mean loss of the last `CHECK_EVERY` or fewer.
-
-        Raises TrainingError when it is not finite.
-        """
-        until = max(1, round(share * self._steps))
-        _set_random_state(self._random, self.model.device)
-        self.model.train()
-        while self._step < until:
-            self._take_step()
-            if len(self._losses) == CHECK_EVERY:
-                _finite_mean(self._losses, self._step)
-            heartbeat(self.done)
-        self._random = _random_state(self.model.device)
-        return _finite_mean(self._losses, self._step)
-
-    def _take_step(self) -> None:
-        import torch
-
-        if len(self._losses) == CHECK_EVERY:
-            self._losses.clear()
-        model, indices = self.model, next(self._order)
-        batch = batch_of(self.train, indices, self.kind, model.device, *pad_of(model))
-        with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
-            self._losses.append(self._backward(batch))
-        if self.recipe.max_grad_norm:
-            torch.nn.utils.clip_grad_norm_(model.parameters(), self.recipe.max_grad_norm)
-        self._optimizer.step()
-        self._schedule.step()
-        self._optimizer.zero_grad(set_to_none=True)
-        self._step += 1
-
-    def state(self) -> dict[str, Any]:
-        """What `restore` needs to go on from here: weights, moments, the step, random numbers, the last losses."""
-        return {
-            "model": self.model.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
-            "step": self._step,
-            "random": self._random,
-            "losses": self._losses,
-        }
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Be where the training was whose `state` this is; it must be of the same model, recipe and examples."""
-        self.model.load_state_dict(state["model"])
-        self._optimizer.load_state_dict(state["optimizer"])
-        self._step = self._schedule.last_epoch = state["step"]
-        self._random = state["random"]
-        self._losses = [loss.to(self.model.device) for loss in state["losses"]]
-        self._order = islice(_endless(self.train, self.recipe), self._step, None)
+    told: NDArray[np.float32] | None
+    weight: float
+    leader: Leader | None = None
 
 
-def _endless(train: Encoded, recipe: Recipe) -> Iterator[NDArray[np.int64]]:
-    """The batches of one epoch after another, as `recipe.seed` orders them."""
-    rng = np.random.default_rng(recipe.seed)
-    while True:
-        yield from reversed(training_order(train.lengths, recipe.batch_size, rng))
+States = Mapping[int, "torch.Tensor"]
 
 
-def _random_state(device: torch.device) -> list[torch.Tensor]:
+def _watched(model: PreTrainedModel, teacher: Teacher | None) -> AbstractContextManager[States]:
+    """The hidden states of the next run of `model` that its teacher leads."""
+    if teacher is None or teacher.leader is None:
+        return nullcontext({})
+    from layersearch.training.hidden import states_behind
+
+    return states_behind(model, teacher.leader.pairs)
+
+
+def _distance_to(
+    teacher: Teacher | None, model: PreTrainedModel, kind: KindName
+) -> Callable[[torch.Tensor, States, Batch], torch.Tensor]:
+    """How far logits and hidden states on a batch are from what the teacher says."""
     import torch
 
-    state = [torch.random.get_rng_state()]
-    return [*state, torch.cuda.get_rng_state(device)] if device.type == "cuda" else state
+    told = None if teacher is None or teacher.told is None else torch.from_numpy(teacher.told).to(model.device)
+    leader = None if teacher is None else teacher.leader
 
+    def distance(logits: torch.Tensor, states: States, batch: Batch) -> torch.Tensor:
+        parts = [] if leader is None else [leader.apart(states, batch.inputs)]
+        if told is not None:
+            parts.append(KINDS[kind].distance(logits, told[batch.units], batch.labels, batch.lengths))
+        return torch.stack(parts).sum()
 
-def _set_random_state(state: list[torch.Tensor], device: torch.device) -> None:
-    import torch
-
-    torch.random.set_rng_state(state[0])
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(state[-1], device)
+    return distance
 
 
 def predict(
@@ -291,38 +197,5 @@ def predict(
     bad = int((~np.isfinite(answers)).any(axis=1).sum())
     if bad:
         those = "tokens" if KINDS[kind].per_token else "examples"
-        raise TrainingError(f"{bad} of {len(answers)} {those} got logits that are not finite: the training diverged")
+        raise TrainingError(f"{bad} of {len(answers)} {those} got logits that are not finite: {DIVERGED}")
     return answers
-
-
-def _optimizer(
-    model: PreTrainedModel, recipe: Recipe, steps: int
-) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    """AdamW (fused), no decay on biases and norms, and a linear schedule with warm-up."""
-    import torch
-    from transformers import get_linear_schedule_with_warmup
-
-    trained = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)
-    warmup = math.ceil(recipe.warmup * steps)
-    return optimizer, get_linear_schedule_with_warmup(optimizer, warmup, steps)  # type: ignore[no-untyped-call]
-
-
-def _finite_mean(losses: list[torch.Tensor], step: int) -> float:
-    """The mean of the `losses` that led up to `step`, counted from one."""
-    import torch
-
-    mean = float(torch.stack(losses).mean())
-    if not math.isfinite(mean):
-        raise TrainingError(f"the loss is {mean} at step {step}: the training diverged; try a lower learning rate")
-    return mean
-
-
-def pad_of(model: PreTrainedModel) -> tuple[int, bool]:
-    """The token that fills short examples, 0 where the model names none; whether it goes to the left."""
-    pad, family = getattr(model.config, "pad_token_id", None), FAMILIES.get(model.config.model_type)
-    return 0 if pad is None else int(pad), family is not None and family.pads_left

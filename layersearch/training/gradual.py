@@ -13,8 +13,9 @@ from layersearch.errors import PatternError
 from layersearch.kinds import KindName
 from layersearch.pattern import Block, Pattern, Readout, thirds
 from layersearch.tasks.task import Encoded
-from layersearch.training.finetune import Heartbeat, finetune
+from layersearch.training.finetune import finetune
 from layersearch.training.recipe import Recipe
+from layersearch.training.steps import Heartbeat
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -53,13 +54,13 @@ def lose(
     """Train a model of the first pattern of `way` for `recipe.drop_every` epochs, go on with the next, and so on.
 
     The answer is a model of the last one, not trained since it became that. Each part has a schedule and an order of
-    the examples of its own. Dropping one layer after every n epochs: Sajjad et al., arXiv 2004.03844 v1, section 5.
-    Raises TrainingError when a loss is not finite.
+    the examples of its own, and makes no zeros. Dropping one layer after every n epochs: Sajjad et al., arXiv
+    2004.03844 v1, section 5. Raises TrainingError when a loss is not finite.
     """
     from layersearch.models.surgery import build
 
     for number, (before, after) in enumerate(pairwise(way)):
-        part = recipe.with_(epochs=recipe.drop_every, seed=(recipe.seed + number + 1) % 2**32)
+        part = recipe.dense.with_(epochs=recipe.drop_every, seed=(recipe.seed + number + 1) % 2**32)
         finetune(model, kind, part, train, heartbeat)
         model = build(model, _seen_from(before, after), recipe.mixing)
     return model

@@ -22,7 +22,7 @@ from layersearch.models.families import Family, Stack
 from layersearch.models.surgery import family_in, layers_of, stacks_of
 from layersearch.tasks.task import Encoded
 from layersearch.training.batches import batch_of, scoring_order
-from layersearch.training.finetune import pad_of
+from layersearch.training.steps import pad_of
 
 MOST_EXAMPLES = 256
 SHARE = 0.05  # of a fine-tuning's work, the most that measuring may cost

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
+DIVERGED = "the training diverged"  # so says the reason of a failed trial whose loss or logits are not finite
 Split = Literal["search", "validation", "shared"]  # shared: the search split, over a super-network's weights
 
 
@@ -60,6 +61,8 @@ class Outcome:
     x examples, a backward pass counted twice); `start` is the name of the folder that the weights came from; `note` is
     a remark that the user should see; `rung` is the share of the recipe's steps after which a candidate was scored that
     may go on, None at the end (what it cost counts from its beginning); `versions` names libraries and hardware,
+    `non_zero` of the parameters are not zero and `sparsity` is the share of zeros in the matrices of its layers, both
+    None where the recipe asks for no zeros; `constant` is what the best constant answer scores there, if there is one;
     `ray_trial` the trial of Ray Tune; `redrawn` are its scores over examples drawn anew (`tasks/metrics.py`);
     `mix` says what the candidate learnt to mix, where it mixes its layers.
     Times are wall-clock seconds; `seconds` is all of the trial, from the job's start in the worker to its outcome.
@@ -73,6 +76,9 @@ class Outcome:
     redrawn: tuple[float, ...] = ()
     metrics: Mapping[str, float] = field(default_factory=dict)
     parameters: int | None = None
+    non_zero: int | None = None
+    sparsity: float | None = None
+    constant: float | None = None
     train_loss: float | None = None
     train_seconds: float = 0.0
     score_seconds: float = 0.0

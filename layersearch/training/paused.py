@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from layersearch.durable import whole_file
-from layersearch.training.finetune import Training
 from layersearch.training.job import Job, Outcome
+from layersearch.training.steps import Training
 
 _SPENT = ("work", "seconds", "train_seconds", "score_seconds")  # what an outcome adds up from rung to rung
 

@@ -15,11 +15,16 @@ from typing import Literal
 from layersearch.errors import LayersearchError
 from layersearch.mixing import Mixing
 from layersearch.names import unknown
+from layersearch.training.schedule import Sparsity, settled, span_in
 
 Precision = Literal["auto", "bf16", "fp32"]
 
+TEACH = ("logits", "hidden", "logits+hidden")
+START_WEIGHTS = ("fine-tuned", "pre-trained")
+
 BYTES_A_PARAMETER = 4  # checkpoints are fp32
-TRAINING_BYTES_A_PARAMETER = 16  # weights, gradients and AdamW's two moments, fp32
+BITS_A_BYTE = 8
+STATE_BYTES_A_PARAMETER = 12  # weights and AdamW's two moments, fp32
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,11 @@ class Recipe:
     `freeze` names (`embeddings`, and layers of the base model such as `0-2` or `4`) is not trained. With `drop_every`
     a candidate begins as the unchanged model and loses one of its layers after every so many epochs, from the top
     down, before it is trained for `epochs`; 0 drops all of them first. `mix` says how candidates that mix their layers
-    do so, in the words of `mixing.py`. Raises LayersearchError for a value outside its bounds.
+    do so, in the words of `mixing.py`. With `sparsity` that share of the weights of the
+    candidate's matrices ends as zero; the other words of it are explained at `schedule.Sparsity`, those left out have
+    its defaults. Where a candidate is taught, `teach` says by what (the teacher's `logits`, its `hidden` states, or
+    both), and `start_weights` whether its own weights are the `fine-tuned` ones of the teacher or the `pre-trained`
+    ones. Raises LayersearchError for a value outside its bounds.
     """
 
     learning_rate: float = 1e-4
@@ -47,6 +56,14 @@ class Recipe:
     freeze: str = ""
     drop_every: float = 0.0
     mix: str = ""
+    sparsity: float | None = None
+    sparsity_method: str | None = None
+    sparsity_scope: str | None = None
+    sparsity_steps: str | None = None
+    sparsity_lr: float | None = None
+    sparsity_penalty: float | None = None
+    teach: str = "logits"
+    start_weights: str = "fine-tuned"
 
     def __post_init__(self) -> None:
         checks = {
@@ -65,6 +82,19 @@ class Recipe:
             if not good:
                 option = "--lr" if name == "learning_rate" else f"--{name.replace('_', '-')}"
                 raise LayersearchError(f"{option} {getattr(self, name)} is not possible; allowed: {allowed}")
+        for name, value in settled(**{name: getattr(self, name) for name in _SPARSE}).items():
+            object.__setattr__(self, name, value)
+        if self.sparsity is not None and frozen(self.freeze)[1]:
+            raise LayersearchError(
+                f"--freeze {self.freeze!r} leaves layers as they are, and --sparsity makes weights of all layers zero; "
+                "leave one of them out, or freeze `embeddings`"
+            )
+        for option, word, words in (
+            ("--teach", self.teach, TEACH),
+            ("--start-weights", self.start_weights, START_WEIGHTS),
+        ):
+            if word not in words:
+                raise LayersearchError(unknown(option, word, words))
         frozen(self.freeze)
         object.__setattr__(self, "mix", str(Mixing.parse(self.mix)))  # in one order
 
@@ -79,12 +109,42 @@ class Recipe:
         assert set(changes) <= known, set(changes) - known
         return replace(self, **{k: v for k, v in changes.items() if v is not None})  # type: ignore[arg-type]
 
+    @property
+    def zeros(self) -> Sparsity | None:
+        """Which weights are made zero and when; None where none are."""
+        if self.sparsity is None:
+            return None
+        begin, end = span_in(self.sparsity_steps or "")
+        more = self.sparsity_lr or 0.0, self.sparsity_penalty or 0.0
+        return Sparsity(self.sparsity, self.sparsity_method, self.sparsity_scope, begin, end, *more)  # type: ignore[arg-type]
+
+    @property
+    def dense(self) -> Recipe:
+        """The same without zeros."""
+        return replace(self, **dict.fromkeys(_SPARSE))  # type: ignore[arg-type]
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes a parameter of a training that is put down: weights and two moments; with zeros whole weights, a mask.
+
+        Scores come with two moments of their own.
+        """
+        return STATE_BYTES_A_PARAMETER + (5 if self.zeros else 0) + (12 if self.sparsity_lr else 0)
+
+    @property
+    def training_bytes(self) -> int:
+        """Bytes a parameter that training holds: a state, gradients, and a teacher whose hidden states lead."""
+        return self.state_bytes + 4 + (4 if self.sparsity_lr else 0) + (4 if "hidden" in self.teach else 0)
+
     def as_dict(self) -> dict[str, float | int | str]:
         """The fields by name, for the study and the model card; those that came later only where they say something."""
-        return {name: value for name, value in asdict(self).items() if value or name not in _LATER}
+        values = asdict(self)
+        return {name: values[name] for name in values if name not in _LATER or values[name] != getattr(Recipe, name)}
 
 
-_LATER = ("freeze", "drop_every", "mix")  # studies made before these fields were there go on
+_SPARSE = tuple(f"sparsity{ending}" for ending in ("", "_method", "_scope", "_steps", "_lr", "_penalty"))
+# Studies made before these fields were there go on.
+_LATER = ("freeze", "drop_every", "mix", "teach", "start_weights", *_SPARSE)
 
 
 def frozen(text: str) -> tuple[bool, frozenset[int]]:
@@ -106,6 +166,11 @@ def frozen(text: str) -> tuple[bool, frozenset[int]]:
                 raise LayersearchError(f"--freeze {text!r}: the range {word} runs backwards; write {last}-{first}")
             layers |= set(range(first, last + 1))
     return embeddings, frozenset(layers)
+
+
+def compressed_bytes(parameters: int, non_zero: int) -> int:
+    """The bytes of a model whose zeros are left out: a bit a parameter says where they are, the rest stays fp32."""
+    return BYTES_A_PARAMETER * non_zero + math.ceil(parameters / BITS_A_BYTE)
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,9 @@ from layersearch.models.supernet import SuperNetwork
 from layersearch.pattern import Pattern
 from layersearch.tasks.task import Encoded
 from layersearch.training.batches import Batch, batch_of, scoring_order
-from layersearch.training.finetune import SCORING_BATCH, Heartbeat, Training, pad_of
+from layersearch.training.finetune import SCORING_BATCH
 from layersearch.training.recipe import OneShotRecipe, Recipe
+from layersearch.training.steps import Heartbeat, Training, pad_of
 
 if TYPE_CHECKING:
     import torch

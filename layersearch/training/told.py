@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from layersearch.durable import whole_file
 from layersearch.kinds import KindName
 from layersearch.tasks.task import Encoded
-from layersearch.training.finetune import Heartbeat, predict
+from layersearch.training.finetune import predict
+from layersearch.training.steps import Heartbeat
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -22,8 +22,8 @@ from layersearch.search.preparing import prepare
 from layersearch.search.question import How, What
 from layersearch.search.run import make_evaluator
 from layersearch.training.evaluator import Evaluator
-from layersearch.training.finetune import resolve_precision
 from layersearch.training.recipe import Recipe
+from layersearch.training.steps import resolve_precision
 from layersearch.training.supernet import predict_many
 
 HERE = Path(__file__).parent

@@ -34,8 +34,9 @@ from layersearch.models.surgery import build
 from layersearch.pattern import Pattern
 from layersearch.tasks import load_task
 from layersearch.tasks.task import Examples, Task
-from layersearch.training.finetune import finetune, predict, resolve_precision
+from layersearch.training.finetune import finetune, predict
 from layersearch.training.recipe import Recipe
+from layersearch.training.steps import resolve_precision
 from results.machine import as_table, environment
 
 HERE = Path(__file__).parent

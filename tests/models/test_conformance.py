@@ -30,8 +30,8 @@ from layersearch.models.surgery import build, half_of, layers_of, rows_of, stack
 from layersearch.pattern import Pattern
 from layersearch.tasks.task import Encoded
 from layersearch.training.batches import collate
-from layersearch.training.finetune import pad_of
 from layersearch.training.influence import hidden_states
+from layersearch.training.steps import pad_of
 
 from .conftest import LAYERS
 from .tiny import TINY as ENCODERS

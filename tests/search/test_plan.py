@@ -11,9 +11,9 @@ from layersearch.models.base import load_base
 from layersearch.models.surgery import build
 from layersearch.pattern import PartCounts, Pattern
 from layersearch.search.objectives import Costs, Limit
-from layersearch.search.plan import cost, lines
+from layersearch.search.plan import Cost, cost, lines
 from layersearch.search.preparing import prepare
-from layersearch.search.question import Prepared, What
+from layersearch.search.question import Method, Prepared, What
 from layersearch.training.recipe import OneShotRecipe, Recipe
 
 
@@ -77,6 +77,20 @@ def test_a_whole_space_costs_the_layers_it_trains(whole: Prepared) -> None:
     total = cost(whole, 1000, 0)
     assert total.trials == 15
     assert total.fine_tunings == pytest.approx(sum(p.depth for p in whole.space.patterns(4)) / 4) == pytest.approx(8)
+
+
+def test_a_teacher_whose_hidden_states_lead_and_zeros_cost_more(whole: Prepared) -> None:
+    """A forward pass of the unchanged model beside each fine-tuning is a third of one."""
+
+    def asked(method: Method, **words: object) -> Cost:
+        return cost(replace(whole, what=replace(whole.what, method=method, recipe=Recipe().with_(**words))), 7, 2)
+
+    plain, led = asked("distill"), asked("distill", teach="hidden")
+    assert led.fine_tunings == pytest.approx(plain.fine_tunings + 6 / 3)
+    assert led.confirmation > plain.confirmation
+    assert asked("one-shot", teach="hidden").fine_tunings > asked("one-shot").fine_tunings
+    assert led.training_bytes == 20 / 16 * plain.training_bytes
+    assert asked("fine-tune", sparsity=0.5).training_bytes == 21 / 16 * plain.training_bytes
 
 
 def test_what_is_over_a_limit_costs_nothing(whole: Prepared) -> None:

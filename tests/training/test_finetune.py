@@ -15,7 +15,8 @@ from transformers import PreTrainedModel
 from layersearch.errors import TrainingError
 from layersearch.models.base import BaseModel, load_base
 from layersearch.tasks.task import Encoded, Task
-from layersearch.training.finetune import evaluate, finetune, has_bf16, predict, resolve_precision
+from layersearch.training.finetune import evaluate, finetune, predict
+from layersearch.training.steps import has_bf16, resolve_precision
 from tests.training.conftest import RECIPE
 
 Data = dict[str, Encoded]

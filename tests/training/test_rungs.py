@@ -18,8 +18,9 @@ from layersearch.models.base import BaseModel
 from layersearch.tasks.task import Encoded
 from layersearch.training import paused
 from layersearch.training.evaluator import Evaluator
-from layersearch.training.finetune import Training, begin, finetune, predict
+from layersearch.training.finetune import begin, finetune, predict
 from layersearch.training.job import Job, Outcome
+from layersearch.training.steps import Training
 from tests.training.conftest import RECIPE
 
 Data = dict[str, Encoded]

@@ -1,0 +1,57 @@
+"""Which trainings came to nothing: how many seeds of a pattern diverged.
+
+Knows: rows of trials, their reasons, what a constant answer scores. Does not know: SQL, training, how a rate is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from layersearch.search.trials import Direction, Row
+from layersearch.training.job import DIVERGED
+
+NO_BETTER = 1e-9  # than a constant answer: scores are rounded in their last digits
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """Of the seeds of a pattern that `ran`, those that `diverged`."""
+
+    diverged: tuple[int, ...]
+    ran: tuple[int, ...]
+
+    @property
+    def rate(self) -> float:
+        """The share that diverged."""
+        return len(self.diverged) / len(self.ran)
+
+    def __str__(self) -> str:
+        return f"{len(self.diverged)} of {len(self.ran)} seeds diverged"
+
+
+def diverged(row: Row, direction: Direction) -> bool:
+    """Whether a training came to nothing.
+
+    Its loss or its logits are not finite, or its score is no better than that of the best constant answer to the same
+    examples (`tasks/constant.py`; nothing is known of that in older studies, for spans and for texts).
+    """
+    if row.score is None:
+        return row.state == "FAIL" and DIVERGED in (row.reason or "")
+    if row.constant is None:
+        return False
+    better = row.score - row.constant if direction == "maximize" else row.constant - row.score
+    return better <= NO_BETTER
+
+
+def divergences(rows: Iterable[Row], direction: Direction) -> dict[str, Divergence]:
+    """By pattern, how many of the seeds that were trained to an end diverged; failures of another kind do not count."""
+    known: dict[str, dict[int, bool]] = {}
+    for row in rows:
+        found = diverged(row, direction)
+        if row.done or found:
+            known.setdefault(row.pattern, {})[row.seed] = found
+    return {
+        pattern: Divergence(tuple(sorted(s for s, bad in seeds.items() if bad)), tuple(sorted(seeds)))
+        for pattern, seeds in known.items()
+    }
