@@ -97,6 +97,7 @@ def analyze(
     _check_words(model, task, study, trial, against, pattern)
     named = _named(what)
     from layersearch.analysis.analyze import analyze as analyse
+    from layersearch.models.families import positions_of
     from layersearch.report.analysis import Shown, as_plain
     from layersearch.search.preparing import check_length
     from layersearch.tasks import load_task
@@ -109,7 +110,7 @@ def analyze(
     splits = found.splits(question.holdout, question.recipe.seed)
     subjects = _subjects(question, record, trial, found, against, pattern, tokenizer)
     for one in subjects:
-        check_length(length, one.model.config)
+        check_length(length, positions_of(one.model.config))
         one.model.to(resolve_device(device))  # type: ignore[arg-type]
     probes = tuple(probe) if probe else (OWN,)
     wanted = Wanted(

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+import layersearch
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "layersearch"
 FILES = sorted(path for path in PACKAGE.rglob("*.py"))
@@ -63,7 +65,7 @@ RANKS = (
         "tasks.squad",
         "tasks.conll",
     },
-    {"models.card", "models.folder", "tasks", "search.objectives"},
+    {"models.card", "models.counted", "models.folder", "tasks", "search.objectives"},
     {"models.export", "models.language", "training.finetune", "training.freezing", "analysis.cka"},
     {
         "models.opened",
@@ -216,6 +218,14 @@ def test_reading_a_study_loads_no_model_library() -> None:
     parts = ("search.record", "report.console", "report.figures", "report.html", "report.dashboard")
     loaded = heavy_after("\n".join(f"import layersearch.{part}" for part in parts))
     assert set(loaded) <= {"optuna"}
+
+
+def test_a_second_plan_of_a_model_loads_no_model_library(tiny_model: Path) -> None:
+    plan = f"layersearch.plan(model={str(tiny_model)!r}, task='demo')"
+    statements = f"import layersearch\nassert len({plan}) > 1"
+    layersearch.plan(model=str(tiny_model), task="demo")
+    assert set(heavy_after(statements)) <= {"optuna"}
+    assert "torch" in heavy_after(f"import os\nos.environ['LAYERSEARCH_CACHE'] = ''\n{statements}")
 
 
 def test_a_heavy_import_would_be_found() -> None:

@@ -6,7 +6,7 @@ Knows: rows, the front, the confirmation, rich's tables. Does not know: SQL, mod
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -17,8 +17,10 @@ from layersearch.report.commands import export_command
 from layersearch.report.layers import share_of
 from layersearch.report.notes import counted_cells, over_limits, time_cells
 from layersearch.report.table import coloured, confirmed_cell, interval_cell, kept_cell
-from layersearch.search.record import Record
 from layersearch.search.trials import IN_WORDS, Row, as_record, best_no_larger, in_words, tied
+
+if TYPE_CHECKING:
+    from layersearch.search.record import Record
 
 
 def print_trial(console: Console, record: Record, number: int, place: str) -> None:

@@ -32,6 +32,8 @@ UNTIL_PLATEAU = 1000  # and where a standstill ends the search, in a space that 
 EXAMPLES = 256  # on which a model is measured
 Part = Literal["train", "search", "validation"]
 
+DEVICES = ("auto", "cpu", "cuda")
+
 Keep = Literal["front", "all", "none"]  # whose weights stay on the disk
 
 Method = Literal["one-shot", "distill", "tune-drop-tune", "fine-tune", "halving"]
@@ -120,6 +122,9 @@ class How:
     start_from: tuple[str, ...] = ()
     keep: Keep = "front"
     disk: int | None = None
+
+    def __post_init__(self) -> None:
+        check_device(self.device)
 
     @property
     def folder(self) -> Path:
@@ -233,14 +238,19 @@ class Prepared:
         return pattern.parameters(self.counts)
 
 
+def check_device(name: str) -> None:
+    """Raise LayersearchError for a name that is no device's; whether there is such a one is not looked at."""
+    if name not in DEVICES:
+        raise LayersearchError(unknown("device", name, DEVICES))
+
+
 def resolve_device(name: str) -> str:
     """The GPU for "auto" if there is one, else the processor. Raises LayersearchError for an absent device."""
     import torch
 
+    check_device(name)
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if name not in ("cpu", "cuda"):
-        raise LayersearchError(unknown("device", name, ("auto", "cpu", "cuda")))
     if name == "cuda" and not torch.cuda.is_available():
         raise LayersearchError(
             "--device cuda, but torch sees no CUDA device; use --device cpu or install torch for CUDA"

@@ -60,7 +60,9 @@ def run(
     TRIALS, and for a one-shot search as many as the front of the shared scores; with `how.until_plateau` it is the size
     of the space, or UNTIL_PLATEAU. The end says why it came.
     """
-    prepared = with_measured(spelled(prepare(what), how, watcher.say), how, watcher.say)
+    asked = prepare(what)
+    resolve_device(how.device)  # one that is absent is said before there is a study
+    prepared = with_measured(spelled(asked, how, watcher.say), how, watcher.say)
     for warning in prepared.splits.warnings:
         watcher.say(f"warning: {warning}")
     for line in remarks(prepared):
