@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from layersearch.errors import WordsError
 from layersearch.search.question import How
+from layersearch.typed import checked
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 PORT = 8080
 
 
+@checked
 def front(
     study: str | None = None,
     storage: str | Path = How.storage,
@@ -49,7 +51,8 @@ def front(
     return Front(record, everything=all)
 
 
-def show(trial: int, study: str | None = None, storage: str | Path = How.storage) -> Trial:
+@checked
+def show(study: str | None = None, storage: str | Path = How.storage, *, trial: int) -> Trial:
     """Everything about one trial, whatever became of it: `layersearch show`.
 
     >>> import layersearch
@@ -64,6 +67,7 @@ def show(trial: int, study: str | None = None, storage: str | Path = How.storage
     return Trial(record, trial, place_of(str(storage), How.storage))
 
 
+@checked
 def best(
     study: str | None = None,
     storage: str | Path = How.storage,
@@ -94,6 +98,7 @@ def best(
     return Best(record, best_of(record, wish), place_of(str(storage), How.storage))
 
 
+@checked
 def compare(first: str, second: str, storage: str | Path = How.storage, png: str | Path | None = None) -> Compared:
     """Lay the fronts of two studies (STUDY or STUDY@STORAGE) over each other: `layersearch compare`.
 
@@ -117,6 +122,7 @@ def compare(first: str, second: str, storage: str | Path = How.storage, png: str
     return Compared(found, names)
 
 
+@checked
 def importance(
     names: Sequence[str] | None = None,
     storage: str | Path = How.storage,
@@ -152,6 +158,7 @@ def _told_apart(sources: list[tuple[str, str, str]], records: list[Record]) -> l
     return [name + place * (names.count(name) > 1) for name, place in zip(names, places, strict=True)]
 
 
+@checked
 def report(
     study: str | None = None,
     storage: str | Path = How.storage,
@@ -179,6 +186,7 @@ def report(
     return [file, *draw_all(record, Path(png))]
 
 
+@checked
 def verify(folder: str | Path) -> Verdict:
     """Whether an exported folder is as it was, file by file, and can be proven again: `layersearch verify`.
 
@@ -190,6 +198,7 @@ def verify(folder: str | Path) -> Verdict:
     return verified(Path(folder))
 
 
+@checked
 def load(folder: str | Path) -> tuple[PreTrainedModel, Any]:
     """The model in a folder that layersearch exported, and its tokenizer (of images the image processor).
 
@@ -204,6 +213,7 @@ def load(folder: str | Path) -> tuple[PreTrainedModel, Any]:
     return opened(folder)
 
 
+@checked
 def dashboard(storage: str | Path = How.storage, port: int = PORT, writable: bool = False) -> None:
     """Serve the studies of a database in optuna-dashboard until Ctrl-C: `layersearch dashboard`."""
     from layersearch.report.dashboard import serve

@@ -32,6 +32,7 @@ from layersearch.search.preparing import prepare
 from layersearch.search.question import EXAMPLES, How, Lookup, Part, Question, What, remarks, trials_of
 from layersearch.spelled import spelled_out, taken
 from layersearch.training.recipe import Recipe
+from layersearch.typed import checked
 from layersearch.words import Words
 
 if TYPE_CHECKING:
@@ -105,6 +106,7 @@ def searched(
     return read_study(how.storage, how.name, _say)
 
 
+@checked
 def plan(*, limit: int = PLAN_LINES, **words: Unpack[Words]) -> Plan:
     """Train nothing: the patterns, their parameters and exports, and what a search would cost: `layersearch plan`.
 
@@ -156,6 +158,7 @@ def planned(what: Asked, how: How, trials: int | None, confirm: int | None, repl
     return Plan(question, tuple(lines(question, limit or None)), tuple(below))
 
 
+@checked
 def patterns(
     model: str,
     task: str,
@@ -201,6 +204,7 @@ def patterns(
     return Patterns(tuple(found), measured, prepared.num_layers)
 
 
+@checked
 def confirm(
     study: str | None = None,
     seeds: int = CONFIRM,
@@ -233,15 +237,17 @@ def confirm(
     return Front(read_study(str(storage), record.name, _say))
 
 
+@checked
 def export(
-    trial: int,
-    to: str | Path,
     study: str | None = None,
     storage: str | Path = How.storage,
     form: ExportForm | None = None,
     device: str = How.device,
     push_to_hub: str | None = None,
     public: bool = False,
+    *,
+    trial: int,
+    to: str | Path,
 ) -> Proof:
     """Write a trial as a Hugging Face folder, proven in a fresh process: `layersearch export`; the proof.
 
@@ -278,6 +284,7 @@ def exported(trial: int, to: Path, study: str | None, storage: str, form: Export
     return ship(record, trial, to, how, _say, None if form is None else FORMS[form])
 
 
+@checked
 def reproduce(
     folder: str | Path, model: str | None = None, data: str | Path | None = None, device: str = How.device
 ) -> Reproduced:
@@ -293,6 +300,7 @@ def reproduce(
     return trained_again(Path(folder), how, _say, model=model, data=_path(data))
 
 
+@checked
 def time(study: str | None = None, storage: str | Path = How.storage, device: str = How.device) -> Front:
     """Time the front and the unchanged model on PyTorch and ONNX Runtime: `layersearch time`. Nothing is trained.
 

@@ -31,7 +31,7 @@ def show(
     from layersearch.report.console import output
     from layersearch.report.trial import print_trial
 
-    found = answering.show(trial, study, storage)
+    found = answering.show(study, storage, trial=trial)
     if as_json:
         typer.echo(json.dumps(found.facts(), indent=1))
     else:

@@ -24,7 +24,7 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 # From bottom to top; a file imports only from lines above its own. The exceptions stand below.
 RANKS = (
     {"errors", "names", "durable", "kinds", "search.files", "analysis.wanted"},
-    {"pattern", "hub", "tasks.metrics", "analysis.ridge"},
+    {"pattern", "hub", "typed", "tasks.metrics", "analysis.ridge"},
     {
         "strategies",
         "choices",

@@ -128,7 +128,7 @@ that opens it stands below; `layersearch.json` holds the proof.
 | pattern | `{manifest.pattern}` |
 | layers | `{manifest.pattern.diagram(manifest.source_layers)}` ({LEGEND}; lowest layer left) |
 | source layers, counted from 0 | {_sources(manifest.pattern)}{_of_stacks(manifest)} |
-| dropped whole of 0-{manifest.source_layers - 1} | {_numbers(manifest.pattern.dropped(manifest.source_layers))} |
+| dropped of 0-{manifest.source_layers - 1} | {manifest.pattern.dropped_in_words(manifest.source_layers) or "none"} |
 | parameters | {manifest.parameters:,} of {card.baseline_parameters:,} ({share:.1%}){_tied(manifest.pattern)} |
 | outputs | {_outputs(card, KINDS[manifest.kind])} |
 {_data(card.data)}

@@ -150,12 +150,14 @@ class Record:
         if row is not None and row.done:
             return row
         found = in_words(row) if row else IN_WORDS[self.spelled_none[number]]
-        raise StudyError(f"trial {number} of {self.name!r} {found}; take {self._instead_of(row)}")
+        other = None if row is None else self.instead_of(row)
+        instead = "another" if other is None else f"trial {other.number}, which has its pattern"
+        raise StudyError(f"trial {number} of {self.name!r} {found}; take {instead}")
 
-    def _instead_of(self, row: Row | None) -> str:
-        """The trial whose score stands for the pattern of `row`, if there is one."""
-        alike = [r.number for r in self.rows if row and r.done and (r.pattern, r.seed) == (row.pattern, row.seed)]
-        return f"trial {alike[0]}, which has its pattern" if alike else "another"
+    def instead_of(self, row: Row) -> Row | None:
+        """The complete trial of the same pattern and seed as `row`, which has no score of its own."""
+        alike = (r for r in self.rows if not row.done and r.done and (r.pattern, r.seed) == (row.pattern, row.seed))
+        return next(alike, None)
 
     def kept(self, row: Row) -> float | None:
         """The share of the unchanged model's score that a trial keeps in the search (`kept_share`)."""

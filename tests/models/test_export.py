@@ -288,7 +288,7 @@ def test_the_card_states_the_facts(source: Callable[[str], Path]) -> None:
         "| pattern | `0-1 1 3` |",
         "`█2·█`",
         "| source layers, counted from 0 | 0, 1, 1, 3 |",
-        "| dropped whole of 0-3 | 2 |",
+        "| dropped of 0-3 | 2 |",
         f"| parameters | {manifest.parameters:,} of 20,000 ({manifest.parameters / 20_000:.1%}) |",
         "| search split | 0.8500 | 0.8400 | 0.8000 to 0.8800 |",
         "| validation, mean of 3 seeds | 0.8600 | 0.8300 |  |",
