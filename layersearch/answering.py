@@ -43,7 +43,7 @@ def front(
     from layersearch.answers import Front
     from layersearch.search.record import read_study
 
-    record = read_study(str(storage), study, _say)
+    record = read_study(str(storage), study, say)
     if png is not None:
         from layersearch.report.figures import draw_front
 
@@ -62,7 +62,7 @@ def show(study: str | None = None, storage: str | Path = How.storage, *, trial: 
     from layersearch.report.commands import place_of
     from layersearch.search.record import read_study
 
-    record = read_study(str(storage), study, _say)
+    record = read_study(str(storage), study, say)
     record.row(trial)  # raises where there is none
     return Trial(record, trial, place_of(str(storage), How.storage))
 
@@ -94,7 +94,7 @@ def best(
     wish = Wish(size, drop, latency, knee)
     if wish == Wish():
         raise WordsError("say what is wanted: --max-params, --max-drop, --max-latency, --knee, or several of them")
-    record = read_study(str(storage), study, _say)
+    record = read_study(str(storage), study, say)
     return Best(record, best_of(record, wish), place_of(str(storage), How.storage))
 
 
@@ -111,7 +111,7 @@ def compare(first: str, second: str, storage: str | Path = How.storage, png: str
     from layersearch.search.record import read_study
 
     sources = [source.partition("@") for source in (first, second)]
-    records = [read_study(place or str(storage), name or None, _say) for name, _, place in sources]
+    records = [read_study(place or str(storage), name or None, say) for name, _, place in sources]
     left, right = _told_apart(sources, records)
     names = (left, right)
     found = compared(records[0], records[1])
@@ -139,7 +139,7 @@ def importance(
     from layersearch.search.record import read_study
 
     sources = [source.partition("@") for source in names or [""]]
-    records = [read_study(place or str(storage), name or None, _say) for name, _, place in sources]
+    records = [read_study(place or str(storage), name or None, say) for name, _, place in sources]
     found = [importance_of(record, shared=shared) for record in records]
     named = list(zip(_told_apart(sources, records), found, strict=True))
     if png is not None:
@@ -176,7 +176,7 @@ def report(
     from layersearch.report.html import write_report
     from layersearch.search.record import read_study
 
-    record = read_study(str(storage), study, _say)
+    record = read_study(str(storage), study, say)
     file = Path(to or f"{record.name}.html")
     write_report(record, file, place_of(str(storage), How.storage))
     if png is None:
@@ -193,6 +193,9 @@ def verify(folder: str | Path) -> Verdict:
     >>> import layersearch
     >>> assert layersearch.verify("exported").proof is not None
     """
+    from layersearch.models.folder import read_record
+
+    read_record(Path(folder))  # one that is not there is said before the seconds that the libraries behind this take
     from layersearch.models.opened import verify as verified
 
     return verified(Path(folder))
@@ -218,8 +221,9 @@ def dashboard(storage: str | Path = How.storage, port: int = PORT, writable: boo
     """Serve the studies of a database in optuna-dashboard until Ctrl-C: `layersearch dashboard`."""
     from layersearch.report.dashboard import serve
 
-    serve(str(storage), port, writable=writable, say=_say)
+    serve(str(storage), port, writable=writable, say=say)
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
+    """What a call or a command says beside its answer: a line on standard error."""
     print(line, file=sys.stderr)

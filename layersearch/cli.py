@@ -18,7 +18,7 @@ import typer
 
 from layersearch import api
 from layersearch.analyzing import analyzing
-from layersearch.confirming import confirming
+from layersearch.answering import say
 from layersearch.errors import LayersearchError, StoppedError, WordsError
 from layersearch.options import (
     PLAN_LINES,
@@ -47,16 +47,13 @@ from layersearch.reading import reading
 from layersearch.remaking import remaking
 from layersearch.search.question import EXAMPLES, How, Part, What
 from layersearch.spelled import refused, spelled_out
-from layersearch.timing import timing
 from layersearch.training.recipe import Recipe
 
 ALLOCATIONS = 100_000  # between two collections of garbage; by Python's 700 they took an eighth of `plan`
 
 app = typer.Typer(add_completion=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(reading)
-app.add_typer(confirming)
 app.add_typer(remaking)
-app.add_typer(timing)
 app.add_typer(analyzing)
 
 
@@ -89,7 +86,7 @@ def run(*, what: Asked, trials: Trials = None, confirm: Confirm = None, replicat
     try:
         record = api.searched(what, how, trials, confirm, replicates, command)
     except StoppedError:
-        print_front(read_study(how.storage, how.name, _say))
+        print_front(read_study(how.storage, how.name, say))
         raise
     print_front(record)
     print_next_commands(record, how.storage, How.storage)
@@ -119,7 +116,7 @@ def plan(
     if as_json or as_csv:
         _print_records(found.records(), as_json=as_json)
         if len(found) < found.size:
-            _say(f"{len(found)} of {found.size:,} patterns listed; --limit 0 lists all")
+            say(f"{len(found)} of {found.size:,} patterns listed; --limit 0 lists all")
         return
     print_plan(found.question, found.lines, found.costs)
 
@@ -192,12 +189,12 @@ def front(
     from layersearch.search.record import read_study
 
     _check_form(as_json=as_json, as_csv=as_csv)
-    record = read_study(storage, study, _say)
+    record = read_study(storage, study, say)
     if png is not None:
         from layersearch.report.figures import draw_front
 
         draw_front(record, png)
-        _say(f"drawn: {png}")
+        say(f"drawn: {png}")
     if as_json or as_csv:
         _print_records(record.records(everything=everything), as_json=as_json)
         return
@@ -242,7 +239,7 @@ def dashboard(
     """Open the studies of a database in optuna-dashboard, read-only, for this machine only."""
     from layersearch.report.dashboard import serve
 
-    serve(storage, port, writable=writable, say=_say)
+    serve(storage, port, writable=writable, say=say)
 
 
 def main() -> None:
@@ -251,13 +248,13 @@ def main() -> None:
     try:
         sys.exit(app(prog_name="layersearch", standalone_mode=False))
     except typer.TyperException as error:
-        _say(f"error: {refused(error)}")
+        say(f"error: {refused(error)}")
         sys.exit(error.exit_code)
     except StoppedError as stop:
-        _say(str(stop))
+        say(str(stop))
         sys.exit(130)
     except LayersearchError as error:
-        _say(f"error: {error}")
+        say(f"error: {error}")
         sys.exit(2 if isinstance(error, WordsError) else 1)
 
 
@@ -283,7 +280,3 @@ def _print_records(records: list[dict[str, Any]], *, as_json: bool) -> None:
         writer = csv.DictWriter(sys.stdout, fieldnames=list(records[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(records)
-
-
-def _say(line: str) -> None:
-    typer.echo(line, err=True)

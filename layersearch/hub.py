@@ -30,20 +30,22 @@ _TOKENIZER = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", "*.mode
 _PROCESSOR = "preprocessor_config.json"  # what a model of images has in place of a tokenizer
 
 
-def local_model(model: str, revision: str | None = None, *, weights: bool = True) -> tuple[Path, str]:
+def local_model(
+    model: str, revision: str | None = None, *, weights: bool = True, option: str = "--model"
+) -> tuple[Path, str]:
     """The folder of a base model (config.json, *.safetensors, tokenizer or processor) and the revision it is at.
 
     `model` is a folder, `package:NAME/FOLDER` inside an installed Python package, or a hub name (`name` or
     `owner/name`). The revision of a folder is `local-` and 12 hex digits of the sha256 over its config, weights and
     tokenizer; that of a hub model is its commit. A copy in the local cache is taken as it is; only without one is the
     hub asked. Without `weights` a folder need hold config.json only, weights are neither fetched nor read, and the
-    revision of a folder leaves them out. Raises ModelError.
+    revision of a folder leaves them out. Raises ModelError, which offers `option` where the hub is away.
     """
     if model.startswith("package:"):
         return _given_folder(_package_folder(model), revision, weights)
     if model.startswith(("/", ".", "~")) or os.path.exists(model):
         return _given_folder(Path(os.path.expanduser(model)), revision, weights)
-    folder = _cached_model(model, revision, weights) or _fetched_model(model, revision, weights)
+    folder = _cached_model(model, revision, weights) or _fetched_model(model, revision, weights, option)
     return folder, folder.name
 
 
@@ -185,12 +187,12 @@ def _cached_model(model: str, revision: str | None, weights: bool) -> Path | Non
     return None if _lacking(folder, weights) else folder
 
 
-def _fetched_model(model: str, revision: str | None, weights: bool) -> Path:
+def _fetched_model(model: str, revision: str | None, weights: bool, option: str) -> Path:
     import httpx2
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
-    require_reachable(f"model {model}", "--model FOLDER", ModelError)
+    require_reachable(f"model {model}", f"{option} FOLDER", ModelError)
     hub = f"the hub at {constants.ENDPOINT}"
     try:
         wanted = _WANTED if weights else _SMALL

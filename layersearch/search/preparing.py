@@ -38,11 +38,12 @@ def prepare(what: What, space: SearchSpace | None = None, *, weights: bool = Tru
     space = space or load_space(what.space)
     task = load_task(what.task, what.data, what.columns)
     folder, revision = hub.local_model(what.model, what.revision, weights=weights or bool(space.unmeasured))
+    _check_sampler(what)
+    splits = task.splits(what.holdout, what.recipe.seed)
     # what is wrong so far is said before the seconds that the libraries behind these take
     from layersearch.models.counted import counted
     from layersearch.stacked_space import StackedSpace
 
-    _check_sampler(what)
     model = counted(folder, task.num_labels, task.kind, what.recipe.max_length)
     check_length(what.recipe.max_length, model.positions)
     depths = model.parts["parameters"].depths
@@ -53,7 +54,6 @@ def prepare(what: What, space: SearchSpace | None = None, *, weights: bool = Tru
     space.check(costs.num_layers)
     if not space.unmeasured:  # else what it holds is known later (`spelled`)
         check_space(what, space, costs, task, model.model_type)
-    splits = task.splits(what.holdout, what.recipe.seed)
     if what.measured_on is not None and not space.unmeasured:
         raise LayersearchError(f"--measure-on {what.measured_on}: the space {what.space} names no measured strategy")
     purpose = _purpose(what, task, revision, splits.fingerprint, space)

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
+from layersearch.durable import sha256_of
 from layersearch.errors import ExportError, ModelError
 from layersearch.models import checkpoint
 from layersearch.models import export as module
@@ -121,7 +122,7 @@ def test_a_proven_folder_opens_and_says_what_it_is(
     assert proof.max_difference <= proof.tolerance <= 1e-4
     record = json.loads((to / "layersearch.json").read_text())
     assert (record["pattern"], record["checkpoint"]) == ("0-1 1 3", {"trial": 7})
-    assert record["files"]["model.safetensors"]["sha256"] == checkpoint.sha256_of(to / "model.safetensors")
+    assert record["files"]["model.safetensors"]["sha256"] == sha256_of(to / "model.safetensors")
     assert sorted(record["files"]) == sorted({*os.listdir(to)} - {"layersearch.json"})
     assert (record["form"], record["kind"], record["model_type"]) == ("native", "classification", "bert")
     assert not any(word in json.dumps(record["case"]) for text in TEXTS for word in text), "no data in the folder"

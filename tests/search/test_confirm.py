@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from layersearch.errors import StudyError
-from layersearch.search.asked_again import asked_again
+from layersearch.search.again import asked_again
 from layersearch.search.objectives import parse_limit
 from layersearch.search.preparing import prepare
 from layersearch.search.question import How, What

@@ -22,7 +22,7 @@ from layersearch.report.html import write_report
 from layersearch.report.notes import notes_on_costs
 from layersearch.report.trial import print_trial
 from layersearch.search import timing
-from layersearch.search.asked_again import asked_again
+from layersearch.search.again import asked_again
 from layersearch.search.objectives import parse_limit
 from layersearch.search.question import How
 from layersearch.search.record import Record, read_study
