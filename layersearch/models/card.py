@@ -54,7 +54,7 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Time:
+class LatencyRow:
     """Milliseconds of a forward pass, median, at a `setting` in words; the unchanged model's is None if unknown."""
 
     setting: str
@@ -89,7 +89,7 @@ class ModelCard:
     start: str | None = None
     data: Data | None = None
     confirmed_with: tuple[int, ...] = ()
-    times: tuple[Time, ...] = ()
+    times: tuple[LatencyRow, ...] = ()
     hardware: str = ""
     form: Form = "native"
 

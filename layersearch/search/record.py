@@ -25,7 +25,7 @@ from layersearch.search.optimism import Optimism, optimism_of
 from layersearch.search.purpose import Purpose
 from layersearch.search.replicates import averaged
 from layersearch.search.storage import Say, open_storage, parse_url, shown
-from layersearch.search.times import Runtime, Setting, Time, settings, times_of
+from layersearch.search.times import Latency, Runtime, Setting, settings, times_of
 from layersearch.search.trials import (
     IN_WORDS,
     Confirmed,
@@ -94,7 +94,7 @@ class Record:
         named = zip(self.purpose.costs, row.sizes, strict=True)
         return {name: value for name, value in named if name != "parameters"}
 
-    def times(self, row: Row) -> dict[Setting, Time]:
+    def times(self, row: Row) -> dict[Setting, Latency]:
         """By runtime and batch size what the built candidate took, where it was timed."""
         return times_of(self.facts, row.pattern)
 
