@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import Unpack
 
 from layersearch.answering import best, compare, dashboard, front, importance, load, report, say, show, verify
-from layersearch.errors import WordsError
 from layersearch.options import (
     CONFIRM,
     FORMS,
@@ -256,23 +255,13 @@ def export(
     >>> proof = layersearch.export(trial=layersearch.best(knee=True).trial, to="exported")
     >>> print(proof.parameters, proof.max_difference)
     """
+    from layersearch.models.push import check_push, push
+
     check_push(push_to_hub, public=public)
     proof = exported(trial, Path(to), study, str(storage), form, device)
     if push_to_hub is not None:
-        from layersearch.models.push import push
-
         say(f"pushed: {push(Path(to), push_to_hub, public=public)}")
     return proof
-
-
-def check_push(push_to_hub: str | None, *, public: bool) -> None:
-    """Raise LayersearchError for words about the hub that are wrong, before anything is made."""
-    from layersearch.models.push import check_repository
-
-    if push_to_hub is not None:
-        check_repository(push_to_hub)
-    elif public:
-        raise WordsError("--public says who may see what is pushed; add --push-to-hub REPO, or leave it out")
 
 
 def exported(trial: int, to: Path, study: str | None, storage: str, form: ExportForm | None, device: str) -> Proof:

@@ -219,14 +219,14 @@ def export(
     A pattern of whole layers needs nothing else; one with halves brings a page of code along. `--form onnx` writes any
     pattern as a graph for ONNX Runtime.
     """
-    api.check_push(push_to_hub, public=public)
+    from layersearch.models.push import check_push, push
+
+    check_push(push_to_hub, public=public)
     proof = api.exported(trial, to, study, storage, form, device)
     typer.echo(f"{to}: {proof}")
     or_with = f", or with layersearch.load({str(to)!r}), which runs no code from it" if proof.form != "onnx" else ""
     typer.echo(f"open it with {proof.call}{or_with}")
     if push_to_hub is not None:
-        from layersearch.models.push import push
-
         typer.echo(f"pushed: {push(to, push_to_hub, public=public)}")
 
 

@@ -113,7 +113,6 @@ RANKS = (
     {"search.again"},
     {"search.reproduce"},
     {"search.ship", "report.notebook"},
-    {"search.again"},
     {"report.console", "report.patterns", "completion"},
     {"options", "answers", "words"},
     {"answering", "spelled"},

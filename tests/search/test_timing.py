@@ -68,7 +68,7 @@ def test_a_front_is_timed_on_both_runtimes_and_only_once(storage: str) -> None:
     said, record = timed(storage)
     assert said.code == 0, said.err
     assert "built candidates, in turns with the unchanged model" in said.err
-    assert f"batch size 32: {2 * len(record.front)} models in turns, about 0 s" in said.err
+    assert f"batch size 32: {2 * len(record.facts['timed'])} models in turns, about 0 s" in said.err
     for row in record.front:
         assert set(record.times(row)) == set(settings())
     assert set(record.facts["timed"]) == {record.unchanged, *(row.pattern for row in record.front)}
