@@ -41,7 +41,7 @@ def _kinds(call: Callable[..., Any]) -> dict[str, Any]:
     """The types of a call's words; not of what it gives back, whose library need not be loaded for that."""
     plain = (one for one in signature(call).parameters.values() if one.kind != Parameter.VAR_KEYWORD)
     annotated = SimpleNamespace(__annotations__={one.name: one.annotation for one in plain})
-    return get_type_hints(annotated, globalns=call.__globals__)  # type: ignore[attr-defined]
+    return get_type_hints(annotated, globalns=call.__globals__)
 
 
 def fits(value: object, kind: Any) -> bool:

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from transformers import AutoModelForImageClassification, ResNetConfig
 
-from layersearch.analysis import subject
 from layersearch.analysis.analyze import similarities
 from layersearch.analysis.similarity import similarity
 from layersearch.analysis.states import layer_rows
@@ -21,12 +20,15 @@ from layersearch.errors import DataError, ModelError
 from layersearch.models import checkpoint
 from layersearch.models.base import load_base
 from layersearch.models.export import export
+from layersearch.models.language import LanguageModel, load_language_model
 from layersearch.models.proof import examine
 from layersearch.models.surgery import build
 from layersearch.pattern import Pattern
 from layersearch.search.record import read_study
 from layersearch.tasks import load_task
+from layersearch.tasks.demo import demo_task
 from layersearch.tasks.task import Encoded
+from layersearch.tasks.text import TextTask
 from tests.conftest import LAYERS, TinyRun, call
 from tests.models.conftest import _one_thread, from_config
 from tests.models.test_export import CARD
@@ -132,14 +134,14 @@ def test_an_export_with_code_is_analysed_without_its_code(
     assert said.code == 0, said.err
     assert json.loads(said.out)["models"][0]["places"] == list(one.places)
     with pytest.raises(ModelError, match=r"exported with a head for classification tasks of 2 outputs, and task x "):
-        load_subject(str(folder), replace(load_task("demo"), name="x", kind="regression"))
+        load_subject(str(folder), TextTask("x", "regression", (), ("spearman",), demo_task().read))
 
 
 def test_a_study_is_analysed_over_its_own_data(tiny_run: TinyRun, tiny_data: Path, tmp_path: Path) -> None:
     record = read_study(str(tiny_run.storage), "tiny", print)
     kept = next(row.number for row in record.front if row.checkpoint)
-    of_study = ("analyze", "--study", "tiny", "--storage", tiny_run.storage, "--trial", kept, "--what", "cka")
-    of_study += ("--examples", "20", "--device", "cpu")
+    trial = ("analyze", "--study", "tiny", "--storage", tiny_run.storage, "--trial", kept)
+    of_study = (*trial, "--what", "cka", "--examples", "20", "--device", "cpu")
     moved = Path(shutil.copytree(tiny_data, tmp_path / "moved"))
     assert call(*of_study, "--data", moved).code == 0
     with (moved / "train.tsv").open("a") as file:
@@ -160,8 +162,13 @@ def test_a_language_model_is_loaded_once(
     model = tmp_path / "masked"
     shutil.copytree(tiny_model, model)
     BertForMaskedLM(BertConfig.from_pretrained(model)).save_pretrained(model)
-    loaded, load = [], subject.load_language_model
-    monkeypatch.setattr(subject, "load_language_model", lambda folder: loaded.append(folder) or load(folder))
+    loaded: list[Path] = []
+
+    def load(folder: Path) -> LanguageModel:
+        loaded.append(folder)
+        return load_language_model(folder)
+
+    monkeypatch.setattr("layersearch.analysis.subject.load_language_model", load)
     said = call("analyze", "--model", model, *words[3:], "--pattern", "0 2-3", "--examples", "20", "--json")
     assert said.code == 0, said.err
     assert len(json.loads(said.out)["readout"]) == 2

@@ -150,7 +150,7 @@ def test_all_right_is_not_all_sure(name: str, low: float) -> None:
     """Behind 100 right answers 3.6 % wrong ones may hide: Clopper and Pearson's interval, as scipy has it."""
     labels = np.arange(100) % 2
     found = interval(name, labels, labels)
-    assert found == (pytest.approx(low, abs=1e-4), 1.0)
+    assert found == pytest.approx((low, 1.0), abs=1e-4)
     exact = stats.binomtest(100, 100).proportion_ci(method="exact")
     if name == "accuracy":
         assert found == pytest.approx((exact.low, exact.high))
