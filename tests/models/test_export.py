@@ -4,25 +4,29 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from layersearch.durable import sha256_of
-from layersearch.errors import ExportError, ModelError
+from layersearch.errors import ExportError, ModelError, TrainingError
 from layersearch.models import checkpoint
 from layersearch.models import export as module
-from layersearch.models.base import load_base
+from layersearch.models.base import load_base, load_reader
 from layersearch.models.card import ModelCard, Score, write_card
-from layersearch.models.case import Case
+from layersearch.models.case import Case, Proof, Validation
 from layersearch.models.export import export, name_labels, prove, write_folder
-from layersearch.models.proof import examine
+from layersearch.models.proof import ANSWERS, examine
 from layersearch.models.surgery import build
 from layersearch.pattern import Pattern
+from layersearch.tasks import load_task
 
 from .conftest import LAYERS, TEXTS
 from .tiny_decoders import DECODERS
@@ -330,3 +334,29 @@ def test_a_folder_of_the_user_is_no_hub_name(source: Callable[[str], Path]) -> N
     card = write_card(replace(CARD, base_model="/home/me/model", revision=None), checkpoint.read(source("0-3")))
     assert "base_model:" not in card
     assert "from `/home/me/model` for the task" in card
+
+
+@pytest.mark.parametrize("shift", [1e-6, 1e-3, float("nan")])
+def test_an_answer_at_a_tie_may_fall_to_either_class(
+    shift: float, tiny_model: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A runtime that rounds otherwise scores otherwise, where the answers themselves are equal within the tolerance."""
+    base, task = load_base(tiny_model, num_labels=2, kind="classification"), load_task("sst2", tiny_data)
+    torch.nn.init.zeros_(base.model.get_parameter("classifier.weight"))
+    reader, validation = load_reader(tiny_model, task.kind), task.splits(0.15, 0).validation
+    uneven = validation.take(np.flatnonzero(np.cumsum(validation.labels) < 5))  # so that both classes score otherwise
+    case = Case((), 24, [], [], 0, 1e-5, "", "", {})
+
+    def prove(folder: Path, case: Case) -> Proof:
+        told = np.zeros((len(uneven), 2), dtype=np.float32)
+        told[:, 1] += shift
+        save_arrays({"answers": told}, f"{case.measured}{ANSWERS}")
+        return Proof(folder, "", 0, 0, 0.0, 1e-5, 0.0)
+
+    monkeypatch.setattr(module, "prove", prove)
+    proven = partial(module.proven, base.model, reader, Path("x"), case, Validation(task, uneven))
+    if shift == 1e-6:
+        assert proven().scored == len(uneven)
+    else:
+        with pytest.raises((ExportError, TrainingError), match=r"did not pass its proof: accuracy|are not finite"):
+            proven()
