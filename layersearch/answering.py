@@ -41,9 +41,9 @@ def front(
     >>> front.to_pandas()[["trial", "pattern", "score"]]
     """
     from layersearch.answers import Front
-    from layersearch.search.record import read_study
+    from layersearch.search.record import read_front
 
-    record = read_study(str(storage), study, say)
+    record = read_front(str(storage), study, say)
     if png is not None:
         from layersearch.report.figures import draw_front
 

@@ -186,10 +186,10 @@ def front(
 ) -> None:
     """Print the front of a study, and draw it."""
     from layersearch.report.console import print_front
-    from layersearch.search.record import read_study
+    from layersearch.search.record import read_front
 
     _check_form(as_json=as_json, as_csv=as_csv)
-    record = read_study(storage, study, say)
+    record = read_front(storage, study, say)
     if png is not None:
         from layersearch.report.figures import draw_front
 

@@ -53,7 +53,8 @@ class Record:
     The score of a row is the mean of all seeds that its pattern has on its split.
     A row names its checkpoint only while the folder is there. `spelled_none` are the states, by number, of the trials
     that have no pattern and so no row: most of them wait. `shared` are the scores over a super-network, by pattern;
-    `shared_work` is what it took to train it, in fine-tunings of the unchanged model.
+    `shared_work` is what it took to train it, in fine-tunings of the unchanged model, and `network` has its scores as
+    rows.
     """
 
     name: str
@@ -64,6 +65,14 @@ class Record:
     spelled_none: Mapping[int, str] = field(default_factory=dict)
     shared: Mapping[str, float] = field(default_factory=dict)
     shared_work: float = 0.0
+    network: tuple[Row, ...] = ()
+
+    @property
+    def over_network(self) -> Record:
+        """What the study NAME.shared holds, as a study of its own, without weights."""
+        purpose = replace(self.purpose, scored_on="shared")
+        facts = {name: value for name, value in self.facts.items() if name != "folder"}
+        return Record(self.name + SHARED, purpose, facts, self.network, {})
 
     @property
     def unchanged(self) -> str:
@@ -263,11 +272,22 @@ def read_study(storage_text: str, name: str | None, say: Say) -> Record:
             rows=tuple(averaged(_rows(trials), further)),
             confirmed=confirmed_of(_rows(storage.get_all_trials(confirmation._study_id))) if confirmation else {},
             shared={row.pattern: row.score for row in scored if row.score is not None},
+            network=tuple(scored),
             shared_work=float(network.user_attrs.get("work", 0.0)) if network else 0.0,
             spelled_none={t.number: t.state.name for t in trials if "pattern" not in t.user_attrs},
         )
     finally:
         storage.engine.dispose()
+
+
+def read_front(storage_text: str, name: str | None, say: Say) -> Record:
+    """`read_study`; of NAME.shared what the study NAME scored over its super-network. Raises StudyError."""
+    if name is None or not name.endswith(SHARED):
+        return read_study(storage_text, name, say)
+    record = read_study(storage_text, name.removesuffix(SHARED), say)
+    if not record.network:
+        raise StudyError(f"study {record.name!r} has no scores over a super-network; --method one-shot makes them")
+    return record.over_network
 
 
 def _rows(trials: Iterable[FrozenTrial]) -> list[Row]:
