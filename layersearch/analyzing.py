@@ -241,14 +241,11 @@ def _possible(
             say("no read-out: the two models have different vocabularies, so what they say cannot be compared")
             return tuple(found)
     try:
-        for one in subjects:
-            if one.folder is None or task.kind == "image-classification":
-                return tuple(found)
-            assert one.language  # loaded here, and there for the read-out then
+        read = task.kind != "image-classification" and all(one.folder and one.language for one in subjects)
     except ModelError as error:
         say(f"no read-out: {error}")
-        return tuple(found)
-    return (*found, "readout")
+        read = False
+    return (*found, "readout") if read else tuple(found)
 
 
 def _probes(probes: tuple[str, ...], task: TaskLike, senteval: Path | None, *, asked: bool) -> tuple[str, ...]:

@@ -227,6 +227,30 @@ def test_a_second_plan_of_a_model_loads_no_model_library(tiny_model: Path) -> No
     assert "torch" in heavy_after(f"import os\nos.environ['LAYERSEARCH_CACHE'] = ''\n{statements}")
 
 
+REFUSED = """
+import layersearch
+from layersearch.errors import LayersearchError
+for ask in (
+    lambda: layersearch.export(trial=0, to="x", storage="absent.db"),
+    lambda: layersearch.confirm(storage="absent.db"),
+    lambda: layersearch.time(storage="absent.db"),
+    lambda: layersearch.verify("nowhere"),
+    lambda: layersearch.reproduce("nowhere"),
+    lambda: layersearch.search(model={model!r}, task="sst2", data="nowhere"),
+    lambda: layersearch.search(model={model!r}, task="demo", device="tpu"),
+):
+    try:
+        ask()
+    except LayersearchError:
+        continue
+    raise AssertionError("not refused")
+"""
+
+
+def test_what_is_not_there_is_said_before_heavy_libraries_load(tiny_model: Path) -> None:
+    assert set(heavy_after(REFUSED.format(model=str(tiny_model)))) <= {"optuna"}
+
+
 def test_a_heavy_import_would_be_found() -> None:
     assert "optuna" in heavy_after("import layersearch.search.trials")
 
