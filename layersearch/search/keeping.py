@@ -146,7 +146,7 @@ def _points(rows: Iterable[Row], study: Study) -> tuple[tuple[float, ...], ...]:
 def keeping_of(question: Question, how: How, seeds: int, further: Sequence[Row]) -> Keeping:
     """What `how` asks to be kept of a search with rows of `further` seeds that is confirmed with so many fresh ones."""
     later = _fresh_bytes(question, seeds) if isinstance(question, Prepared) else 0
-    return Keeping(how.keep, how.disk, question.parameters_of, later, further)
+    return Keeping(how.keep, how.disk, question.parameters_of, later, further=further)
 
 
 def require_disk(prepared: Prepared, how: How, seeds: int) -> None:
