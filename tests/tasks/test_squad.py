@@ -195,10 +195,7 @@ def test_the_interval_is_over_questions_and_not_windows(reader: Any) -> None:
         if question % 2:
             wrong[encoded.offsets[window] : encoded.offsets[window + 1]] = 0
             wrong[encoded.offsets[window] + 3] = 9  # "the"
-    assert task.noise(right, encoded).interval == (
-        pytest.approx(0.025 ** (1 / 20)),
-        1.0,
-    )
+    assert task.noise(right, encoded).interval == pytest.approx((0.025 ** (1 / 20), 1.0))
     assert task.score(wrong, encoded)["f1"] == 0.5
     assert task.noise(wrong, encoded).interval == interval_of_share(np.array([1, 0] * 10), np.ones(20))
 
