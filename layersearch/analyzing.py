@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, get_args
 import typer
 
 from layersearch.analysis.wanted import EXAMPLES, OWN, AttentionOf, Found, RowsOf, Wanted
+from layersearch.answering import say
 from layersearch.completion import studies
 from layersearch.errors import ModelError, StudyError, WordsError
 from layersearch.names import unknown
@@ -32,12 +33,13 @@ from layersearch.options import (
     columns_of,
 )
 from layersearch.recipe_options import MaxLength, Seed
-from layersearch.search.question import How, Part, What, resolve_device
+from layersearch.search.question import How, Part, What, check_device, resolve_device
 from layersearch.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from layersearch.analysis.subject import Subject
     from layersearch.search.record import Record
+    from layersearch.tasks.task import Splits
     from layersearch.tasks.task import Task as TaskLike
 
 analyzing = typer.Typer(rich_markup_mode=None)
@@ -94,21 +96,24 @@ def analyze(
     Give --model and --task, or --study and --trial; a second model is put beside it. Nothing of a model is trained.
     """
     _check_words(model, task, study, trial, against, pattern)
+    columns = columns_of(text, text_pair, label, metric)
+    if study is not None and (columns is not None or revision is not None):
+        raise WordsError("--study takes columns and revision from the study; leave them out")
     named = _named(what)
+    check_device(device)
+    record = None if study is None else _record(storage, study)
+    given = What(model or "", task or "", data, revision=revision, columns=columns)
+    question, found, splits = _asked(given, seed) if record is None else _asked_again(record, data)
+    # what is wrong so far is said before the seconds that the libraries behind these take
     from layersearch.analysis.analyze import analyze as analyse
+    from layersearch.models.families import positions_of
     from layersearch.report.analysis import Shown, as_plain
     from layersearch.search.preparing import check_length
-    from layersearch.tasks import load_task
 
-    columns = columns_of(text, text_pair, label, metric)
-    record = None if study is None else _record(storage, study)
-    question = _question(record, What(model or "", task or "", data, revision=revision, columns=columns), seed)
     length = max_length or question.recipe.max_length
-    found = load_task(question.task, question.data, question.columns)
-    splits = found.splits(question.holdout, question.recipe.seed)
     subjects = _subjects(question, record, trial, found, against, pattern, tokenizer)
     for one in subjects:
-        check_length(length, one.model.config)
+        check_length(length, positions_of(one.model.config))
         one.model.to(resolve_device(device))  # type: ignore[arg-type]
     probes = tuple(probe) if probe else (OWN,)
     wanted = Wanted(
@@ -130,13 +135,13 @@ def analyze(
         from layersearch.report.analysis_figures import draw_analysis
 
         for drawn in draw_analysis(analysis, png):
-            _say(f"drawn: {drawn}")
+            say(f"drawn: {drawn}")
     if html is not None:
         from layersearch.report.analysis_page import write_page
 
         about = [("task", question.task), ("study", study), ("trial", None if trial is None else str(trial))]
         write_page(analysis, html, about)
-        _say(f"written: {html}")
+        say(f"written: {html}")
 
 
 def _check_words(
@@ -167,7 +172,7 @@ def _named(what: Sequence[str] | None) -> tuple[Found, ...]:
 def _record(storage: str, study: str) -> Record:
     from layersearch.search.record import read_study
 
-    record = read_study(storage, study, _say)
+    record = read_study(storage, study, say)
     if "replay" in record.facts:
         raise StudyError(
             f"study {record.name!r} took its scores from {record.facts['replay']} and trained no model; name one with "
@@ -176,15 +181,26 @@ def _record(storage: str, study: str) -> Record:
     return record
 
 
-def _question(record: Record | None, given: What, seed: int) -> What:
-    """What the study asked; or what is given, whose data are split by `seed`."""
+def _asked(given: What, seed: int) -> tuple[What, TaskLike, Splits]:
+    """What is given, its task and its data, split by `seed`."""
     from dataclasses import replace
 
-    if record is None:
-        return replace(given, recipe=Recipe().with_(seed=seed))
-    from layersearch.search.again import question_of
+    from layersearch.tasks import load_task
 
-    return question_of(record)
+    question = replace(given, recipe=Recipe().with_(seed=seed))
+    task = load_task(question.task, question.data, question.columns)
+    return question, task, task.splits(question.holdout, seed)
+
+
+def _asked_again(record: Record, data: Path | None) -> tuple[What, TaskLike, Splits]:
+    """What a study asked, over its own data, which lie where it says or in `data`. Raises StudyError for others."""
+    from dataclasses import replace
+
+    from layersearch.search.again import asked_again, question_of
+
+    what = question_of(record)
+    found = asked_again(record, replace(what, data=data or what.data), "say with --data where its own lie now")
+    return found.what, found.task, found.splits
 
 
 def _subjects(
@@ -214,7 +230,6 @@ def _possible(
 ) -> tuple[Found, ...]:
     """All analyses that this task and these models allow; what is left out is said, and why."""
     from layersearch.analysis.probes import PROBED
-    from layersearch.models.language import load_language_model
 
     found: list[Found] = ["cka", "similarity"]
     if task.kind in PROBED or probes != (OWN,) or senteval is not None:
@@ -222,17 +237,14 @@ def _possible(
     if subjects[0].reader is not subjects[-1].reader and task.kind != "image-classification":
         vocabularies = [one.reader.get_vocab() for one in subjects]
         if vocabularies[0] != vocabularies[1]:
-            _say("no read-out: the two models have different vocabularies, so what they say cannot be compared")
+            say("no read-out: the two models have different vocabularies, so what they say cannot be compared")
             return tuple(found)
     try:
-        for folder in {one.folder for one in subjects if not one.edited}:
-            if folder is None or task.kind == "image-classification":
-                return tuple(found)
-            load_language_model(folder)
+        read = task.kind != "image-classification" and all(one.folder and one.language for one in subjects)
     except ModelError as error:
-        _say(f"no read-out: {error}")
-        return tuple(found)
-    return (*found, "readout")
+        say(f"no read-out: {error}")
+        read = False
+    return (*found, "readout") if read else tuple(found)
 
 
 def _probes(probes: tuple[str, ...], task: TaskLike, senteval: Path | None, *, asked: bool) -> tuple[str, ...]:
@@ -244,7 +256,3 @@ def _probes(probes: tuple[str, ...], task: TaskLike, senteval: Path | None, *, a
 
 def _nothing(_: object) -> None:
     """JSON is one value, and comes at the end."""
-
-
-def _say(line: str) -> None:
-    typer.echo(line, err=True)

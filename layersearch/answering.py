@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from layersearch.errors import WordsError
 from layersearch.search.question import How
+from layersearch.typed import checked
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 PORT = 8080
 
 
+@checked
 def front(
     study: str | None = None,
     storage: str | Path = How.storage,
@@ -39,9 +41,9 @@ def front(
     >>> front.to_pandas()[["trial", "pattern", "score"]]
     """
     from layersearch.answers import Front
-    from layersearch.search.record import read_study
+    from layersearch.search.record import read_front
 
-    record = read_study(str(storage), study, _say)
+    record = read_front(str(storage), study, say)
     if png is not None:
         from layersearch.report.figures import draw_front
 
@@ -49,7 +51,8 @@ def front(
     return Front(record, everything=all)
 
 
-def show(trial: int, study: str | None = None, storage: str | Path = How.storage) -> Trial:
+@checked
+def show(study: str | None = None, storage: str | Path = How.storage, *, trial: int) -> Trial:
     """Everything about one trial, whatever became of it: `layersearch show`.
 
     >>> import layersearch
@@ -59,11 +62,12 @@ def show(trial: int, study: str | None = None, storage: str | Path = How.storage
     from layersearch.report.commands import place_of
     from layersearch.search.record import read_study
 
-    record = read_study(str(storage), study, _say)
+    record = read_study(str(storage), study, say)
     record.row(trial)  # raises where there is none
     return Trial(record, trial, place_of(str(storage), How.storage))
 
 
+@checked
 def best(
     study: str | None = None,
     storage: str | Path = How.storage,
@@ -90,10 +94,11 @@ def best(
     wish = Wish(size, drop, latency, knee)
     if wish == Wish():
         raise WordsError("say what is wanted: --max-params, --max-drop, --max-latency, --knee, or several of them")
-    record = read_study(str(storage), study, _say)
+    record = read_study(str(storage), study, say)
     return Best(record, best_of(record, wish), place_of(str(storage), How.storage))
 
 
+@checked
 def compare(first: str, second: str, storage: str | Path = How.storage, png: str | Path | None = None) -> Compared:
     """Lay the fronts of two studies (STUDY or STUDY@STORAGE) over each other: `layersearch compare`.
 
@@ -106,7 +111,7 @@ def compare(first: str, second: str, storage: str | Path = How.storage, png: str
     from layersearch.search.record import read_study
 
     sources = [source.partition("@") for source in (first, second)]
-    records = [read_study(place or str(storage), name or None, _say) for name, _, place in sources]
+    records = [read_study(place or str(storage), name or None, say) for name, _, place in sources]
     left, right = _told_apart(sources, records)
     names = (left, right)
     found = compared(records[0], records[1])
@@ -117,6 +122,7 @@ def compare(first: str, second: str, storage: str | Path = How.storage, png: str
     return Compared(found, names)
 
 
+@checked
 def importance(
     names: Sequence[str] | None = None,
     storage: str | Path = How.storage,
@@ -133,7 +139,7 @@ def importance(
     from layersearch.search.record import read_study
 
     sources = [source.partition("@") for source in names or [""]]
-    records = [read_study(place or str(storage), name or None, _say) for name, _, place in sources]
+    records = [read_study(place or str(storage), name or None, say) for name, _, place in sources]
     found = [importance_of(record, shared=shared) for record in records]
     named = list(zip(_told_apart(sources, records), found, strict=True))
     if png is not None:
@@ -152,6 +158,7 @@ def _told_apart(sources: list[tuple[str, str, str]], records: list[Record]) -> l
     return [name + place * (names.count(name) > 1) for name, place in zip(names, places, strict=True)]
 
 
+@checked
 def report(
     study: str | None = None,
     storage: str | Path = How.storage,
@@ -169,7 +176,7 @@ def report(
     from layersearch.report.html import write_report
     from layersearch.search.record import read_study
 
-    record = read_study(str(storage), study, _say)
+    record = read_study(str(storage), study, say)
     file = Path(to or f"{record.name}.html")
     write_report(record, file, place_of(str(storage), How.storage))
     if png is None:
@@ -179,17 +186,22 @@ def report(
     return [file, *draw_all(record, Path(png))]
 
 
+@checked
 def verify(folder: str | Path) -> Verdict:
     """Whether an exported folder is as it was, file by file, and can be proven again: `layersearch verify`.
 
     >>> import layersearch
     >>> assert layersearch.verify("exported").proof is not None
     """
+    from layersearch.models.folder import read_record
+
+    read_record(Path(folder))  # one that is not there is said before the seconds that the libraries behind this take
     from layersearch.models.opened import verify as verified
 
     return verified(Path(folder))
 
 
+@checked
 def load(folder: str | Path) -> tuple[PreTrainedModel, Any]:
     """The model in a folder that layersearch exported, and its tokenizer (of images the image processor).
 
@@ -204,12 +216,14 @@ def load(folder: str | Path) -> tuple[PreTrainedModel, Any]:
     return opened(folder)
 
 
+@checked
 def dashboard(storage: str | Path = How.storage, port: int = PORT, writable: bool = False) -> None:
     """Serve the studies of a database in optuna-dashboard until Ctrl-C: `layersearch dashboard`."""
     from layersearch.report.dashboard import serve
 
-    serve(str(storage), port, writable=writable, say=_say)
+    serve(str(storage), port, writable=writable, say=say)
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
+    """What a call or a command says beside its answer: a line on standard error."""
     print(line, file=sys.stderr)

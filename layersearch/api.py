@@ -7,15 +7,13 @@ imported inside the calls. The examples run, one after another, in the tests.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from typing_extensions import Unpack
 
-from layersearch.answering import best, compare, dashboard, front, importance, load, report, show, verify
-from layersearch.errors import WordsError
+from layersearch.answering import best, compare, dashboard, front, importance, load, report, say, show, verify
 from layersearch.options import (
     CONFIRM,
     FORMS,
@@ -32,6 +30,7 @@ from layersearch.search.preparing import prepare
 from layersearch.search.question import EXAMPLES, How, Lookup, Part, Question, What, remarks, trials_of
 from layersearch.spelled import spelled_out, taken
 from layersearch.training.recipe import Recipe
+from layersearch.typed import checked
 from layersearch.words import Words
 
 if TYPE_CHECKING:
@@ -102,9 +101,10 @@ def searched(
             run_replay(look_up(what), how, trials=trials, watcher=progress, command=command)
         else:
             run(what, how, trials=trials, confirm=seeds, replicates=replicates, watcher=progress, command=command)
-    return read_study(how.storage, how.name, _say)
+    return read_study(how.storage, how.name, say)
 
 
+@checked
 def plan(*, limit: int = PLAN_LINES, **words: Unpack[Words]) -> Plan:
     """Train nothing: the patterns, their parameters and exports, and what a search would cost: `layersearch plan`.
 
@@ -147,15 +147,16 @@ def planned(what: Asked, how: How, trials: int | None, confirm: int | None, repl
     else:
         from layersearch.search.measured_costs import wanted, with_measured
 
-        prepared = spelled(prepare(what, weights=bool(wanted(what))), how, _say, stored=False)
-        question = prepared = with_measured(prepared, how, _say, stored=False)
+        prepared = spelled(prepare(what, weights=bool(wanted(what))), how, say, stored=False)
+        question = prepared = with_measured(prepared, how, say, stored=False)
         asked_for = trials_of(prepared, how, trials)
         below = cost_lines(prepared, cost(prepared, asked_for, CONFIRM if confirm is None else confirm), replicates)
         for line in remarks(prepared):
-            _say(line)
+            say(line)
     return Plan(question, tuple(lines(question, limit or None)), tuple(below))
 
 
+@checked
 def patterns(
     model: str,
     task: str,
@@ -194,13 +195,14 @@ def patterns(
     prepared = prepare(What(model, task, _path(data), recipe=recipe, revision=revision, columns=columns))
     measured = None
     if any(name in MEASURED for name in names):
-        _say(f"measuring the model on {examples} examples of the part {split}")
+        say(f"measuring the model on {examples} examples of the part {split}")
         measured = measure(prepared, device, part=split, number=examples, on=_path(measure_on))
     counts, family = prepared.counts, prepared.model_type
     found = patterns_by_strategy(counts, family, names, measured, k=k, threshold=threshold, copies=copies, seed=seed)
     return Patterns(tuple(found), measured, prepared.num_layers)
 
 
+@checked
 def confirm(
     study: str | None = None,
     seeds: int = CONFIRM,
@@ -218,30 +220,34 @@ def confirm(
     >>> confirmed = layersearch.confirm(seeds=1, workers=0)
     >>> print([row["confirmed_mean"] for row in confirmed.records()])
     """
+    from layersearch.search.record import read_study
+
+    record = read_study(str(storage), study, say)
+    # one that is not there is said before the seconds that the libraries behind these take
     from layersearch.answers import Front
     from layersearch.report.console import Progress
-    from layersearch.search.asked_again import asked_again
-    from layersearch.search.record import read_study
+    from layersearch.search.again import asked_again
     from layersearch.search.run import confirm as confirmed
 
-    record = read_study(str(storage), study, _say)
     place = Path(files or record.facts.get("files", How.files))
     disk = record.facts.get("disk")
     how = How(record.name, str(storage), place, workers, device, ray_address, stall_seconds, disk=disk)
     with Progress() as progress:
         confirmed(asked_again(record), how, seeds=seeds, trials=trial or (), watcher=progress)
-    return Front(read_study(str(storage), record.name, _say))
+    return Front(read_study(str(storage), record.name, say))
 
 
+@checked
 def export(
-    trial: int,
-    to: str | Path,
     study: str | None = None,
     storage: str | Path = How.storage,
     form: ExportForm | None = None,
     device: str = How.device,
     push_to_hub: str | None = None,
     public: bool = False,
+    *,
+    trial: int,
+    to: str | Path,
 ) -> Proof:
     """Write a trial as a Hugging Face folder, proven in a fresh process: `layersearch export`; the proof.
 
@@ -249,35 +255,28 @@ def export(
     >>> proof = layersearch.export(trial=layersearch.best(knee=True).trial, to="exported")
     >>> print(proof.parameters, proof.max_difference)
     """
+    from layersearch.models.push import check_push, push
+
     check_push(push_to_hub, public=public)
     proof = exported(trial, Path(to), study, str(storage), form, device)
     if push_to_hub is not None:
-        from layersearch.models.push import push
-
-        _say(f"pushed: {push(Path(to), push_to_hub, public=public)}")
+        say(f"pushed: {push(Path(to), push_to_hub, public=public)}")
     return proof
-
-
-def check_push(push_to_hub: str | None, *, public: bool) -> None:
-    """Raise LayersearchError for words about the hub that are wrong, before anything is made."""
-    from layersearch.models.push import check_repository
-
-    if push_to_hub is not None:
-        check_repository(push_to_hub)
-    elif public:
-        raise WordsError("--public says who may see what is pushed; add --push-to-hub REPO, or leave it out")
 
 
 def exported(trial: int, to: Path, study: str | None, storage: str, form: ExportForm | None, device: str) -> Proof:
     """Trial `trial` as a folder, in the form that is asked for or that its pattern needs; the proof."""
     from layersearch.search.record import read_study
+
+    record = read_study(storage, study, say)
+    record.trial(trial)  # what is not there is said before the seconds that the libraries behind this take
     from layersearch.search.ship import ship
 
-    record = read_study(storage, study, _say)
     how = How(name=record.name, storage=storage, workers=0, device=device)
-    return ship(record, trial, to, how, _say, None if form is None else FORMS[form])
+    return ship(record, trial, to, how, say, None if form is None else FORMS[form])
 
 
+@checked
 def reproduce(
     folder: str | Path, model: str | None = None, data: str | Path | None = None, device: str = How.device
 ) -> Reproduced:
@@ -287,32 +286,40 @@ def reproduce(
     >>> again = layersearch.reproduce("exported")
     >>> print(again.then, again.now, again.inside)
     """
-    from layersearch.search.reproduce import reproduce as trained_again
+    return reproduced(Path(folder), model, _path(data), device, lambda _: None)
+
+
+def reproduced(
+    folder: Path, model: str | None, data: Path | None, device: str, heartbeat: Callable[[float], None]
+) -> Reproduced:
+    """An exported folder's recipe trained again; `heartbeat` is told which share of each training is done."""
+    from layersearch.models.folder import read_record
 
     how = How(name="reproduce", workers=0, device=device)
-    return trained_again(Path(folder), how, _say, model=model, data=_path(data))
+    read_record(folder)  # one that is not there is said before the seconds that the libraries behind this take
+    from layersearch.search.reproduce import reproduce as trained_again
+
+    return trained_again(folder, how, say, model=model, data=data, heartbeat=heartbeat)
 
 
+@checked
 def time(study: str | None = None, storage: str | Path = How.storage, device: str = How.device) -> Front:
     """Time the front and the unchanged model on PyTorch and ONNX Runtime: `layersearch time`. Nothing is trained.
 
     >>> import layersearch
     >>> print([row["median_ms_batch_1"] for row in layersearch.time().records()])
     """
-    from layersearch.answers import Front
-    from layersearch.search.asked_again import asked_again
     from layersearch.search.record import read_study
+
+    record = read_study(str(storage), study, say)
+    from layersearch.answers import Front
+    from layersearch.search.again import asked_again
     from layersearch.search.timing import time_study
 
-    record = read_study(str(storage), study, _say)
     how = How(name=record.name, storage=str(storage), workers=0, device=device)
-    time_study(asked_again(record), record, how, _say)
-    return Front(read_study(str(storage), record.name, _say))
+    time_study(asked_again(record), record, how, say)
+    return Front(read_study(str(storage), record.name, say))
 
 
 def _path(text: str | Path | None) -> Path | None:
     return None if text is None else Path(text)
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr)

@@ -18,7 +18,7 @@ import typer
 
 from layersearch import api
 from layersearch.analyzing import analyzing
-from layersearch.confirming import confirming
+from layersearch.answering import say
 from layersearch.errors import LayersearchError, StoppedError, WordsError
 from layersearch.options import (
     PLAN_LINES,
@@ -46,16 +46,13 @@ from layersearch.recipe_options import MaxLength, Seed
 from layersearch.remaking import remaking
 from layersearch.search.question import EXAMPLES, How, Part, What
 from layersearch.spelled import refused, spelled_out
-from layersearch.timing import timing
 from layersearch.training.recipe import Recipe
 
 ALLOCATIONS = 100_000  # between two collections of garbage; by Python's 700 they took an eighth of `plan`
 
 app = typer.Typer(add_completion=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(reading)
-app.add_typer(confirming)
 app.add_typer(remaking)
-app.add_typer(timing)
 app.add_typer(analyzing)
 
 
@@ -88,7 +85,7 @@ def run(*, what: Asked, trials: Trials = None, confirm: Confirm = None, replicat
     try:
         record = api.searched(what, how, trials, confirm, replicates, command)
     except StoppedError:
-        print_front(read_study(how.storage, how.name, _say))
+        print_front(read_study(how.storage, how.name, say))
         raise
     print_front(record)
     print_next_commands(record, how.storage, How.storage)
@@ -118,7 +115,7 @@ def plan(
     if as_json or as_csv:
         _print_records(found.records(), as_json=as_json)
         if len(found) < found.size:
-            _say(f"{len(found)} of {found.size:,} patterns listed; --limit 0 lists all")
+            say(f"{len(found)} of {found.size:,} patterns listed; --limit 0 lists all")
         return
     print_plan(found.question, found.lines, found.costs)
 
@@ -188,15 +185,15 @@ def front(
 ) -> None:
     """Print the front of a study, and draw it."""
     from layersearch.report.console import print_front
-    from layersearch.search.record import read_study
+    from layersearch.search.record import read_front
 
     _check_form(as_json=as_json, as_csv=as_csv)
-    record = read_study(storage, study, _say)
+    record = read_front(storage, study, say)
     if png is not None:
         from layersearch.report.figures import draw_front
 
         draw_front(record, png)
-        _say(f"drawn: {png}")
+        say(f"drawn: {png}")
     if as_json or as_csv:
         _print_records(record.records(everything=everything), as_json=as_json)
         return
@@ -221,14 +218,14 @@ def export(
     A pattern of whole layers needs nothing else; one with halves brings a page of code along. `--form onnx` writes any
     pattern as a graph for ONNX Runtime.
     """
-    api.check_push(push_to_hub, public=public)
+    from layersearch.models.push import check_push, push
+
+    check_push(push_to_hub, public=public)
     proof = api.exported(trial, to, study, storage, form, device)
     typer.echo(f"{to}: {proof}")
     or_with = f", or with layersearch.load({str(to)!r}), which runs no code from it" if proof.form != "onnx" else ""
     typer.echo(f"open it with {proof.call}{or_with}")
     if push_to_hub is not None:
-        from layersearch.models.push import push
-
         typer.echo(f"pushed: {push(to, push_to_hub, public=public)}")
 
 
@@ -241,7 +238,7 @@ def dashboard(
     """Open the studies of a database in optuna-dashboard, read-only, for this machine only."""
     from layersearch.report.dashboard import serve
 
-    serve(storage, port, writable=writable, say=_say)
+    serve(storage, port, writable=writable, say=say)
 
 
 def main() -> None:
@@ -250,13 +247,13 @@ def main() -> None:
     try:
         sys.exit(app(prog_name="layersearch", standalone_mode=False))
     except typer.TyperException as error:
-        _say(f"error: {refused(error)}")
+        say(f"error: {refused(error)}")
         sys.exit(error.exit_code)
     except StoppedError as stop:
-        _say(str(stop))
+        say(str(stop))
         sys.exit(130)
     except LayersearchError as error:
-        _say(f"error: {error}")
+        say(f"error: {error}")
         sys.exit(2 if isinstance(error, WordsError) else 1)
 
 
@@ -282,7 +279,3 @@ def _print_records(records: list[dict[str, Any]], *, as_json: bool) -> None:
         writer = csv.DictWriter(sys.stdout, fieldnames=list(records[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(records)
-
-
-def _say(line: str) -> None:
-    typer.echo(line, err=True)

@@ -1,10 +1,11 @@
-"""Files that are whole or absent: what a crash or a full disk leaves never stands under the file's name.
+"""Files that are whole or absent: what a crash or a full disk leaves never stands under the file's name; their hashes.
 
 Knows: one file and its folder. Does not know: what is written.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -33,3 +34,9 @@ def whole_file(target: Path) -> Iterator[IO[bytes]]:
     folder = os.open(target.parent, os.O_RDONLY)
     os.fsync(folder)
     os.close(folder)
+
+
+def sha256_of(file: Path) -> str:
+    """The sha256 of a file's content, as 64 hexadecimal digits."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

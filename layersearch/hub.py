@@ -24,25 +24,28 @@ if TYPE_CHECKING:
 
 _PATIENCE = 1.5
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
-_WANTED = ["*.json", "*.txt", "*.model", "*.safetensors"]
-_CONFIG = ["config.json"]
+_SMALL = ["*.json", "*.txt", "*.model"]  # the configuration, and what makes the inputs
+_WANTED = [*_SMALL, "*.safetensors"]
 _TOKENIZER = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", "*.model")
 _PROCESSOR = "preprocessor_config.json"  # what a model of images has in place of a tokenizer
 
 
-def local_model(model: str, revision: str | None = None, *, weights: bool = True) -> tuple[Path, str]:
+def local_model(
+    model: str, revision: str | None = None, *, weights: bool = True, option: str = "--model"
+) -> tuple[Path, str]:
     """The folder of a base model (config.json, *.safetensors, tokenizer or processor) and the revision it is at.
 
     `model` is a folder, `package:NAME/FOLDER` inside an installed Python package, or a hub name (`name` or
     `owner/name`). The revision of a folder is `local-` and 12 hex digits of the sha256 over its config, weights and
     tokenizer; that of a hub model is its commit. A copy in the local cache is taken as it is; only without one is the
-    hub asked. Without `weights` a folder need hold config.json only, and no more is fetched. Raises ModelError.
+    hub asked. Without `weights` a folder need hold config.json only, weights are neither fetched nor read, and the
+    revision of a folder leaves them out. Raises ModelError, which offers `option` where the hub is away.
     """
     if model.startswith("package:"):
         return _given_folder(_package_folder(model), revision, weights)
     if model.startswith(("/", ".", "~")) or os.path.exists(model):
         return _given_folder(Path(os.path.expanduser(model)), revision, weights)
-    folder = _cached_model(model, revision, weights) or _fetched_model(model, revision, weights)
+    folder = _cached_model(model, revision, weights) or _fetched_model(model, revision, weights, option)
     return folder, folder.name
 
 
@@ -129,7 +132,7 @@ def _given_folder(folder: Path, revision: str | None, weights: bool) -> tuple[Pa
         raise ModelError(f"model folder {folder} does not exist: give an existing folder or a hub name")
     if lacking := _lacking(folder, weights):
         raise ModelError(f"model folder {folder} {lacking}")
-    return folder, f"local-{_content_hash(folder)}"
+    return folder, f"local-{_content_hash(folder, weights)}"
 
 
 def _lacking(folder: Path, weights: bool) -> str:
@@ -157,9 +160,10 @@ def _reader_files(folder: Path) -> Iterator[Path]:
     return (path for pattern in (*_TOKENIZER, _PROCESSOR) for path in sorted(folder.glob(pattern)))
 
 
-def _content_hash(folder: Path) -> str:
+def _content_hash(folder: Path, weights: bool) -> str:
     digest = hashlib.sha256()
-    for path in (folder / "config.json", *sorted(folder.glob("*.safetensors")), *_reader_files(folder)):
+    heavy = sorted(folder.glob("*.safetensors")) if weights else ()
+    for path in (folder / "config.json", *heavy, *_reader_files(folder)):
         with path.open("rb") as file:
             digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:12]
@@ -173,7 +177,7 @@ def _cached_model(model: str, revision: str | None, weights: bool) -> Path | Non
     try:
         if not _HUB_NAME.fullmatch(model):
             raise HFValidationError
-        wanted = _WANTED if weights else _CONFIG
+        wanted = _WANTED if weights else _SMALL
         folder = Path(snapshot_download(model, revision=revision, allow_patterns=wanted, local_files_only=True))
     except LocalEntryNotFoundError:
         return None
@@ -183,15 +187,15 @@ def _cached_model(model: str, revision: str | None, weights: bool) -> Path | Non
     return None if _lacking(folder, weights) else folder
 
 
-def _fetched_model(model: str, revision: str | None, weights: bool) -> Path:
+def _fetched_model(model: str, revision: str | None, weights: bool, option: str) -> Path:
     import httpx2
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
-    require_reachable(f"model {model}", "--model FOLDER", ModelError)
+    require_reachable(f"model {model}", f"{option} FOLDER", ModelError)
     hub = f"the hub at {constants.ENDPOINT}"
     try:
-        wanted = _WANTED if weights else _CONFIG
+        wanted = _WANTED if weights else _SMALL
         folder = Path(snapshot_download(model, revision=revision, allow_patterns=wanted))
     except GatedRepoError:
         raise ModelError(f"model {model} is gated: accept its terms on {hub} and log in with `hf auth login`") from None

@@ -60,3 +60,6 @@ WORDS = {
     "after-pooler": "after_pooler",
 }
 """The words of `--mix`, each with the switch that it turns."""
+
+USUAL = Mixing()
+"""The mix that is made where nothing is said: softmax and gamma, of the layers alone, before the pooler."""

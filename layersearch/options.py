@@ -131,7 +131,7 @@ Workers = Annotated[
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 RayAddress = Annotated[str, typer.Option(help="local, or the address of a running Ray cluster.")]
 StallSeconds = Annotated[float, typer.Option(min=1, help="A worker without progress for so long is ended.")]
-Time = Annotated[
+TimeLimit = Annotated[
     str | None,
     typer.Option(
         help="Begin no candidate after so long (90s, 30m, 1h30m); what runs and the confirmation come on top."
@@ -251,7 +251,7 @@ def placed(
     device: Device = How.device,
     ray_address: RayAddress = How.ray_address,
     stall_seconds: StallSeconds = How.stall_seconds,
-    time: Time = None,
+    time: TimeLimit = None,
     until_plateau: UntilPlateau = How.until_plateau,
     start_from: StartFrom = None,
     keep_checkpoints: KeepCheckpoints = How.keep,

@@ -214,6 +214,16 @@ class Pattern:
         kept = {block.layer for block in self.blocks}
         return tuple(layer for layer in range(num_layers) if layer not in kept)
 
+    def dropped_in_words(self, num_layers: int) -> str:
+        """What of the source layers is left out, such as `5, 6 and the FFN half of 4`; empty where nothing is."""
+        layers = {block.layer for block in self.blocks}
+        kept = {layer: {block.halves for block in self.blocks if block.layer == layer} for layer in layers}
+        parts = [", ".join(map(str, self.dropped(num_layers)))]
+        for halves, left in (("FFN", "attention"), ("attention", "ffn")):
+            lost = [str(layer) for layer in sorted(kept) if kept[layer] == {left}]
+            parts.append(f"the {halves} half of {', '.join(lost)}" if lost else "")
+        return " and ".join(part for part in parts if part)
+
     def parameters(self, counts: PartCounts) -> int:
         """Parameters of the candidate, counted and not built. Raises PatternError like `check`."""
         self.check(counts.num_layers)

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from layersearch import answering
+from layersearch.answering import say
 from layersearch.completion import studies
 from layersearch.options import AsJson, Storage, StudyName
 from layersearch.search.question import How
@@ -31,7 +32,7 @@ def show(
     from layersearch.report.console import output
     from layersearch.report.trial import print_trial
 
-    found = answering.show(trial, study, storage)
+    found = answering.show(study, storage, trial=trial)
     if as_json:
         typer.echo(json.dumps(found.facts(), indent=1))
     else:
@@ -78,7 +79,7 @@ def compare(
 
     found = answering.compare(first, second, storage, png)
     if png is not None:
-        _say(f"drawn: {png}")
+        say(f"drawn: {png}")
     if as_json:
         typer.echo(json.dumps(found.facts(), indent=1))
     else:
@@ -94,9 +95,9 @@ def report(
 ) -> None:
     """Write the report of a study: one HTML file that opens offline."""
     file, *pictures = answering.report(study, storage, to, png)
-    _say(f"written: {file}")
+    say(f"written: {file}")
     for picture in pictures:
-        _say(f"drawn: {picture}")
+        say(f"drawn: {picture}")
 
 
 @reading.command()
@@ -104,7 +105,7 @@ def verify(folder: Annotated[Path, typer.Argument(help="Folder that `layersearch
     """Say whether an exported folder is as it was, file by file, and prove it again (exit code 1 where not)."""
     verdict = answering.verify(folder)
     for problem in verdict.problems:
-        _say(f"error: {problem}")
+        say(f"error: {problem}")
     if verdict.proof is None:
         raise typer.Exit(1)
     typer.echo(f"{folder}: its {verdict.files} files are as they were exported; {verdict.proof}")
@@ -127,12 +128,8 @@ def importance(
 
     found = answering.importance(names, storage, shared, png)
     if png is not None:
-        _say(f"drawn: {png}")
+        say(f"drawn: {png}")
     if as_json:
         typer.echo(json.dumps([{**as_plain(one), "study": name} for name, one in found], indent=1))
     else:
         print_importance(output(), found)
-
-
-def _say(line: str) -> None:
-    typer.echo(line, err=True)

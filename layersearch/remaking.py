@@ -1,7 +1,7 @@
-"""The command that makes an exported folder's score again: reproduce.
+"""The commands that train or time what a study found again: confirm, reproduce, time.
 
-Knows: its words, its exit, how its progress shows. Does not know: how anything is trained. Heavy libraries are imported
-inside the command, so that `--help` answers at once.
+Knows: their words and exits, how the progress of a folder shows. Does not know: how anything is trained or timed. Heavy
+libraries are imported inside the commands, so that `--help` answers at once.
 """
 
 from __future__ import annotations
@@ -14,13 +14,59 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from layersearch.options import AsJson, Device
+from layersearch import api
+from layersearch.answering import say
+from layersearch.errors import StoppedError
+from layersearch.options import CONFIRM, AsJson, Device, RayAddress, StallSeconds, Storage, StudyName, Workers
 from layersearch.search.question import How
 
 if TYPE_CHECKING:
     from layersearch.search.reproduce import Reproduced
 
 remaking = typer.Typer(rich_markup_mode=None)
+
+
+@remaking.command()
+def confirm(
+    study: StudyName = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Fresh seeds that each shall have in all.")] = CONFIRM,
+    trial: Annotated[list[int] | None, typer.Option(help="Only this trial, not the front; repeatable.")] = None,
+    storage: Storage = How.storage,
+    files: Annotated[Path | None, typer.Option(help="Folder for files; default the study's own.")] = None,
+    workers: Workers = How.workers,
+    device: Device = How.device,
+    ray_address: RayAddress = How.ray_address,
+    stall_seconds: StallSeconds = How.stall_seconds,
+) -> None:
+    """Train the front and the unchanged model again with fresh seeds, and score them on the validation set.
+
+    By the study's own method. The same command again goes on; more --seeds only add the missing ones.
+    """
+    from layersearch.report.confirmation import print_confirmation
+    from layersearch.report.console import output
+    from layersearch.search.record import read_study
+
+    try:
+        record = api.confirm(study, seeds, trial, storage, files, workers, device, ray_address, stall_seconds).record
+    except StoppedError:
+        print_confirmation(output(), read_study(storage, study, say))
+        raise
+    print_confirmation(output(), record)
+
+
+@remaking.command("time")
+def time_the_front(
+    study: StudyName = None,
+    storage: Storage = How.storage,
+    device: Device = How.device,
+) -> None:
+    """Time the front and the unchanged model, batch sizes 1 and 32, on PyTorch and ONNX Runtime; nothing is trained.
+
+    Nothing else should run on the machine meanwhile.
+    """
+    from layersearch.report.console import print_front
+
+    print_front(api.time(study, storage, device).record)
 
 
 @remaking.command()
@@ -32,12 +78,10 @@ def reproduce(
     as_json: AsJson = False,
 ) -> None:
     """Train an exported folder's recipe again, and say whether its score comes back (exit code 1 where not)."""
-    from layersearch.search.reproduce import as_plain
-    from layersearch.search.reproduce import reproduce as trained_again
-
-    how = How(name="reproduce", workers=0, device=device)
     with _bar() as heartbeat:
-        found = trained_again(folder, how, _say, model=model, data=data, heartbeat=heartbeat)
+        found = api.reproduced(folder, model, data, device, heartbeat)
+    from layersearch.search.reproduce import as_plain
+
     if as_json:
         typer.echo(json.dumps(as_plain(found), indent=1))
     else:
@@ -70,7 +114,3 @@ def _bar() -> Iterator[Callable[[float], None]]:
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         training = progress.add_task("training", total=1.0)
         yield lambda share: progress.update(training, completed=share)
-
-
-def _say(line: str) -> None:
-    typer.echo(line, err=True)

@@ -25,6 +25,10 @@ LAYERS = 4
 _MODULES = tempfile.TemporaryDirectory(prefix="layersearch-")
 os.environ["HF_MODULES_CACHE"] = _MODULES.name
 
+# What the tests count is not kept with the user's own.
+_COUNTED = tempfile.TemporaryDirectory(prefix="layersearch-")
+os.environ["LAYERSEARCH_CACHE"] = _COUNTED.name
+
 GOOD = ("good", "fine", "great", "warm", "bright")
 BAD = ("bad", "poor", "awful", "cold", "dull")
 PLAIN = ("the", "film", "was", "and", "a", "plot", "with", "music", "very", "it")

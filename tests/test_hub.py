@@ -88,6 +88,15 @@ def test_the_revision_tells_contents_apart_and_nothing_else(model: Path, tmp_pat
     assert len(seen) == 4
 
 
+def test_weights_that_are_not_wanted_are_not_read(model: Path) -> None:
+    light, whole = local_model(str(model), weights=False)[1], local_model(str(model))[1]
+    content = bytearray((model / "model.safetensors").read_bytes())
+    content[-2] ^= 1
+    (model / "model.safetensors").write_bytes(content)
+    assert local_model(str(model), weights=False)[1] == light
+    assert local_model(str(model))[1] != whole
+
+
 def test_a_relative_folder_and_a_home_folder_are_found(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(model.parent)
     monkeypatch.setenv("HOME", str(model.parent))
@@ -314,6 +323,14 @@ def test_a_model_comes_from_the_hub_once_and_then_from_the_cache(
     assert (Path(folder) / "model.safetensors").read_bytes() == (model / "model.safetensors").read_bytes()
     again = _python(ASK_MODEL, tmp_path / "home", "some/model", HF_HUB_OFFLINE="1")
     assert _last_line(again).split() == [folder, revision]
+
+
+def test_a_model_without_its_weights_brings_what_makes_its_inputs(
+    model: Path, tmp_path: Path, hub: Callable[[dict[str, Path]], str]
+) -> None:
+    code = ASK_MODEL.replace("[1:])", "[1:], weights=False)")
+    folder, _ = _last_line(_python(code, tmp_path, "some/model", HF_ENDPOINT=hub({"models/some/model": model}))).split()
+    assert {path.name for path in Path(folder).iterdir()} == {p.name for p in model.iterdir()} - {"model.safetensors"}
 
 
 def test_an_unknown_model_and_an_unknown_revision_are_told_apart_from_a_hub_that_is_away(

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+import layersearch
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "layersearch"
 FILES = sorted(path for path in PACKAGE.rglob("*.py"))
@@ -22,7 +24,7 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 # From bottom to top; a file imports only from lines above its own. The exceptions stand below.
 RANKS = (
     {"errors", "names", "durable", "kinds", "search.files", "analysis.wanted"},
-    {"pattern", "mixing", "hub", "tasks.metrics", "training.schedule", "analysis.ridge"},
+    {"pattern", "mixing", "hub", "typed", "tasks.metrics", "training.schedule", "analysis.ridge"},
     {
         "strategies",
         "choices",
@@ -66,7 +68,15 @@ RANKS = (
         "tasks.squad",
         "tasks.conll",
     },
-    {"models.card", "models.folder", "tasks", "search.objectives", "training.hidden", "training.sparsity"},
+    {
+        "models.card",
+        "models.counted",
+        "models.folder",
+        "tasks",
+        "search.objectives",
+        "training.hidden",
+        "training.sparsity",
+    },
     {"training.steps"},
     {"models.export", "models.language", "training.finetune", "training.freezing", "analysis.cka"},
     {
@@ -116,13 +126,12 @@ RANKS = (
     {"search.again"},
     {"search.reproduce"},
     {"search.ship", "report.notebook"},
-    {"search.asked_again"},
     {"report.console", "report.patterns", "completion"},
     {"recipe_options"},
     {"options", "answers", "words"},
-    {"answering", "analyzing", "remaking", "spelled"},
-    {"reading", "api"},
-    {"timing", "confirming"},
+    {"answering", "spelled"},
+    {"reading", "api", "analyzing"},
+    {"remaking"},
     {"cli", "", "search", "report"},
     {"__main__"},
 )
@@ -222,6 +231,38 @@ def test_reading_a_study_loads_no_model_library() -> None:
     parts = ("search.record", "report.console", "report.figures", "report.html", "report.dashboard")
     loaded = heavy_after("\n".join(f"import layersearch.{part}" for part in parts))
     assert set(loaded) <= {"optuna"}
+
+
+def test_a_second_plan_of_a_model_loads_no_model_library(tiny_model: Path) -> None:
+    plan = f"layersearch.plan(model={str(tiny_model)!r}, task='demo')"
+    statements = f"import layersearch\nassert len({plan}) > 1"
+    layersearch.plan(model=str(tiny_model), task="demo")
+    assert set(heavy_after(statements)) <= {"optuna"}
+    assert "torch" in heavy_after(f"import os\nos.environ['LAYERSEARCH_CACHE'] = ''\n{statements}")
+
+
+REFUSED = """
+import layersearch
+from layersearch.errors import LayersearchError
+for ask in (
+    lambda: layersearch.export(trial=0, to="x", storage="absent.db"),
+    lambda: layersearch.confirm(storage="absent.db"),
+    lambda: layersearch.time(storage="absent.db"),
+    lambda: layersearch.verify("nowhere"),
+    lambda: layersearch.reproduce("nowhere"),
+    lambda: layersearch.search(model={model!r}, task="sst2", data="nowhere"),
+    lambda: layersearch.search(model={model!r}, task="demo", device="tpu"),
+):
+    try:
+        ask()
+    except LayersearchError:
+        continue
+    raise AssertionError("not refused")
+"""
+
+
+def test_what_is_not_there_is_said_before_heavy_libraries_load(tiny_model: Path) -> None:
+    assert set(heavy_after(REFUSED.format(model=str(tiny_model)))) <= {"optuna"}
 
 
 def test_a_heavy_import_would_be_found() -> None:

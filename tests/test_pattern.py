@@ -166,6 +166,21 @@ def test_unreadable_text_is_one_clear_line(text: str, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("0-5", ""),
+        ("0-2 5", "3, 4"),
+        ("0 1a 2-5", "the FFN half of 1"),
+        ("0 1a 2f 3f 5", "4 and the FFN half of 1 and the attention half of 2, 3"),
+        ("0 1 1a 2-5", ""),
+        ("0 1f 1a 2-5", ""),
+    ],
+)
+def test_what_is_dropped_is_said_with_its_halves(text: str, words: str) -> None:
+    assert Pattern.parse(text).dropped_in_words(6) == words
+
+
 @pytest.mark.parametrize("question", ["check", "dropped", "diagram"])
 def test_a_layer_the_model_does_not_have_is_named(question: str) -> None:
     with pytest.raises(PatternError) as caught:

@@ -23,10 +23,9 @@ from layersearch.analysis.similarity import Similarity, Summing
 from layersearch.analysis.states import groups_of, layer_rows, require_one_stack, rows_of
 from layersearch.analysis.subject import Subject
 from layersearch.analysis.wanted import OWN, RowsOf, Wanted
-from layersearch.errors import DataError, ModelError
+from layersearch.errors import DataError
 from layersearch.models.families import has_halves
-from layersearch.models.language import LanguageModel, load_language_model
-from layersearch.models.surgery import build
+from layersearch.models.language import LanguageModel
 from layersearch.tasks.task import Encoded, Examples, Splits, Task
 from layersearch.tasks.text import TextTask, held_out
 
@@ -247,20 +246,9 @@ def _share(progress: Progress, task: Task, before: int, number: int, total: int)
 
 def _language_models(subjects: Sequence[Subject]) -> list[LanguageModel]:
     """The subjects with their heads over the vocabulary; raises ModelError where one has none."""
-    found: list[LanguageModel] = []
     for one in subjects:
-        if one.folder is None:
-            raise ModelError(
-                f"{one.name} has the head of its task and none over the vocabulary, so its layers cannot be read out; "
-                "leave readout out of --what"
-            )
-        if one.edited:
-            first = found[0]
-            found.append(LanguageModel(build(first.model, one.pattern).eval(), first.foretells))  # type: ignore[no-untyped-call]
-        else:
-            found.append(load_language_model(one.folder))
-            found[-1].model.to(one.model.device)  # type: ignore[arg-type]
-    return found
+        one.language.model.to(one.model.device)  # type: ignore[arg-type]
+    return [one.language for one in subjects]
 
 
 def _read(

@@ -67,8 +67,8 @@ def load_file(file: Path, most: int, seed: int) -> Sentences:
             continue
         if len(cells) < 3 or cells[0] not in parts or not cells[1] or not cells[-1].strip():
             raise DataError(
-                f"{file}, line {number}: {line[:60]!r} is not `tr, va or te <tab> label <tab> sentence`; put "
-                "SentEval's own file there, or take this one out of the folder"
+                f"{file}, line {number} is {line[:60]!r}, and a line of SentEval's files has three cells with tabs "
+                "between them: tr, va or te; the label; the sentence. Mend the line, or take the file out of the folder"
             )
         texts, labels = parts[cells[0]]
         texts.append(cells[-1].strip())

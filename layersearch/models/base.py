@@ -21,7 +21,7 @@ from huggingface_hub.errors import StrictDataclassError
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from layersearch.errors import ModelError
@@ -74,6 +74,8 @@ def load_config(folder: Path, *, num_labels: int, kind: KindName) -> PreTrainedC
     head = {"num_labels": num_labels, "problem_type": KINDS[kind].problem} if KINDS[kind].labelled else {}
     config = read_config(folder, **head)
     _require_head(config, kind)
+    if kind == "causal-lm" and _reads_both_ways(config):
+        raise _no_decoder(config, folder)
     return config
 
 
@@ -212,10 +214,23 @@ def _require_causal(folder: Path, model: PreTrainedModel) -> None:
     ids = torch.tensor([[1, 2, 3], [1, 2, 4]])
     first, second = model(input_ids=ids).logits[:, :2]
     if not torch.allclose(first, second, atol=1e-4):
-        raise ModelError(
-            f"the {model.config.model_type} in {folder} reads both ways and is no decoder, so its perplexity would say "
-            "nothing; choose a decoder, such as gpt2"
-        )
+        raise _no_decoder(model.config, folder)
+
+
+def _reads_both_ways(config: PreTrainedConfig) -> bool:
+    """Whether a configuration alone tells an encoder: one for masked words that it does not say to be a decoder.
+
+    `_require_causal` finds the others.
+    """
+    masked = type(config) in AutoModelForMaskedLM._model_mapping
+    return masked and not config.is_encoder_decoder and not getattr(config, "is_decoder", False)
+
+
+def _no_decoder(config: PreTrainedConfig, folder: Path) -> ModelError:
+    return ModelError(
+        f"the {config.model_type} in {folder} reads both ways and is no decoder, so its perplexity would say nothing; "
+        "choose a decoder, such as gpt2"
+    )
 
 
 def _is_of_the_body(name: str, model: PreTrainedModel) -> bool:

@@ -57,7 +57,7 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Time:
+class LatencyRow:
     """Milliseconds of a forward pass, median, at a `setting` in words; the unchanged model's is None if unknown."""
 
     setting: str
@@ -94,7 +94,7 @@ class ModelCard:
     start: str | None = None
     data: Data | None = None
     confirmed_with: tuple[int, ...] = ()
-    times: tuple[Time, ...] = ()
+    times: tuple[LatencyRow, ...] = ()
     hardware: str = ""
     form: Form = "native"
     mix: str | None = None
@@ -137,7 +137,7 @@ that opens it stands below; `layersearch.json` holds the proof.
 | pattern | `{manifest.pattern}` |
 | layers | `{manifest.pattern.diagram(manifest.source_layers)}` ({legend_for([manifest.pattern])}; lowest layer left) |
 | source layers, counted from 0 | {_sources(manifest.pattern)}{_of_stacks(manifest)} |
-| dropped whole of 0-{manifest.source_layers - 1} | {_numbers(manifest.pattern.dropped(manifest.source_layers))} |
+| dropped of 0-{manifest.source_layers - 1} | {manifest.pattern.dropped_in_words(manifest.source_layers) or "none"} |
 | parameters | {manifest.parameters:,} of {card.baseline_parameters:,} ({share:.1%}){_tied(manifest.pattern)} |
 {_zeros(card, manifest)}| outputs | {_outputs(card, KINDS[manifest.kind])} |
 {_mix(card)}{_data(card.data)}

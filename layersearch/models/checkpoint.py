@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import glob
-import hashlib
 import json
 import os
 import shutil
@@ -23,6 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
+from layersearch.durable import sha256_of
 from layersearch.errors import LayersearchError, ModelError, PatternError
 from layersearch.kinds import KindName
 from layersearch.models.surgery import auto_class, drop_halves, layers_of, skeleton
@@ -161,12 +161,6 @@ def new_folder(target: Path, needed: int) -> Iterator[Path]:
         raise
     finally:
         shutil.rmtree(part, ignore_errors=True)
-
-
-def sha256_of(file: Path) -> str:
-    """The sha256 of a file's content, as 64 hexadecimal digits."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _plain(config: PreTrainedConfig) -> dict[str, Any]:

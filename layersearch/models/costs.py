@@ -14,16 +14,15 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from layersearch.kinds import KINDS, KindName
-from layersearch.mixing import Mixing
+from layersearch.mixing import USUAL, Mixing
 from layersearch.models.families import Stack
 from layersearch.models.surgery import auto_class, half_of, layers_of, rows_of, skeleton, stacks_of
 from layersearch.pattern import PartCounts
 
-_USUAL = Mixing()
 
 
 def count_all(
-    config: PreTrainedConfig, length: int, kind: KindName = "classification", mixing: Mixing = _USUAL
+    config: PreTrainedConfig, length: int, kind: KindName = "classification", mixing: Mixing = USUAL
 ) -> dict[str, PartCounts]:
     """Every cost that is counted, by the names of `search/objectives.py`: MACs for one sequence of `length` tokens.
 
@@ -40,7 +39,7 @@ def count_all(
 
 
 def count_parts(
-    source: PreTrainedModel | PreTrainedConfig, kind: KindName = "classification", mixing: Mixing = _USUAL
+    source: PreTrainedModel | PreTrainedConfig, kind: KindName = "classification", mixing: Mixing = USUAL
 ) -> PartCounts:
     """Parameters outside the layers and in each half of each layer; tied weights count once.
 

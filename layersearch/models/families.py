@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 from layersearch.errors import PatternError
 from layersearch.pattern import Pattern
@@ -220,6 +220,13 @@ _ROWS = (
 )
 
 FAMILIES: Mapping[str, Family] = MappingProxyType({row.model_type: row for row in _ROWS})
+
+
+def positions_of(config: Any) -> int:
+    """The tokens that a model of transformers' configuration `config` has places for; 0 where any number will do."""
+    positions = getattr(config, "max_position_embeddings", None) or -1  # T5 has none, XLNet -1: they are relative
+    family = FAMILIES.get(config.model_type)
+    return max(0, int(positions) - (family.positions_off if family is not None else 0))
 
 
 def has_halves(model_type: str) -> bool:

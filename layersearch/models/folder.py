@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from layersearch.durable import sha256_of
 from layersearch.errors import ExportError
-from layersearch.models.checkpoint import sha256_of
 
 RECORD = "layersearch.json"
 FORMAT = 1

@@ -11,10 +11,18 @@ from shlex import quote
 from typing import TYPE_CHECKING
 
 from layersearch import hub
-from layersearch.errors import ExportError
+from layersearch.errors import ExportError, WordsError
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
+
+
+def check_push(repo: str | None, *, public: bool) -> None:
+    """Raise LayersearchError for words about the hub that are wrong, before anything is made."""
+    if repo is not None:
+        check_repository(repo)
+    elif public:
+        raise WordsError("--public says who may see what is pushed; add --push-to-hub REPO, or leave it out")
 
 
 def check_repository(repo: str) -> None:

@@ -21,7 +21,7 @@ from transformers.initialization import no_init_weights
 
 from layersearch.errors import ModelError
 from layersearch.kinds import KINDS, KindName
-from layersearch.mixing import Mixing
+from layersearch.mixing import USUAL, Mixing
 from layersearch.models.families import FAMILIES, Family, Half, Stack, check_layers
 from layersearch.models.parts import Dropped, give_lead, keep_parts, lead_of
 from layersearch.models.places import Stacks, configs_of, looks_of, owner_of, renumber, settings_of
@@ -29,10 +29,9 @@ from layersearch.models.readout import Start, give_readout, reopen_readout, shar
 from layersearch.models.tying import tie_copies
 from layersearch.pattern import Block, Pattern
 
-_USUAL = Mixing()
 
 
-def build(base: PreTrainedModel, pattern: Pattern, mixing: Mixing = _USUAL, start: Start = "even") -> PreTrainedModel:
+def build(base: PreTrainedModel, pattern: Pattern, mixing: Mixing = USUAL, start: Start = "even") -> PreTrainedModel:
     """The candidate of `pattern`: a new model of the base model's class, with its own weights, on the same device.
 
     Only what is kept is copied; no tensor of the base model is written to or shared, so it may live on read-only

@@ -5,7 +5,7 @@ Knows: rich's tables, the pick and what is beside it. Does not know: how it was 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -14,8 +14,10 @@ from rich.text import Text
 from layersearch.pattern import Pattern
 from layersearch.report.commands import export_command
 from layersearch.report.table import coloured
-from layersearch.search.record import Record
-from layersearch.search.wish import Answer, Member
+
+if TYPE_CHECKING:
+    from layersearch.search.record import Record
+    from layersearch.search.wish import Answer, Member
 
 
 def print_answer(console: Console, record: Record, answer: Answer, place: str) -> None:

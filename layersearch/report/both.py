@@ -6,7 +6,7 @@ Knows: rich's tables, the comparison and what its numbers mean. Does not know: h
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -14,9 +14,11 @@ from rich.text import Text
 
 from layersearch.pattern import Pattern
 from layersearch.report.table import coloured
-from layersearch.search.compare import Carried, Comparison
-from layersearch.search.record import Record
 from layersearch.search.trials import Row, tied
+
+if TYPE_CHECKING:
+    from layersearch.search.compare import Carried, Comparison
+    from layersearch.search.record import Record
 
 NEVER_SAID = ("data", "revision", "replay")  # letters and digits that tell a reader nothing
 

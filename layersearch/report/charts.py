@@ -32,11 +32,13 @@ def front_chart(record: Record) -> str:
     means = [(row, found.mean, found.spread or 0.0) for row, found in confirmed]
     ends = [end for row in record.shown() for end in row.interval or ()]
     ends += [mean + sign * spread for _, mean, spread in means for sign in (-1, 1)]
+    level = [record.facts["commonest"]] if "commonest" in record.facts else []
     chart = Chart(
         Axis.over([share_of(row, record) for row in done], PARAMETERS),
-        Axis.over([*(row.score or 0.0 for row in done), *ends], record.purpose.metric),
+        Axis.over([*(row.score or 0.0 for row in done), *ends, *level], record.purpose.metric),
     )
-    marks = [*_unchanged(chart, record), *_others(chart, record, done), *_members(chart, record)]
+    marks = [group([chart.level(score, "commonest")], "of-commonest") for score in level]
+    marks += [*_unchanged(chart, record), *_others(chart, record, done), *_members(chart, record)]
     marks.append(group([_confirmed(chart, record, *found) for found in means], "of-confirmed"))
     return chart.page(marks, f"front of study {record.name}: {record.purpose.metric} over parameters")
 

@@ -154,8 +154,7 @@ class Progress:
         )
 
     def _state(self) -> str:
-        done = self._done + len(self._paused)
-        parts = [f"{done}/{self._wanted} done" if done <= self._wanted else f"{done} done"]
+        parts = [f"{self._done}/{self._wanted} done" if self._done <= self._wanted else f"{self._done} done"]
         parts += [f"{len(self._running)} running"] if self._running else []
         parts += [f"{len(self._paused)} paused"] if self._paused else []
         parts += [f"{self._failed} failed"] if self._failed else []

@@ -184,8 +184,10 @@ def _draw_against(axes: Axes, shown: Shown) -> list[Annotation]:
 
 
 def _draw_baseline(axes: Axes, shown: Shown) -> None:
-    """A line and its interval; a point of its own only where the front has none for it."""
+    """A line and its interval, and one for an answer that reads nothing; a point only where the front has none."""
     record, baseline = shown.record, shown.record.baseline
+    if "commonest" in record.facts:
+        axes.axhline(record.facts["commonest"], color="0.5", linestyle=":", linewidth=1.2, label="commonest answer")
     if baseline is None or baseline.score is None:
         return
     axes.axhline(baseline.score, color=_UNCHANGED, linestyle="--", linewidth=1)

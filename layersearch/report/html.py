@@ -42,6 +42,7 @@ _GLYPHS = {
     "of-named": '<path class="named" d="M10,2l6,11h-12z"/>',
     "of-confirmed": '<path class="confirmed" d="M10,2l6,6l-6,6l-6,-6z"/>',
     "of-baseline": '<line class="baseline" x1="0" y1="8" x2="20" y2="8"/>',
+    "of-commonest": '<line class="commonest" x1="0" y1="8" x2="20" y2="8"/>',
 }
 
 
@@ -139,9 +140,10 @@ def _front(record: Record) -> str:
         "of-named": f"named strategies and the unchanged model ({named})",
         "of-confirmed": "confirmed on the validation set",
         "of-baseline": f"the unchanged model's score{' and interval' * has_intervals}",
+        "of-commonest": "what the commonest answer scores, whatever is read",
     }
     absent = {"of-intervals": not has_intervals, "of-ties": not near, "of-confirmed": not record.confirmed}
-    absent["of-baseline"] = record.baseline is None
+    absent |= {"of-baseline": record.baseline is None, "of-commonest": "commonest" not in record.facts}
     legend = "".join(
         f'<label><input type="checkbox" value="{part}" checked><svg aria-hidden="true">{_GLYPHS[part]}</svg>'
         f"{escape(words)}</label>\n"

@@ -6,10 +6,13 @@ Knows: patterns, counts. Does not know: scores, pictures.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from layersearch.pattern import Pattern
-from layersearch.search.record import Record
-from layersearch.search.trials import Row
+
+if TYPE_CHECKING:
+    from layersearch.search.record import Record
+    from layersearch.search.trials import Row
 
 PARAMETERS = "parameters, % of the unchanged model"  # the title of an axis of `share_of`
 

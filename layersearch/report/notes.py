@@ -168,6 +168,8 @@ def notes_on_front(record: Record, *, everything: bool) -> list[str]:
     notes = ["share and kept are relative to the unchanged model", "=: its interval overlaps the unchanged model's"]
     notes += ["~: it overlaps that of the next smaller member"] * bool(tied_with_next(record.shown(everything=False)))
     notes += notes_on_kept(record)
+    if record.purpose.scored_on == "shared":
+        notes.append("scores over the super-network's weights: no pattern was trained by itself")
     seeds = max((len(found.seeds) for found in record.confirmed.values()), default=0)
     if any(row.seeds for row in record.front):
         notes.append("scores near the front are means over several seeds")

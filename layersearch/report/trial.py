@@ -6,7 +6,7 @@ Knows: rows, the front, the confirmation, rich's tables. Does not know: SQL, mod
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.filesize import decimal
@@ -19,9 +19,11 @@ from layersearch.report.layers import share_of
 from layersearch.report.notes import NO_FASTER, WHAT_DIVERGED, counted_cells, over_limits, time_cells
 from layersearch.report.table import coloured, confirmed_cell, interval_cell, kept_cell
 from layersearch.search.divergence import diverged
-from layersearch.search.record import Record
-from layersearch.search.trials import IN_WORDS, Row, as_record, best_no_larger, in_words, tied
+from layersearch.search.trials import IN_WORDS, Confirmed, Row, as_record, best_no_larger, in_words, tied
 from layersearch.training.recipe import BYTES_A_PARAMETER
+
+if TYPE_CHECKING:
+    from layersearch.search.record import Record
 
 
 def print_trial(console: Console, record: Record, number: int, place: str) -> None:
@@ -73,7 +75,8 @@ def _zeros(record: Record, row: Row) -> dict[str, str]:
 def state_of(record: Record, row: Row) -> str:
     """What became of a trial, in words."""
     if not row.done:
-        return in_words(row)
+        other = record.instead_of(row)
+        return in_words(row) + (f"; trial {other.number} has its pattern, and the scores" if other else "")
     if row in record.front:
         return "complete, on the front"
     if not row.allowed:
@@ -90,13 +93,12 @@ def _beaten_by(record: Record, row: Row) -> Row | None:
 
 def _made_of(record: Record, row: Row) -> dict[str, str]:
     pattern = Pattern.parse(row.pattern)
-    dropped = pattern.dropped(int(record.facts["num_layers"]))
     size = (
         "" if row.parameters is None else f"{row.parameters:,}, {share_of(row, record):.1f} % of the unchanged model's"
     )
     return {
         "pattern": row.pattern,
-        "dropped": ", ".join(map(str, dropped)),
+        "dropped": pattern.dropped_in_words(int(record.facts["num_layers"])),
         "strategy": "the unchanged model" if row.pattern == record.unchanged else row.strategy or "",
         "parameters": size,
         "mix": row.mix or "",
@@ -104,7 +106,7 @@ def _made_of(record: Record, row: Row) -> dict[str, str]:
 
 
 def _scores(record: Record, row: Row) -> dict[str, str]:
-    metric, found, baseline = record.purpose.metric, record.confirmed.get(row.pattern), record.baseline
+    metric, found, baseline = record.purpose.metric, _confirmed(record, row), record.baseline
     kept, shared = record.kept(row), record.shared.get(row.pattern)
     score = "" if row.score is None else f"{row.score:.4f} in the search"
     score += f", 95 % interval {row.interval[0]:.4f} to {row.interval[1]:.4f}" if score and row.interval else ""
@@ -121,10 +123,15 @@ def _scores(record: Record, row: Row) -> dict[str, str]:
         "kept": "" if kept is None else f"{kept:.1%} of the unchanged model's score",
         "confirmed": f"{confirmed_cell(found)}: {', '.join(seeds)}" if found else "",
         "seeds that diverged": f"{len(lost.diverged)} of {len(lost.ran)} of the confirmation" if lost else "",
-        **_trust(record, row),
+        **(_trust(record, row) if found else {}),
         "shared": "" if shared is None else f"{shared:.4f} over the super-network's weights",
         "rungs": ", ".join(f"{score:.4f} at {share:.3g} of the training" for share, score in row.rungs.items()),
     }
+
+
+def _confirmed(record: Record, row: Row) -> Confirmed | None:
+    """The confirmation of a trial's pattern, which belongs to the trial that has its score."""
+    return record.confirmed.get(row.pattern) if row.done else None
 
 
 def _trust(record: Record, row: Row) -> dict[str, str]:
@@ -174,7 +181,7 @@ def as_plain(record: Record, number: int, place: str) -> dict[str, Any]:
     row = record.row(number)
     if row is None:
         return {"trial": number, "state": record.spelled_none[number]}
-    found, better = record.confirmed.get(row.pattern), _beaten_by(record, row)
+    found, better, other = _confirmed(record, row), _beaten_by(record, row), record.instead_of(row)
     known = as_record(
         row,
         record.baseline,
@@ -196,5 +203,6 @@ def as_plain(record: Record, number: int, place: str) -> dict[str, Any]:
         "rungs": {f"{share:.3g}": score for share, score in row.rungs.items()},
         "ended": None if row.ended is None else row.ended.isoformat(),
         "beaten_by": None if better is None else better.number,
+        "scored_by": None if other is None else other.number,
         "export": export_command(record, row, place),
     }

@@ -1,4 +1,4 @@
-"""A trial of a study trained again: from its question and its seeds, with the models that it started from.
+"""The question of a study asked again, and its trials trained again: from their seeds, with what they started from.
 
 Knows: the record of a study, and which models have to be made before a trial. Does not know: why somebody wants the
 weights, how anything is trained, exports.
@@ -79,6 +79,25 @@ def prepared_again(record: Record, row: Row, what: What | None = None, instead: 
     prepared = prepare(what or question_of(record), space)
     require_same(record, row, prepared, instead)
     return prepared
+
+
+def asked_again(record: Record, what: What | None = None, instead: str = SEARCH_AGAIN) -> Prepared:
+    """The question that a study was made for, as its own driver had it; nothing is measured anew.
+
+    `what` and `instead` are as in `prepared_again`. Raises StudyError for a study over a table, for one without a trial
+    and for a model or data that have changed, and the errors of `prepare` for those that are gone.
+    """
+    if "replay" in record.facts:
+        raise StudyError(
+            f"study {record.name!r} took its scores from {record.facts['replay']} and trained no model; search with "
+            "`layersearch run` to have something to train again"
+        )
+    if not record.rows:
+        raise StudyError(f"study {record.name!r} has no trial yet; continue it with `layersearch run`")
+    prepared = prepared_again(record, record.baseline or record.rows[0], what, instead)
+    told = replace(prepared, space=knowing(prepared, record.facts.get("spelled", {})).space, purpose=record.purpose)
+    measured = record.facts.get("measured")
+    return told if measured is None else with_stored(told, measured)
 
 
 def require_same(record: Record, row: Row, prepared: Prepared, instead: str = SEARCH_AGAIN) -> None:

@@ -7,7 +7,7 @@ files, who trains, when. A checkpoint that went is no loss of a result: the stud
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,8 +27,9 @@ from layersearch.search.files import (
 )
 from layersearch.search.fronts import fronts, thinned
 from layersearch.search.question import How, Keep, Prepared, Question
+from layersearch.search.replicates import averaged
 from layersearch.search.study import Study
-from layersearch.search.trials import Row
+from layersearch.search.trials import Row, front_of
 from layersearch.training.job import Job
 from layersearch.training.recipe import BYTES_A_PARAMETER, Recipe
 
@@ -51,6 +52,7 @@ class Keeping:
     parameters: Callable[[Pattern], int] | None = None
     to_confirm: int = 0
     state: int = Recipe().state_bytes
+    further: Sequence[Row] = ()
 
     def begin(self, study: Study) -> None:
         """Remove what a driver that was killed left half written, and what is not kept any more."""
@@ -67,7 +69,7 @@ class Keeping:
 
     def _left_behind(self, study: Study, running: set[int]) -> list[int]:
         """The trials whose checkpoints go; the only one does not, unless none shall be kept."""
-        front = {row.number for row in study.front()}
+        front = {row.number for row in self._front(study)}
         done = {row.number for row in study.rows() if row.done}
         wanted = running | {"front": front, "all": done, "none": set[int]()}[self.keep]
         there = checkpoints_in(study.folder)
@@ -75,7 +77,7 @@ class Keeping:
         if self.keep == "none" or any(number not in going and is_whole(path) for number, path in there.items()):
             return going
         rows = [row for row in study.rows() if row.number in going and row.done and is_whole(there[row.number])]
-        return [number for number in going if number not in _least_useful(rows, study)[-1:]]
+        return [number for number in going if number not in self._least_useful(rows, study)[-1:]]
 
     def make_room(self, study: Study, needed: int) -> bool:
         """Whether `needed` bytes more fit under the cap, the least useful checkpoints removed for it."""
@@ -83,7 +85,7 @@ class Keeping:
             return True
         there, running = checkpoints_in(study.folder), _running(study)
         rows = [row for row in study.rows() if row.done and row.number in there and row.number not in running]
-        for number in _least_useful(rows, study)[:-1]:
+        for number in self._least_useful(rows, study)[:-1]:
             if bytes_in(study.folder) + needed <= self.disk:
                 return True
             drop(there[number])
@@ -101,7 +103,7 @@ class Keeping:
         found = replace(job, checkpoint=str(checkpoint_of(study.folder, job.number)))
         if self.keep == "none" or not self.make_room(study, writing + self._bytes(found)):
             return job
-        return found if self.keep == "all" else replace(found, front=_points(study.front(), study))
+        return found if self.keep == "all" else replace(found, front=_points(self._front(study), study))
 
     def state_for(self, study: Study, job: Job, out: Iterable[Job] = ()) -> str | None:
         """Where a candidate is put down between two rungs; None where that does not fit: it would begin anew then."""
@@ -110,6 +112,19 @@ class Keeping:
             return place
         writing = sum(self._bytes(other) for other in (*out, replace(job, state=place)))
         return place if bytes_in(study.folder) + writing <= self.disk else None
+
+    def _front(self, study: Study) -> list[Row]:
+        return (
+            front_of(averaged(study.rows(), self.further), study.purpose.direction) if self.further else study.front()
+        )
+
+    def _least_useful(self, rows: list[Row], study: Study) -> list[int]:
+        """The trials of `rows`, those first that are best done without."""
+        on_front = {row.number: row for row in self._front(study)}
+        behind = [row for row in rows if row.number not in on_front]
+        front = [on_front[row.number] for row in rows if row.number in on_front]
+        worst = [behind[place] for layer in reversed(fronts(_points(behind, study))) for place in layer]
+        return [row.number for row in (*worst, *(front[place] for place in thinned(_points(front, study))))]
 
     def _bytes(self, job: Job) -> int:
         """What a job may write: its weights, and a state beside the one that is there."""
@@ -124,26 +139,17 @@ def _running(study: Study) -> set[int]:
     return {row.number for row in study.rows() if row.state == "RUNNING"}
 
 
-def _least_useful(rows: list[Row], study: Study) -> list[int]:
-    """The trials of `rows`, those first that are best done without."""
-    on_front = {row.number for row in study.front()}
-    behind = [row for row in rows if row.number not in on_front]
-    front = [row for row in rows if row.number in on_front]
-    worst = [behind[place] for layer in reversed(fronts(_points(behind, study))) for place in layer]
-    return [row.number for row in (*worst, *(front[place] for place in thinned(_points(front, study))))]
-
-
 def _points(rows: Iterable[Row], study: Study) -> tuple[tuple[float, ...], ...]:
     sign = 1.0 if study.purpose.direction == "maximize" else -1.0
     return tuple((sign * row.score, *row.sizes) for row in rows if row.score is not None)
 
 
-def keeping_of(question: Question, how: How, seeds: int) -> Keeping:
-    """What `how` asks to be kept of a search that is confirmed with so many fresh seeds."""
+def keeping_of(question: Question, how: How, seeds: int, further: Sequence[Row]) -> Keeping:
+    """What `how` asks to be kept of a search with rows of `further` seeds that is confirmed with so many fresh ones."""
     if not isinstance(question, Prepared):
-        return Keeping(how.keep, how.disk, question.parameters_of)
+        return Keeping(how.keep, how.disk, question.parameters_of, further=further)
     later, state = _fresh_bytes(question, seeds), question.what.recipe.state_bytes
-    return Keeping(how.keep, how.disk, question.parameters_of, later, state)
+    return Keeping(how.keep, how.disk, question.parameters_of, later, state, further)
 
 
 def require_disk(prepared: Prepared, how: How, seeds: int) -> None:

@@ -19,15 +19,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from layersearch.pattern import Block, Halves, PartCounts, Pattern
-from layersearch.search.found import create_or_load, facts_of
-from layersearch.search.lease import turn_before
 from layersearch.search.objectives import COSTS, Costs, off_by
 from layersearch.search.question import How, Prepared, What, check_space, resolve_device
-from layersearch.search.storage import Say, open_storage, parse_url
 from layersearch.search_space import SearchSpace
 
 if TYPE_CHECKING:
     from layersearch.models.base import BaseModel
+    from layersearch.search.storage import Say
 
 CHECKED = 4  # drawn patterns on which the sum of parts is compared with a clock
 BATCHES = {"latency": 1, "latency-32": 32}
@@ -48,11 +46,16 @@ def with_measured(prepared: Prepared, how: How, say: Say, *, stored: bool = True
     noted with the study at once, for drivers that begin with this one. Raises LayersearchError for
     a limit that no pattern can keep, ModelError for energy where the machine does not tell it.
     """
-    names, device = wanted(prepared.what), resolve_device(how.device)
+    names = wanted(prepared.what)
     if not names:
         return prepared
+    device = resolve_device(how.device)
     if not stored:
         return _knowing(prepared, _measure(prepared, names, device, say), device)
+    from layersearch.search.found import create_or_load, facts_of
+    from layersearch.search.lease import turn_before
+    from layersearch.search.storage import open_storage, parse_url
+
     storage = open_storage(parse_url(how.storage), say, create=True)
     try:
         with turn_before(storage, how.name):

@@ -17,8 +17,6 @@ from layersearch.search.question import Method, Prepared, What, check_space
 from layersearch.training.recipe import START_WEIGHTS, TEACH, Halving, OneShotRecipe, frozen
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig
-
     from layersearch.search.purpose import Purpose
     from layersearch.search_space import SearchSpace
     from layersearch.tasks.own import Columns
@@ -40,29 +38,27 @@ def prepare(what: What, space: SearchSpace | None = None, *, weights: bool = Tru
     space = space or load_space(what.space)
     task = load_task(what.task, what.data, what.columns)
     folder, revision = hub.local_model(what.model, what.revision, weights=weights or bool(space.unmeasured))
+    _check_sampler(what)
+    splits = task.splits(what.holdout, what.recipe.seed)
     # what is wrong so far is said before the seconds that the libraries behind these take
-    from layersearch.models.base import load_config
-    from layersearch.models.costs import count_all
+    from layersearch.models.counted import counted
     from layersearch.stacked_space import StackedSpace
 
-    _check_sampler(what)
-    config = load_config(folder, num_labels=task.num_labels, kind=task.kind)
-    check_length(what.recipe.max_length, config)
-    counted = count_all(config, what.recipe.max_length, task.kind, what.recipe.mixing)
-    depths = counted["parameters"].depths
+    model = counted(folder, task.num_labels, task.kind, what.recipe.max_length, what.recipe.mixing)
+    check_length(what.recipe.max_length, model.positions)
+    depths = model.parts["parameters"].depths
     space = StackedSpace.of(space, depths) if depths else space
-    costs = Costs(counted, what.objectives[1:], what.limits)
+    costs = Costs(model.parts, what.objectives[1:], what.limits)
     _check_recipe(what, costs.num_layers)
-    _check_one_layer(what, space, costs.num_layers, config.model_type)
-    _check_mix(what, space, config, task)
+    _check_one_layer(what, space, costs.num_layers, model.model_type)
+    _check_mix(what, space, folder, task)
     space.check(costs.num_layers)
     if not space.unmeasured:  # else what it holds is known later (`spelled`)
-        check_space(what, space, costs, task, config.model_type)
-    splits = task.splits(what.holdout, what.recipe.seed)
+        check_space(what, space, costs, task, model.model_type)
     if what.measured_on is not None and not space.unmeasured:
         raise LayersearchError(f"--measure-on {what.measured_on}: the space {what.space} names no measured strategy")
     purpose = _purpose(what, task, revision, splits.fingerprint, space)
-    return Prepared(what, task, splits, space, costs, folder, purpose, config.model_type)
+    return Prepared(what, task, splits, space, costs, folder, purpose, model.model_type)
 
 
 def _purpose(what: What, task: Task, revision: str, data: str, space: SearchSpace) -> Purpose:
@@ -175,13 +171,14 @@ def _check_one_layer(what: What, space: SearchSpace, num_layers: int, model_type
         )
 
 
-def _check_mix(what: What, space: SearchSpace, config: PreTrainedConfig, task: Task) -> None:
+def _check_mix(what: What, space: SearchSpace, folder: Path, task: Task) -> None:
     """Raise LayersearchError for a mix that no candidate has, ModelError for one that the model cannot have."""
-    from layersearch.models.readout import require_mixable
-    from layersearch.models.surgery import auto_class, rows_of, skeleton
-
     if space.mixes:
-        model = skeleton(auto_class(task.kind), config)
+        from layersearch.models.base import load_config
+        from layersearch.models.readout import require_mixable
+        from layersearch.models.surgery import auto_class, rows_of, skeleton
+
+        model = skeleton(auto_class(task.kind), load_config(folder, num_labels=task.num_labels, kind=task.kind))
         require_mixable(model, rows_of(model)[-1], what.recipe.mixing)
     elif what.recipe.mix:
         raise LayersearchError(
@@ -190,10 +187,7 @@ def _check_mix(what: What, space: SearchSpace, config: PreTrainedConfig, task: T
         )
 
 
-def check_length(asked: int, config: PreTrainedConfig) -> None:
-    """Raise LayersearchError for more tokens an example than the model has positions for."""
-    positions = getattr(config, "max_position_embeddings", None) or -1  # T5 has none, XLNet -1: they are relative
-    family = FAMILIES.get(config.model_type)
-    positions = int(positions) - (family.positions_off if family is not None else 0)
+def check_length(asked: int, positions: int) -> None:
+    """Raise LayersearchError for more tokens an example than a model has `positions` for; 0 stands for no limit."""
     if 0 < positions < asked:
         raise LayersearchError(f"--max-length {asked} is more than this model's {positions} positions; give fewer")

@@ -32,6 +32,8 @@ UNTIL_PLATEAU = 1000  # and where a standstill ends the search, in a space that 
 EXAMPLES = 256  # on which a model is measured
 Part = Literal["train", "search", "validation"]
 
+DEVICES = ("auto", "cpu", "cuda")
+
 Keep = Literal["front", "all", "none"]  # whose weights stay on the disk
 
 Method = Literal["one-shot", "distill", "tune-drop-tune", "fine-tune", "halving"]
@@ -120,6 +122,9 @@ class How:
     start_from: tuple[str, ...] = ()
     keep: Keep = "front"
     disk: int | None = None
+
+    def __post_init__(self) -> None:
+        check_device(self.device)
 
     @property
     def folder(self) -> Path:
@@ -218,7 +223,20 @@ class Prepared:
             **({"depths": list(self.counts.depths)} if self.counts.depths else {}),
             **({"measured": self.measured} if self.measured else {}),
             **self._columns,
+            **({} if self._commonest is None else {"commonest": self._commonest}),
         }
+
+    @property
+    def _commonest(self) -> float | None:
+        """What the commonest class of the training part scores on the part held out for the search, read or not."""
+        import numpy as np
+
+        from layersearch.tasks.metrics import METRICS
+
+        train, search, metric = self.splits.train.labels, self.splits.search.labels, self.task.metric
+        if self.task.kind not in ("classification", "image-classification") or metric not in METRICS:
+            return None
+        return round(METRICS[metric](np.full(len(search), np.bincount(train).argmax()), search), 6)
 
     @property
     def _columns(self) -> dict[str, Any]:
@@ -233,14 +251,19 @@ class Prepared:
         return pattern.parameters(self.counts)
 
 
+def check_device(name: str) -> None:
+    """Raise LayersearchError for a name that is no device's; whether there is such a one is not looked at."""
+    if name not in DEVICES:
+        raise LayersearchError(unknown("device", name, DEVICES))
+
+
 def resolve_device(name: str) -> str:
     """The GPU for "auto" if there is one, else the processor. Raises LayersearchError for an absent device."""
     import torch
 
+    check_device(name)
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if name not in ("cpu", "cuda"):
-        raise LayersearchError(unknown("device", name, ("auto", "cpu", "cuda")))
     if name == "cuda" and not torch.cuda.is_available():
         raise LayersearchError(
             "--device cuda, but torch sees no CUDA device; use --device cpu or install torch for CUDA"

@@ -26,7 +26,7 @@ from layersearch.search.optimism import Optimism, optimism_of
 from layersearch.search.purpose import Purpose
 from layersearch.search.replicates import averaged
 from layersearch.search.storage import Say, open_storage, parse_url, shown
-from layersearch.search.times import Runtime, Setting, Time, settings, times_of
+from layersearch.search.times import Latency, Runtime, Setting, settings, times_of
 from layersearch.search.trials import (
     IN_WORDS,
     Confirmed,
@@ -55,8 +55,8 @@ class Record:
     The score of a row is the mean of all seeds that its pattern has on its split.
     A row names its checkpoint only while the folder is there. `spelled_none` are the states, by number, of the trials
     that have no pattern and so no row: most of them wait. `shared` are the scores over a super-network, by pattern;
-    `shared_work` is what it took to train it, in fine-tunings of the unchanged model. `diverged` tells, by pattern, how
-    many seeds of the confirmation came to nothing.
+    `shared_work` is what it took to train it, in fine-tunings of the unchanged model, and `network` has its scores as
+    rows. `diverged` tells, by pattern, how many seeds of the confirmation came to nothing.
     """
 
     name: str
@@ -68,6 +68,14 @@ class Record:
     shared: Mapping[str, float] = field(default_factory=dict)
     shared_work: float = 0.0
     diverged: Mapping[str, Divergence] = field(default_factory=dict)
+    network: tuple[Row, ...] = ()
+
+    @property
+    def over_network(self) -> Record:
+        """What the study NAME.shared holds, as a study of its own, without weights."""
+        purpose = replace(self.purpose, scored_on="shared")
+        facts = {name: value for name, value in self.facts.items() if name != "folder"}
+        return Record(self.name + SHARED, purpose, facts, self.network, {})
 
     @property
     def unchanged(self) -> str:
@@ -106,7 +114,7 @@ class Record:
         left = compressed_bytes(row.parameters or 0, row.non_zero or 0) if known else None
         return {"non_zero": row.non_zero, "sparsity": row.sparsity, "compressed_bytes": left}
 
-    def times(self, row: Row) -> dict[Setting, Time]:
+    def times(self, row: Row) -> dict[Setting, Latency]:
         """By runtime and batch size what the built candidate took, where it was timed."""
         return times_of(self.facts, row.pattern)
 
@@ -162,12 +170,14 @@ class Record:
         if row is not None and row.done:
             return row
         found = in_words(row) if row else IN_WORDS[self.spelled_none[number]]
-        raise StudyError(f"trial {number} of {self.name!r} {found}; take {self._instead_of(row)}")
+        other = None if row is None else self.instead_of(row)
+        instead = "another" if other is None else f"trial {other.number}, which has its pattern"
+        raise StudyError(f"trial {number} of {self.name!r} {found}; take {instead}")
 
-    def _instead_of(self, row: Row | None) -> str:
-        """The trial whose score stands for the pattern of `row`, if there is one."""
-        alike = [r.number for r in self.rows if row and r.done and (r.pattern, r.seed) == (row.pattern, row.seed)]
-        return f"trial {alike[0]}, which has its pattern" if alike else "another"
+    def instead_of(self, row: Row) -> Row | None:
+        """The complete trial of the same pattern and seed as `row`, which has no score of its own."""
+        alike = (r for r in self.rows if not row.done and r.done and (r.pattern, r.seed) == (row.pattern, row.seed))
+        return next(alike, None)
 
     def kept(self, row: Row) -> float | None:
         """The share of the unchanged model's score that a trial keeps in the search (`kept_share`)."""
@@ -280,11 +290,22 @@ def read_study(storage_text: str, name: str | None, say: Say) -> Record:
             confirmed=confirmed_of(fresh),
             diverged=divergences(fresh, purpose.direction),
             shared={row.pattern: row.score for row in scored if row.score is not None},
+            network=tuple(scored),
             shared_work=float(network.user_attrs.get("work", 0.0)) if network else 0.0,
             spelled_none={t.number: t.state.name for t in trials if "pattern" not in t.user_attrs},
         )
     finally:
         storage.engine.dispose()
+
+
+def read_front(storage_text: str, name: str | None, say: Say) -> Record:
+    """`read_study`; of NAME.shared what the study NAME scored over its super-network. Raises StudyError."""
+    if name is None or not name.endswith(SHARED):
+        return read_study(storage_text, name, say)
+    record = read_study(storage_text, name.removesuffix(SHARED), say)
+    if not record.network:
+        raise StudyError(f"study {record.name!r} has no scores over a super-network; --method one-shot makes them")
+    return record.over_network
 
 
 def _rows(trials: Iterable[FrozenTrial]) -> list[Row]:

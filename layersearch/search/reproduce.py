@@ -6,7 +6,6 @@ know: how anything is trained, how weights become a folder, words of the command
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from layersearch.errors import ExportError, StudyError
+from layersearch.models.folder import read_record
 from layersearch.search.again import cost_again, jobs_again, prepared_again, question_of, train_again
 from layersearch.search.purpose import Purpose
 from layersearch.search.question import How, Prepared, What
@@ -73,16 +73,16 @@ def record_in(folder: Path) -> tuple[Record, Row]:
 
     Raises ExportError for a folder that tells none.
     """
-    file = folder / "layersearch.json"
+    told = read_record(folder)
     try:
-        asked: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8"))[QUESTION]
+        asked: Mapping[str, Any] = told[QUESTION]
         trial = dict(asked["trial"])
         row = Row(**{**trial, "interval": None if trial["interval"] is None else tuple(trial["interval"])})
         record = Record(asked["study"], Purpose.from_dict(asked["purpose"]), asked["facts"], (row,), {})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ExportError(
-            f"{folder} does not say how it was made: {file.name} is missing, damaged or of an older layersearch; "
-            "name a folder that `layersearch export` wrote"
+            f"{folder} does not say how it was made: it comes from an older layersearch, or from no study; export the "
+            "trial again"
         ) from error
     return record, row
 

@@ -60,7 +60,9 @@ def run(
     TRIALS, and for a one-shot search as many as the front of the shared scores; with `how.until_plateau` it is the size
     of the space, or UNTIL_PLATEAU. The end says why it came.
     """
-    prepared = with_measured(spelled(prepare(what), how, watcher.say), how, watcher.say)
+    asked = prepare(what)
+    resolve_device(how.device)  # one that is absent is said before there is a study
+    prepared = with_measured(spelled(asked, how, watcher.say), how, watcher.say)
     for warning in prepared.splits.warnings:
         watcher.say(f"warning: {warning}")
     for line in remarks(prepared):
@@ -131,7 +133,7 @@ def _search(
             halving=None if halving is None else _rungs(question, halving),
             seconds=how.seconds,
             until_plateau=how.until_plateau,
-            keeping=keeping_of(question, how, then.replicates + then.confirm),
+            keeping=keeping_of(question, how, then.replicates + then.confirm, studies.further()),
         )
         if not (driver.done or (driver.searched and then.is_done(studies))):
             _work_through(driver, make)
@@ -154,13 +156,13 @@ def confirm(prepared: Prepared, how: How, *, seeds: int, watcher: Watcher, trial
         watcher.say(f"warning: {warning}")
     alone = prepared.what.method not in ("fine-tune", "halving")
     require_disk(prepared, how, seeds)
-    with opened(prepared, how, watcher, alone=alone or prepared.halving is not None) as studies:
+    with opened(prepared, how, watcher, alone=alone or prepared.halving is not None, settled=False) as studies:
         rows = chosen(studies, trials)
         if studies.confirmed(seeds, rows):
             return
         warming = _warming(prepared)
         method = warming(studies) if warming else None
-        keeping = keeping_of(prepared, how, seeds)
+        keeping = keeping_of(prepared, how, seeds, studies.further())
         keeping.make_room(studies.search, keeping.to_confirm)
         study = studies.confirmation(seeds, method, rows)
         driver = Driver(

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 from layersearch.errors import ExportError
 from layersearch.models import checkpoint
-from layersearch.models.card import Data, ModelCard, Score, Time
+from layersearch.models.card import Data, LatencyRow, ModelCard, Score
 from layersearch.models.case import Proof, Validation
 from layersearch.models.export import check_exportable, export, require_free
 from layersearch.models.families import Form
@@ -135,11 +135,11 @@ def _data(record: Record, prepared: Prepared) -> Data:
     return Data(called, name, None, sizes, splits.fingerprint)
 
 
-def _times(record: Record, row: Row) -> tuple[Time, ...]:
+def _times(record: Record, row: Row) -> tuple[LatencyRow, ...]:
     """What the clock said of the built candidate beside the unchanged model."""
     unchanged = times_of(record.facts, record.unchanged)
     return tuple(
-        Time(in_words(setting), unchanged[setting].median if setting in unchanged else None, time.median)
+        LatencyRow(in_words(setting), unchanged[setting].median if setting in unchanged else None, time.median)
         for setting, time in record.times(row).items()
     )
 

@@ -10,14 +10,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from layersearch.errors import ModelError
 from layersearch.measured import Measured, spell_measured
 from layersearch.pattern import Pattern
-from layersearch.search.found import noted
 from layersearch.search.question import EXAMPLES, How, Part, Prepared, Question, check_space, resolve_device
-from layersearch.search.storage import Say
+
+if TYPE_CHECKING:
+    from layersearch.search.storage import Say
 
 Stored = Mapping[str, Sequence[str]]
 
@@ -73,6 +74,8 @@ def spelled(prepared: Prepared, how: How, say: Say, *, stored: bool = True) -> P
     """
     if not prepared.space.unmeasured:
         return prepared
+    from layersearch.search.found import noted
+
     known = noted(how.storage, how.name, say).get("spelled", {}) if stored else {}
     told = knowing(prepared, stored_of(prepared, how.device, say, known))
     found = replace(prepared, space=told.space)

@@ -31,13 +31,14 @@ from layersearch.training.job import Outcome, Split
 
 @dataclass(frozen=True)
 class Studies:
-    """The search's study, and the way to those beside it."""
+    """The search's study, and the way to those beside it; `settled` if its files lie where `how` says from now on."""
 
     question: Question
     how: How
     storage: PatientStorage
     lease: Lease
     search: Study
+    settled: bool = True
 
     def confirmation(
         self, seeds: int, warm: Distill | OneShot | None = None, chosen: Sequence[Row] | None = None
@@ -58,8 +59,11 @@ class Studies:
 
     def front(self) -> list[Row]:
         """The front of what all seeds say together."""
-        again = self.sibling(AGAIN, "search").rows() if self._has_replicates else []
-        return front_of(averaged(self.search.rows(), again), self.question.purpose.direction)
+        return front_of(averaged(self.search.rows(), self.further()), self.question.purpose.direction)
+
+    def further(self) -> list[Row]:
+        """The rows of the further seeds that patterns of the search have so far."""
+        return self.sibling(AGAIN, "search").rows() if self._has_replicates else []
 
     @property
     def _has_replicates(self) -> bool:
@@ -129,7 +133,8 @@ def warm(prepared: Prepared, studies: Studies) -> Distill | OneShot:
     from layersearch.models.checkpoint import is_complete
 
     counts, folder = prepared.counts, studies.how.folder / f"networks-{prepared.purpose.mark}"
-    studies.search.note(networks=str(folder))
+    if studies.settled:
+        studies.search.note(networks=str(folder))
     alone = Distill(counts.num_layers, folder, prepared.seed)
     studies.search.enqueue(alone.unchanged, prepared.seed)
     if prepared.what.method != "one-shot":
@@ -158,11 +163,14 @@ def warm(prepared: Prepared, studies: Studies) -> Distill | OneShot:
 
 
 @contextmanager
-def opened(question: Question, how: How, watcher: Watcher, *, alone: bool = False) -> Iterator[Studies]:
+def opened(
+    question: Question, how: How, watcher: Watcher, *, alone: bool = False, settled: bool = True
+) -> Iterator[Studies]:
     """Open (or make) the study under a lease and heal it; gives the lease back at the end.
 
     One process drives it `alone`, on any database, or on PostgreSQL beside others. The fronts of `how.start_from` come
-    first, after the unchanged model.
+    first, after the unchanged model. Unless `settled`, the study's own files stay where they are, wherever `how` puts
+    new ones.
     """
     layers = question.num_layers
     sizes = question.parameters_of if question.costs is None else question.costs.values
@@ -189,10 +197,10 @@ def opened(question: Question, how: How, watcher: Watcher, *, alone: bool = Fals
         )
         known = {name: [*map(str, patterns)] for name, patterns in space.known.items()}
         found = {"spelled": known} if known else {}
-        places = {"files": str(how.files.absolute()), "folder": str(how.folder), "disk": how.disk}
+        places = {"files": str(how.files.absolute()), "folder": str(how.folder), "disk": how.disk} if settled else {}
         study.note(driver=f"{socket.gethostname()} pid {os.getpid()}", **places, **question.facts, **found)
         healed = study.heal()
         if healed:
             say(f"{healed} trial{'s' * (healed > 1)} left running by a driver that died: queued again")
         study.start_with([pattern for front in fronts for pattern in front])
-        yield Studies(question, how, storage, lease, study)
+        yield Studies(question, how, storage, lease, study, settled)

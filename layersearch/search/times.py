@@ -21,7 +21,7 @@ SIZES = (1, 32)  # of a batch
 
 
 @dataclass(frozen=True)
-class Time:
+class Latency:
     """Milliseconds a batch, and the 95 % interval of the share of the unchanged model's time, where it is known."""
 
     median: float
@@ -41,18 +41,18 @@ def settings(runtimes: tuple[Runtime, ...] = tuple(PREFIXES)) -> Iterator[Settin
             yield runtime, size
 
 
-def times_of(facts: Mapping[str, Any], pattern: str) -> dict[Setting, Time]:
+def times_of(facts: Mapping[str, Any], pattern: str) -> dict[Setting, Latency]:
     """What is known of a pattern, in the order of `settings`."""
     kept = facts.get("timed", {}).get(pattern, {})
     found = {}
     for setting in settings():
         if key_of(setting) in kept:
             median, p95, *share = kept[key_of(setting)]
-            found[setting] = Time(median / 1e6, p95 / 1e6, (share[0], share[1]) if share else None)
+            found[setting] = Latency(median / 1e6, p95 / 1e6, (share[0], share[1]) if share else None)
     return found
 
 
-def bought_none(here: Time, unchanged: Time | None) -> bool:
+def bought_none(here: Latency, unchanged: Latency | None) -> bool:
     """Whether a time is not below the unchanged model's beyond the noise of the measurement."""
     if here.share is not None:
         return here.share[1] >= 1
@@ -64,7 +64,7 @@ def in_words(setting: Setting) -> str:
     return f"{setting[0]}, batch size {setting[1]}"
 
 
-def shown(time: Time) -> str:
+def shown(time: Latency) -> str:
     """A time in one line."""
     share = "" if time.share is None else f", {time.share[0]:.1%} to {time.share[1]:.1%} of the unchanged model's"
     return f"{time.median:.3g} ms (p95 {time.p95:.3g}){share}"

@@ -173,12 +173,13 @@ def _measured(
     found: dict[str, dict[str, list[float]]] = {text: {} for text in patterns}
     with TemporaryDirectory(prefix="layersearch-") as scratch:
         if "ONNX Runtime" in runtimes:
-            say(f"writing {len(patterns)} ONNX graphs")
             models |= _graphs(candidates, base, Path(scratch), say)
         for size in SIZES:
             inputs = measure.inputs_of(base.model, size, recipe.max_length)
             runs = {key: partial(model, **inputs) for key, model in models.items()}
-            times = measure.timed(runs, device, seconds=len(patterns) * measure.SECONDS / len(SIZES))
+            seconds = len(patterns) * measure.SECONDS / len(SIZES)
+            say(f"batch size {size}: {len(runs)} models in turns, about {seconds:.0f} s")
+            times = measure.timed(runs, device, seconds=seconds)
             for (runtime, text), time in times.items():
                 share = measure.share_of(time, times[runtime, patterns[0]]) if text != patterns[0] else ()
                 found[text][key_of((runtime, size))] = [time.median, time.p95, *(round(value, 4) for value in share)]
@@ -191,8 +192,9 @@ def _graphs(candidates: Mapping[str, Any], base: BaseModel, folder: Path, say: S
     from layersearch.models.onnx import OnnxModel, write_onnx
 
     found: dict[tuple[Runtime, str], Any] = {}
-    for number, (text, model) in enumerate(candidates.items()):
+    for number, (text, model) in enumerate(candidates.items(), 1):
         file = folder / f"{number}.onnx"
+        say(f"writing ONNX graph {number} of {len(candidates)}: {text}")
         try:
             write_onnx(model, inputs_of(model, 2, 8), file, base.kind)
         except ExportError as error:

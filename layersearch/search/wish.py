@@ -88,6 +88,7 @@ def best(record: Record, wish: Wish) -> Answer:
             "`layersearch run`"
         )
     _require_latency(record, wish, members)
+    _require_drop(record, wish, unchanged)
     confirmed = _all_confirmed(record)
     members = [member for member in members if member.row.allowed]
     if not members:
@@ -153,6 +154,18 @@ def _require_latency(record: Record, wish: Wish, members: Sequence[Member]) -> N
     if limit.is_share and not any(m.latency for m in members if m.row.pattern == record.unchanged):
         raise StudyError(
             f"{limit.option} cannot be answered: the latency of the unchanged model was not measured; give milliseconds"
+        )
+
+
+def _require_drop(record: Record, wish: Wish, unchanged: Member) -> None:
+    """Refuse a bare number that is all of a score between 0 and 1: most who type 1 mean a point."""
+    limit = wish.max_drop
+    if limit is None or limit.is_share or "pt" in limit.text or limit.number < 1:
+        return
+    if record.purpose.direction == "maximize" and unchanged.score <= 1:
+        raise StudyError(
+            f"{limit.option} lets the score fall by more than there is: {record.purpose.metric} is 1 at most; allowed: "
+            f"points ({limit.text}pt is {limit.number / 100:g}), a share ({limit.text}%), or a number below 1"
         )
 
 

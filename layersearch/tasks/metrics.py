@@ -89,15 +89,18 @@ def interval(
 
     The class metrics depend on the confusion matrix alone, and its resamples are multinomial, so they cost the same
     for any n. The correlations draw n examples `resamples` times, or as often as 10 million draws allow, but at least
-    200 times. Raises TrainingError for a prediction that is not finite.
+    200 times. Where all classes are right no draw is another one, and the lower end is the score with as many wrong as
+    may hide behind that (`_hidden`). Raises TrainingError for a prediction that is not finite.
     """
     rng = np.random.default_rng(seed)
-    if metric in _OF_CONFUSION:
-        scores = _OF_CONFUSION[metric](_resampled_confusion(_confusion(predictions, labels), resamples, rng))
-    else:
+    if metric not in _OF_CONFUSION:
         x, y = _checked(predictions, labels)
-        scores = _drawn(len(x), partial(_OF_COUNTS[metric], x, y), resamples, rng)
-    low, high = np.quantile(scores, (0.025, 0.975))
+        low, high = np.quantile(_drawn(len(x), partial(_OF_COUNTS[metric], x, y), resamples, rng), (0.025, 0.975))
+        return float(low), float(high)
+    score, confusion = _OF_CONFUSION[metric], _confusion(predictions, labels)
+    low, high = np.quantile(score(_resampled_confusion(confusion, resamples, rng)), (0.025, 0.975))
+    if np.trace(confusion) == confusion.sum():
+        low = min(low, score(_with_wrong(confusion, _hidden(int(confusion.sum())))))
     return float(low), float(high)
 
 
@@ -109,7 +112,19 @@ def interval_of_share(hits: Values, whole: Values, resamples: int = 1000, seed: 
     x, y = _checked(hits, whole)
     score = partial(_share, x, y)
     low, high = np.quantile(_drawn(len(x), score, resamples, np.random.default_rng(seed)), (0.025, 0.975))
-    return float(low), float(high)
+    return float(min(low, 1 - _hidden(len(x))) if np.array_equal(x, y) else low), float(high)
+
+
+def _hidden(n: int) -> float:
+    """The largest share of wrong answers of which n right ones are no surprise (2.5 %; Clopper and Pearson 1934)."""
+    return float(1 - 0.025 ** (1 / n))
+
+
+def _with_wrong(confusion: Floats, share: float) -> Floats:
+    """The counts with a `share` of each class's examples taken for each of the other classes alike."""
+    others = 1 - np.eye(len(confusion))
+    wrong = share * confusion.sum(1, keepdims=True) * others / others.sum(1, keepdims=True)
+    return np.asarray((1 - share) * confusion + wrong)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +17,21 @@ from layersearch.analysis.states import layer_rows
 from layersearch.analysis.subject import load_subject
 from layersearch.analysis.wanted import Wanted
 from layersearch.errors import DataError, ModelError
+from layersearch.models import checkpoint
+from layersearch.models.base import load_base
+from layersearch.models.export import export
+from layersearch.models.language import LanguageModel, load_language_model
+from layersearch.models.proof import examine
+from layersearch.models.surgery import build
+from layersearch.pattern import Pattern
 from layersearch.search.record import read_study
 from layersearch.tasks import load_task
+from layersearch.tasks.demo import demo_task
 from layersearch.tasks.task import Encoded
+from layersearch.tasks.text import TextTask
 from tests.conftest import LAYERS, TinyRun, call
 from tests.models.conftest import _one_thread, from_config
+from tests.models.test_export import CARD
 
 __all__ = ["_one_thread"]
 
@@ -61,9 +71,9 @@ def test_what_layers_change_is_what_strategies_measure(
     found = json.loads(said.out)["similarity"][0]
     task = load_task("sst2", tiny_data)
     train = task.splits(0.15, 0).train
-    subject = load_subject(str(tiny_model), task)
+    one = load_subject(str(tiny_model), task)
     chosen = np.sort(np.random.default_rng(0).permutation(len(train))[:30])
-    measured = similarity(subject.model, task.encode(train.take(chosen), subject.reader, 128))
+    measured = similarity(one.model, task.encode(train.take(chosen), one.reader, 128))
     assert found["first_token"] == pytest.approx(measured.first_token, abs=1e-5)
     assert found["all_halves"][0::2] == pytest.approx(measured.attention, abs=1e-5)
     assert [row[::2] for row in found["apart"][::2]] == [pytest.approx(row, abs=1e-5) for row in measured.apart]
@@ -104,6 +114,72 @@ def test_a_trial_and_its_checkpoint_are_analysed(tiny_run: TinyRun, tiny_model: 
     assert (
         f"error: the weights of trial {lost} of 'tiny' were not kept; take one of the trials whose weights" in said.err
     )
+
+
+def test_an_export_with_code_is_analysed_without_its_code(
+    words: tuple[str, ...], tiny_model: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It gives the states of its checkpoint, and its places have the names of the base model's layers."""
+    monkeypatch.setattr("layersearch.models.export._examine", lambda folder, case: examine(folder, asdict(case)))
+    pattern, kept, folder = Pattern.parse("0 1a 3f"), tmp_path / "kept", tmp_path / "coded"
+    base = load_base(tiny_model, num_labels=2, kind="classification")
+    checkpoint.save(build(base.model, pattern), pattern, kept, source_layers=LAYERS, extras={})
+    export(kept, folder, tiny_model, [("a good film",)], replace(CARD, labels=("0", "1")), 16)
+    task = load_task("sst2", tiny_data)
+    one, there = load_subject(str(folder), task), load_subject(str(kept), task, tokenizer=str(tiny_model))
+    assert one.places == there.places == ("embeddings", "0", "1a", "3f")
+    texts = task.encode(task.splits(0.15, 0).search, one.reader, 24)
+    assert layer_rows(one.model, texts, "mean") == pytest.approx(layer_rows(there.model, texts, "mean"), abs=1e-6)
+    said = call("analyze", "--model", folder, *words[3:], "--what", "cka,similarity", "--examples", "20", "--json")
+    assert said.code == 0, said.err
+    assert json.loads(said.out)["models"][0]["places"] == list(one.places)
+    with pytest.raises(ModelError, match=r"exported with a head for classification tasks of 2 outputs, and task x "):
+        load_subject(str(folder), TextTask("x", "regression", (), ("spearman",), demo_task().read))
+
+
+def test_a_study_is_analysed_over_its_own_data(tiny_run: TinyRun, tiny_data: Path, tmp_path: Path) -> None:
+    record = read_study(str(tiny_run.storage), "tiny", print)
+    kept = next(row.number for row in record.front if row.checkpoint)
+    trial = ("analyze", "--study", "tiny", "--storage", tiny_run.storage, "--trial", kept)
+    of_study = (*trial, "--what", "cka", "--examples", "20", "--device", "cpu")
+    moved = Path(shutil.copytree(tiny_data, tmp_path / "moved"))
+    assert call(*of_study, "--data", moved).code == 0
+    with (moved / "train.tsv").open("a") as file:
+        file.write("a good film\t1\n")
+    said = call(*of_study, "--data", moved)
+    assert said.code == 1
+    assert f"error: the data in {moved} is not what study 'tiny' was made with: data " in said.err
+    assert said.err.endswith(", or say with --data where its own lie now\n")
+    said = call(*of_study, "--text", "sentence", "--label", "label")
+    assert (said.code, said.err) == (2, "error: --study takes columns and revision from the study; leave them out\n")
+
+
+def test_a_language_model_is_loaded_once(
+    words: tuple[str, ...], tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import BertConfig, BertForMaskedLM
+
+    model = tmp_path / "masked"
+    shutil.copytree(tiny_model, model)
+    BertForMaskedLM(BertConfig.from_pretrained(model)).save_pretrained(model)
+    loaded: list[Path] = []
+
+    def load(folder: Path) -> LanguageModel:
+        loaded.append(folder)
+        return load_language_model(folder)
+
+    monkeypatch.setattr("layersearch.analysis.subject.load_language_model", load)
+    said = call("analyze", "--model", model, *words[3:], "--pattern", "0 2-3", "--examples", "20", "--json")
+    assert said.code == 0, said.err
+    assert len(json.loads(said.out)["readout"]) == 2
+    assert loaded == [model]
+
+
+def test_the_second_model_that_is_away_is_named_with_its_own_option(words: tuple[str, ...]) -> None:
+    said = call(*words, "--against", "nobody/no-such-model", "--what", "cka")
+    assert said.code == 1
+    assert "model nobody/no-such-model is not on this machine and " in said.err
+    assert ": give --against FOLDER, or run again" in said.err
 
 
 def test_a_model_with_a_head_is_read_out(words: tuple[str, ...], tiny_model: Path, tmp_path: Path) -> None:

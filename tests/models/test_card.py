@@ -8,7 +8,7 @@ import pytest
 from huggingface_hub import ModelCard as HubCard
 from huggingface_hub import ModelCardData
 
-from layersearch.models.card import Data, ModelCard, Score, Time, write_card
+from layersearch.models.card import Data, LatencyRow, ModelCard, Score, write_card
 from layersearch.models.checkpoint import Manifest
 from layersearch.models.families import Form
 from layersearch.pattern import Pattern
@@ -33,7 +33,7 @@ CARD = ModelCard(
     command="layersearch run --model someone/base-model --task mrpc",
     data=Data("GLUE MRPC", "nyu-mll/glue", "mrpc", (3118, 550, 408), "0123abcd"),
     confirmed_with=(43, 44, 45),
-    times=(Time("batch size 1", 12.3456, 8.2), Time("batch size 32", None, 100.25)),
+    times=(LatencyRow("batch size 1", 12.3456, 8.2), LatencyRow("batch size 32", None, 100.25)),
     hardware="a processor, 2 threads",
 )
 

@@ -18,6 +18,7 @@ import torch
 from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
+from layersearch.durable import sha256_of
 from layersearch.errors import LayersearchError, ModelError
 from layersearch.models import checkpoint
 from layersearch.models.surgery import build
@@ -65,11 +66,11 @@ def test_any_pattern_comes_back(tiny: PreTrainedModel, batch: Batch, tmp_path: P
 
 def test_what_comes_back_trains(bert: PreTrainedModel, batch: Batch, tmp_path: Path) -> None:
     saved(bert, tmp_path / "it")
-    digest = checkpoint.sha256_of(tmp_path / "it" / "model.safetensors")
+    digest = sha256_of(tmp_path / "it" / "model.safetensors")
     again, _ = checkpoint.load(tmp_path / "it")
     again.train()(**batch, labels=torch.tensor([0, 1, 2])).loss.backward()
     torch.optim.SGD(again.parameters(), lr=0.1).step()
-    assert checkpoint.sha256_of(tmp_path / "it" / "model.safetensors") == digest
+    assert sha256_of(tmp_path / "it" / "model.safetensors") == digest
 
 
 def test_a_second_save_replaces_the_first(bert: PreTrainedModel, tmp_path: Path) -> None:

@@ -4,24 +4,29 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
-from layersearch.errors import ExportError, ModelError
+from layersearch.durable import sha256_of
+from layersearch.errors import ExportError, ModelError, TrainingError
 from layersearch.models import checkpoint
 from layersearch.models import export as module
-from layersearch.models.base import load_base
+from layersearch.models.base import load_base, load_reader
 from layersearch.models.card import ModelCard, Score, write_card
-from layersearch.models.case import Case
+from layersearch.models.case import Case, Proof, Validation
 from layersearch.models.export import export, name_labels, prove, write_folder
-from layersearch.models.proof import examine
+from layersearch.models.proof import ANSWERS, examine
 from layersearch.models.surgery import build
 from layersearch.pattern import Pattern
+from layersearch.tasks import load_task
 
 from .conftest import LAYERS, TEXTS
 from .tiny_decoders import DECODERS
@@ -121,7 +126,7 @@ def test_a_proven_folder_opens_and_says_what_it_is(
     assert proof.max_difference <= proof.tolerance <= 1e-4
     record = json.loads((to / "layersearch.json").read_text())
     assert (record["pattern"], record["checkpoint"]) == ("0-1 1 3", {"trial": 7})
-    assert record["files"]["model.safetensors"]["sha256"] == checkpoint.sha256_of(to / "model.safetensors")
+    assert record["files"]["model.safetensors"]["sha256"] == sha256_of(to / "model.safetensors")
     assert sorted(record["files"]) == sorted({*os.listdir(to)} - {"layersearch.json"})
     assert (record["form"], record["kind"], record["model_type"]) == ("native", "classification", "bert")
     assert not any(word in json.dumps(record["case"]) for text in TEXTS for word in text), "no data in the folder"
@@ -288,7 +293,7 @@ def test_the_card_states_the_facts(source: Callable[[str], Path]) -> None:
         "| pattern | `0-1 1 3` |",
         "`█2·█`",
         "| source layers, counted from 0 | 0, 1, 1, 3 |",
-        "| dropped whole of 0-3 | 2 |",
+        "| dropped of 0-3 | 2 |",
         f"| parameters | {manifest.parameters:,} of 20,000 ({manifest.parameters / 20_000:.1%}) |",
         "| search split | 0.8500 | 0.8400 | 0.8000 to 0.8800 |",
         "| validation, mean of 3 seeds | 0.8600 | 0.8300 |  |",
@@ -329,3 +334,29 @@ def test_a_folder_of_the_user_is_no_hub_name(source: Callable[[str], Path]) -> N
     card = write_card(replace(CARD, base_model="/home/me/model", revision=None), checkpoint.read(source("0-3")))
     assert "base_model:" not in card
     assert "from `/home/me/model` for the task" in card
+
+
+@pytest.mark.parametrize("shift", [1e-6, 1e-3, float("nan")])
+def test_an_answer_at_a_tie_may_fall_to_either_class(
+    shift: float, tiny_model: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A runtime that rounds otherwise scores otherwise, where the answers themselves are equal within the tolerance."""
+    base, task = load_base(tiny_model, num_labels=2, kind="classification"), load_task("sst2", tiny_data)
+    torch.nn.init.zeros_(base.model.get_parameter("classifier.weight"))
+    reader, validation = load_reader(tiny_model, task.kind), task.splits(0.15, 0).validation
+    uneven = validation.take(np.flatnonzero(np.cumsum(validation.labels) < 5))  # so that both classes score otherwise
+    case = Case((), 24, [], [], 0, 1e-5, "", "", {})
+
+    def prove(folder: Path, case: Case) -> Proof:
+        told = np.zeros((len(uneven), 2), dtype=np.float32)
+        told[:, 1] += shift
+        save_arrays({"answers": told}, f"{case.measured}{ANSWERS}")
+        return Proof(folder, "", 0, 0, 0.0, 1e-5, 0.0)
+
+    monkeypatch.setattr(module, "prove", prove)
+    proven = partial(module.proven, base.model, reader, Path("x"), case, Validation(task, uneven))
+    if shift == 1e-6:
+        assert proven().scored == len(uneven)
+    else:
+        with pytest.raises((ExportError, TrainingError), match=r"did not pass its proof: accuracy|are not finite"):
+            proven()

@@ -17,6 +17,7 @@ from layersearch.models.costs import count_parts
 from layersearch.pattern import Pattern
 from layersearch.training.supernet import KEPT_BYTES, groups_of
 
+from .conftest import from_config
 from .tiny_decoders import DECODERS
 
 
@@ -50,7 +51,16 @@ def test_a_decoder_without_padding_fills_with_its_last_token(ends: int | list[in
 
 def test_an_encoder_has_no_perplexity(tiny_model: Path) -> None:
     with pytest.raises(ModelError, match=r"the bert in .* reads both ways and is no decoder, .*; choose a decoder"):
-        load_base(tiny_model, num_labels=1, kind="causal-lm")
+        load_config(tiny_model, num_labels=1, kind="causal-lm")
+
+
+def test_an_encoder_that_its_configuration_does_not_tell_has_none_either(tmp_path: Path) -> None:
+    """XLNet's class for causal language models reads both ways all the same."""
+    config = AutoConfig.for_model("xlnet", vocab_size=60, d_model=16, n_layer=2, n_head=2, d_inner=24)
+    from_config(AutoModelForCausalLM, config, None).save_pretrained(tmp_path)
+    load_config(tmp_path, num_labels=1, kind="causal-lm")
+    with pytest.raises(ModelError, match=r"the xlnet in .* reads both ways and is no decoder, .*; choose a decoder"):
+        load_base(tmp_path, num_labels=1, kind="causal-lm")
 
 
 def test_a_language_model_without_its_head_is_refused(tmp_path: Path) -> None:

@@ -173,6 +173,18 @@ def test_a_running_trial_shows_how_far_it_is(study: Study, capsys: pytest.Captur
     assert "%" not in "".join(capsys.readouterr().err.splitlines()[1:])
 
 
+def test_a_paused_trial_is_not_done(study: Study) -> None:
+    progress = Progress()
+    progress.phase(study, 9)
+    progress.started(Job(3, "0-2", 0))
+    progress.reached(Outcome(3, "0-2", 0, score=0.5, parameters=1300, rung=1 / 9), goes_on=False)
+    assert view(progress).startswith("3/9 done, 1 paused")
+    progress.started(Job(3, "0-2", 0))
+    progress.finished(Outcome(3, "0-2", 0, score=0.5, parameters=1300))
+    assert view(progress).startswith("4/9 done, ")
+    assert "paused" not in view(progress)
+
+
 def test_reused_trials_are_told_and_do_not_count_for_the_time_left(
     study: Study, capsys: pytest.CaptureFixture[str]
 ) -> None:

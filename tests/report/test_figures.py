@@ -7,14 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from layersearch.errors import LayersearchError
 from layersearch.report import figures
 from layersearch.report.figures import draw_all, draw_both, draw_front
+from layersearch.report.html import report_of
 from layersearch.search.purpose import Purpose
-from layersearch.search.record import Record
+from layersearch.search.record import Record, read_study
 from layersearch.search.trials import Confirmed
+from layersearch.tasks import load_task
+from tests.conftest import TinyRun
 
 
 def size_of(png: Path) -> tuple[int, int]:
@@ -114,6 +118,23 @@ def test_the_unchanged_model_has_a_name_and_a_point_of_its_own_where_it_is_beate
     assert legend[0] == "unchanged model (0-11), 95 % interval"
     others = len(record.rows) - len(record.front) - 1
     assert f"other trials ({others})" in legend
+
+
+def test_a_study_over_classes_knows_what_the_commonest_answer_scores(tiny_run: TinyRun, tiny_data: Path) -> None:
+    splits = load_task("sst2", tiny_data).splits(0.3, 0)
+    most = np.bincount(splits.train.labels).argmax()
+    facts = read_study(str(tiny_run.storage), "tiny", print).facts
+    assert facts["commonest"] == pytest.approx(np.mean(splits.search.labels == most), abs=1e-6)
+
+
+def test_the_commonest_answer_has_a_line_where_the_task_has_classes(
+    record: Record, tmp_path: Path, legend: list[str]
+) -> None:
+    known = replace(record, facts={**record.facts, "commonest": 0.3})
+    draw_front(known, tmp_path / "front.png")
+    assert legend[0] == "commonest answer"
+    assert report_of(known).count("of-commonest") == 2  # in the legend and in the chart
+    assert "of-commonest" not in report_of(record)
 
 
 @pytest.mark.parametrize(("seeds", "said"), [(1, "one fresh seed"), (3, "mean ± sd over 3 fresh seeds")])

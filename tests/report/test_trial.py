@@ -73,6 +73,22 @@ def test_the_form_of_an_export_is_told(record: Record) -> None:
     assert shown(modern, 90)["export"] == "with code"
 
 
+def test_what_another_trial_did_in_its_place_is_not_its_own(record: Record) -> None:
+    """A trial that was stopped and queued again: its pattern is confirmed, by the score of another."""
+    member = next(row for row in record.front if row.number)
+    lost = Row(90, "FAIL", member.pattern, member.seed, lost=True, reason="stopped", parameters=member.parameters)
+    more = replace(record, rows=(*record.rows, lost))
+    said, plain = shown(more, 90), as_plain(more, 90, "")
+    assert said["trial"] == (
+        f"90 of {record.name}: was stopped and queued again (stopped); trial {member.number} has its pattern, and the "
+        "scores"
+    )
+    assert "confirmed" in shown(more, member.number)
+    assert not {"confirmed", "95 % interval", "kept", record.purpose.metric} & set(said)
+    assert (plain["scored_by"], plain["confirmed_mean"], plain["confirmed_scores"]) == (member.number, None, {})
+    assert as_plain(more, member.number, "")["scored_by"] is None
+
+
 def test_what_has_no_score_says_why(record: Record) -> None:
     failed = Row(90, "FAIL", "0-4 6a", 0, reason="the loss is [red]nan")
     stopped = Row(91, "PRUNED", "0-4", 0, reason="stopped at rung 0.333 with 0.5", rungs={0.333: 0.5}, parameters=9)

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from layersearch.errors import StudyError
-from layersearch.search.asked_again import asked_again
+from layersearch.search.again import asked_again
 from layersearch.search.objectives import parse_limit
 from layersearch.search.preparing import prepare
 from layersearch.search.question import How, What
@@ -79,6 +79,8 @@ def test_more_seeds_add_the_missing_ones_and_the_same_command_again_trains_nothi
         name: found.scores[0] for name, found in before.confirmed.items()
     }
     assert after.rows == before.rows
+    for fact in ("files", "folder", "disk"):  # the study's own files are where they were
+        assert after.facts[fact] == before.facts[fact]
     titles = ("at selection", "confirmed", "95 % interval", "another seed", "kept", "optimism")
     assert all(title in said.out.splitlines()[0] for title in titles)
     assert "of the mean over all seeds and all such examples" in said.out

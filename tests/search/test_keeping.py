@@ -93,6 +93,20 @@ def test_the_only_checkpoint_stays_though_its_pattern_has_left_the_front(tmp_pat
     assert weights(study) == [study.front()[0].number]
 
 
+def test_the_weights_of_the_front_of_the_means_stay(tmp_path: Path) -> None:
+    """One seed was lucky: with another the pattern leaves the front, and one that it beat joins it."""
+    study = open_study(f"{tmp_path}/db", tmp_path)
+    worked(study, Keeping("all", None, PARAMETERS), trials=8)
+    front = study.front()
+    lucky = front[len(front) // 2]
+    further = [replace(lucky, number=0, seed=1000, score=-9.0)]
+    Keeping("front", None, PARAMETERS, further=further).tidy(study)
+    kept = weights(study)
+    assert lucky.number not in kept
+    assert {row.number for row in front} - {lucky.number} <= set(kept)
+    assert not study.rows()[lucky.number].seeds
+
+
 def test_the_front_is_thinned_where_its_members_lie_nearest() -> None:
     points = [(1.0, 100.0), (0.99, 95.0), (0.9, 70.0), (0.5, 40.0), (0.1, 10.0)]
     assert thinned(points) == [1, 2, 3, 0, 4]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -248,6 +249,21 @@ def test_a_one_shot_search_ends_with_a_confirmed_front_and_shared_scores(shared_
     (folder,) = (shared_run / "files" / "s").glob("networks-*")
     networks = sorted(entry.name for entry in folder.iterdir())
     assert networks == ["super-0", "super-0-answers.npy", "unchanged-0"]
+
+
+def test_the_scores_over_the_super_network_are_a_front_too(shared_run: Path, tiny_run: TinyRun) -> None:
+    where = ("--storage", f"{shared_run}/db")
+    said = call("front", "s.shared", *where, "--all", "--json")
+    assert said.code == 0, said.err
+    shared = read_study(f"{shared_run}/db", None, print).shared
+    assert {row["pattern"]: row["score"] for row in json.loads(said.out)} == shared
+    assert len(shared) == 15
+    said = call("front", "s.shared", *where)
+    assert "scores over the super-network's weights: no pattern was trained by itself" in said.out
+    assert "export" not in said.out.splitlines()[-1]
+    assert "there is no study 's.shared' in " in call("export", "s.shared", *where, "--trial", "0", "--to", "x").err
+    said = call("front", "tiny.shared", "--storage", tiny_run.storage)
+    assert said.err == "error: study 'tiny' has no scores over a super-network; --method one-shot makes them\n"
 
 
 def test_the_same_command_again_trains_nothing(

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from layersearch.errors import ExportError
+from layersearch.models.folder import _hash_of
 from layersearch.models.proof import examine
 from layersearch.remaking import in_words
 from layersearch.search.again import cost_again, jobs_again, prepared_again, question_of
@@ -55,7 +56,7 @@ def edited(folder: Path, change: Callable[[dict[str, dict[str, object]]], object
     file = folder / "layersearch.json"
     values = json.loads(file.read_text())
     change(values["question"])
-    file.write_text(json.dumps(values))
+    file.write_text(json.dumps(values | {"sha256": _hash_of(values)}))
     return folder
 
 
@@ -138,14 +139,17 @@ def test_what_is_gone_or_not_the_same_is_one_line_before_any_training(
         call("reproduce", folder, "--data", tiny_data, "--model", tiny_model)
 
 
-@pytest.mark.parametrize("text", [None, "{", "{}", '{"question": {"trial": {}}}', '{"question": []}', "[]"])
-def test_a_folder_that_does_not_tell_is_refused(text: str | None, tmp_path: Path) -> None:
-    if text is not None:
-        (tmp_path / "layersearch.json").write_text(text)
-    with pytest.raises(
-        ExportError, match=r"does not say how it was made: layersearch\.json is missing, damaged or of "
-    ):
-        reproduce(tmp_path, HOW, print)
+def test_a_folder_that_does_not_tell_is_refused(folder: Path, tmp_path: Path) -> None:
+    edited(folder, lambda asked: asked.pop("trial"))
+    with pytest.raises(ExportError, match=r"does not say how it was made: it comes from an older layersearch, or from"):
+        reproduce(folder, HOW, print)
+    line = refused(call("reproduce", tmp_path / "gone"))
+    assert line.startswith(
+        f"error: {tmp_path / 'gone'} is no folder that layersearch exported: there is no such folder;"
+    )
+    assert line == refused(call("verify", tmp_path / "gone"))
+    (folder / "layersearch.json").write_text("{")
+    assert "layersearch.json is damaged or of an older version of layersearch; " in refused(call("reproduce", folder))
 
 
 def test_a_study_over_a_package_s_model_finds_it_on_another_machine(record: Record, tmp_path: Path) -> None:

@@ -23,13 +23,15 @@ from layersearch.report.html import write_report
 from layersearch.report.notes import notes_on_costs
 from layersearch.report.trial import print_trial
 from layersearch.search import timing
-from layersearch.search.asked_again import asked_again
+from layersearch.search.again import asked_again
 from layersearch.search.objectives import parse_limit
 from layersearch.search.question import How
 from layersearch.search.record import Record, read_study
-from layersearch.search.times import Time, bought_none, settings, times_of
+from layersearch.search.times import Latency, bought_none, settings, times_of
 from layersearch.search.wish import Wish, best
 from tests.conftest import Said, TinyRun, call
+
+REAL_GRAPHS = timing._graphs
 
 
 @pytest.fixture(autouse=True)
@@ -67,6 +69,7 @@ def test_a_front_is_timed_on_both_runtimes_and_only_once(storage: str) -> None:
     said, record = timed(storage)
     assert said.code == 0, said.err
     assert "built candidates, in turns with the unchanged model" in said.err
+    assert f"batch size 32: {2 * len(record.facts['timed'])} models in turns, about 0 s" in said.err
     for row in record.front:
         assert set(record.times(row)) == set(settings())
     assert set(record.facts["timed"]) == {record.unchanged, *(row.pattern for row in record.front)}
@@ -79,6 +82,15 @@ def test_a_front_is_timed_on_both_runtimes_and_only_once(storage: str) -> None:
     again, same = timed(storage)
     assert "everything is timed already" in again.err
     assert same.facts["timed"] == record.facts["timed"]
+
+
+def test_each_graph_that_is_written_is_said(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = load_base(tiny_model, num_labels=2, kind="classification")
+    monkeypatch.setattr("layersearch.models.onnx.write_onnx", lambda *_: None)
+    monkeypatch.setattr("layersearch.models.onnx.OnnxModel", lambda *_: None)
+    said: list[str] = []
+    REAL_GRAPHS({"0-3": base.model, "0-1": base.model}, base, tmp_path, said.append)
+    assert said == ["writing ONNX graph 1 of 2: 0-3", "writing ONNX graph 2 of 2: 0-1"]
 
 
 def test_what_was_timed_survives_a_stop(storage: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,12 +170,12 @@ def test_a_share_is_compared_turn_by_turn() -> None:
 
 
 def test_no_time_is_bought_where_the_interval_reaches_the_unchanged_model() -> None:
-    unchanged = Time(10.0, 11.0)
-    assert bought_none(Time(9.9, 11.0, (0.95, 1.01)), unchanged)
-    assert not bought_none(Time(9.9, 11.0, (0.95, 0.99)), unchanged)
-    assert bought_none(Time(10.0, 11.0), unchanged)  # a study of an earlier version has no intervals
-    assert not bought_none(Time(9.0, 11.0), unchanged)
-    assert not bought_none(Time(9.0, 11.0), None)
+    unchanged = Latency(10.0, 11.0)
+    assert bought_none(Latency(9.9, 11.0, (0.95, 1.01)), unchanged)
+    assert not bought_none(Latency(9.9, 11.0, (0.95, 0.99)), unchanged)
+    assert bought_none(Latency(10.0, 11.0), unchanged)  # a study of an earlier version has no intervals
+    assert not bought_none(Latency(9.0, 11.0), unchanged)
+    assert not bought_none(Latency(9.0, 11.0), None)
 
 
 def test_fewer_parameters_that_bought_no_time_are_warned_of(

@@ -173,3 +173,15 @@ def test_a_wish_for_nothing_is_refused() -> None:
     assert said.err == (
         "error: say what is wanted: --max-params, --max-drop, --max-latency, --knee, or several of them\n"
     )
+
+
+def test_a_drop_of_all_that_there_is_is_refused() -> None:
+    """Who types 1 means a point, or a percent."""
+    said = (
+        r"^--max-drop 1 lets the score fall by more than there is: accuracy is 1 at most; allowed: points "
+        r"\(1pt is 0.01\), a share \(1%\), or a number below 1$"
+    )
+    with pytest.raises(StudyError, match=said):
+        best(record_of(), wish(drop="1"))
+    assert best(record_of(), wish(drop="0.999")).pick is not None
+    assert best(record_of(sign=-1), wish(drop="1")).pick is not None  # a perplexity falls by more

@@ -143,6 +143,22 @@ def test_the_interval_of_a_class_metric_is_that_of_a_plain_bootstrap(name: str) 
     assert interval(name, predictions, labels, resamples=4000) == pytest.approx(expected, abs=0.012)
 
 
+@pytest.mark.parametrize(
+    ("name", "low"), [("accuracy", 0.9637), ("f1", 0.9637), ("f1-macro", 0.9637), ("matthews", 0.9275)]
+)
+def test_all_right_is_not_all_sure(name: str, low: float) -> None:
+    """Behind 100 right answers 3.6 % wrong ones may hide: Clopper and Pearson's interval, as scipy has it."""
+    labels = np.arange(100) % 2
+    found = interval(name, labels, labels)
+    assert found == pytest.approx((low, 1.0), abs=1e-4)
+    exact = stats.binomtest(100, 100).proportion_ci(method="exact")
+    if name == "accuracy":
+        assert found == pytest.approx((exact.low, exact.high))
+        assert interval_of_share(labels + 1, labels + 1) == pytest.approx((exact.low, exact.high))
+    few = interval(name, labels[:10], labels[:10])
+    assert few[0] < found[0]
+
+
 @pytest.mark.parametrize("name", METRICS)
 def test_an_interval_holds_its_score_and_narrows_with_n(name: str) -> None:
     widths = []

@@ -1,0 +1,88 @@
+"""What a model counts is kept: the same numbers without counting, and never wrong ones."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from layersearch.errors import ModelError
+from layersearch.models import costs
+from layersearch.models.counted import CACHE, Counted, counted
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv(CACHE, str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def asked(folder: Path, labels: int = 2, length: int = 24) -> Counted:
+    return counted(folder, labels, "classification", length)
+
+
+def test_what_was_counted_is_read(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = asked(tiny_model)
+    monkeypatch.setattr(costs, "count_all", None)
+    assert asked(tiny_model) == first
+    assert first.model_type == "bert"
+    assert first.positions == 128
+    assert set(first.parts) == {"parameters", "non-embedding", "macs"}
+
+
+def test_another_question_is_counted_anew(tiny_model: Path, tmp_path: Path, cache: Path) -> None:
+    first = asked(tiny_model)
+    assert asked(tiny_model, labels=3).parts["parameters"].fixed == first.parts["parameters"].fixed + 17
+    assert asked(tiny_model, length=48).parts["macs"].total > first.parts["macs"].total
+    wider = json.loads((tiny_model / "config.json").read_text()) | {"intermediate_size": 64}
+    (tmp_path / "config.json").write_text(json.dumps(wider))
+    assert asked(tmp_path).parts["parameters"].ffn > first.parts["parameters"].ffn
+    assert len(list(cache.iterdir())) == 4
+
+
+def test_other_code_or_libraries_count_anew(tiny_model: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from layersearch.models import counted as module
+
+    asked(tiny_model)
+    monkeypatch.setattr(module, "version", lambda name: f"{name} of tomorrow")
+    asked(tiny_model)
+    monkeypatch.setattr(module, "_sources", lambda: "changed")
+    asked(tiny_model)
+    assert len(list(cache.iterdir())) == 3
+
+
+@pytest.mark.parametrize("broken", ["", "{", "0\n{}", "cut", "changed"])
+def test_a_broken_file_is_counted_anew_and_rewritten(tiny_model: Path, cache: Path, broken: str) -> None:
+    first = asked(tiny_model)
+    (file,) = cache.iterdir()
+    whole = file.read_text()
+    other = {"cut": whole[:-20], "changed": whole.replace("128", "129")}.get(broken, broken)
+    assert other != whole
+    file.write_text(other)
+    assert asked(tiny_model) == first
+    assert file.read_text() == whole
+
+
+def test_nothing_is_kept_where_nothing_shall_be(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(CACHE, "")
+    asked(tiny_model)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_stops_nobody(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "letter").write_text("this is no folder")
+    monkeypatch.setenv(CACHE, str(tmp_path / "letter"))
+    assert asked(tiny_model) == asked(tiny_model)
+
+
+def test_errors_are_not_kept(tmp_path: Path, cache: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ModelError, match="cannot be opened"):
+        asked(tmp_path)
+    assert not cache.exists()
