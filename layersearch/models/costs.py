@@ -20,7 +20,6 @@ from layersearch.models.surgery import auto_class, half_of, layers_of, rows_of, 
 from layersearch.pattern import PartCounts
 
 
-
 def count_all(
     config: PreTrainedConfig, length: int, kind: KindName = "classification", mixing: Mixing = USUAL
 ) -> dict[str, PartCounts]:

@@ -44,7 +44,8 @@ class Counted:
 def counted(folder: Path, num_labels: int, kind: KindName, length: int, mixing: Mixing = USUAL) -> Counted:
     """The model in `folder` with the head of `kind` (`num_labels` outputs), its MACs for `length` tokens.
 
-    A mix of its layers has the parameters that `mixing` says. Taken from the disk if it was counted before. Raises ModelError like `load_config` and `count_all`.
+    A mix of its layers has the parameters that `mixing` says. Taken from the disk if it was counted before. Raises
+    ModelError like `load_config` and `count_all`.
     """
     file = _file(folder, num_labels, kind, length, mixing)
     known = None if file is None else _read(file)

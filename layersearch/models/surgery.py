@@ -30,7 +30,6 @@ from layersearch.models.tying import tie_copies
 from layersearch.pattern import Block, Pattern
 
 
-
 def build(base: PreTrainedModel, pattern: Pattern, mixing: Mixing = USUAL, start: Start = "even") -> PreTrainedModel:
     """The candidate of `pattern`: a new model of the base model's class, with its own weights, on the same device.
 
