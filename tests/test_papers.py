@@ -1,0 +1,153 @@
+"""The papers again: what is asked is trained once, a kill loses nothing, and verdicts follow from paired differences."""
+
+from __future__ import annotations
+
+import math
+import random
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+papers = import_module("results.papers")
+verdicts = import_module("results.verdicts")
+sheet = import_module("results.sheet")
+tiny = import_module("results.kill.tiny")
+
+
+@pytest.fixture
+def setting(tmp_path: Path) -> Any:
+    """Four random layers and the task of `results/kill`."""
+    tiny.make_model(tmp_path / "model")
+    (tmp_path / "glue").mkdir()
+    tiny.make_data(tmp_path / "glue" / "SST-2", random.Random(0))
+    recipe = papers.HERE_RECIPE.with_(epochs=0.5, max_length=16)
+    scale = papers.Scale("here", str(tmp_path / "model"), ("sst2",), recipe)
+    return papers.Setting(scale, tmp_path / "glue", tmp_path / "work", "cpu")
+
+
+def asked(*patterns: str, seeds: tuple[int, ...] = (0,), **more: Any) -> list[Any]:
+    return [papers.Asked("sst2", pattern, seed, **more) for seed in seeds for pattern in patterns]
+
+
+def trained(out: str) -> list[str]:
+    return [line for line in out.splitlines() if " seed " in line]
+
+
+def test_what_is_known_is_not_trained_again(setting: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    papers.train(setting, asked("0-3", "0-2"))
+    assert len(trained(capsys.readouterr().out)) == 2
+    papers.train(setting, asked("0-3", "0-2", "0-3 3", seeds=(0, 1)))
+    assert len(trained(capsys.readouterr().out)) == 4
+    lines = papers.found(setting, asked("0-3", "0-2", "1-3"))
+    assert [(line["pattern"], line["way"], line["metric"]) for line in lines] == [
+        ("0-3", "plain", "accuracy"),
+        ("0-2", "plain", "accuracy"),
+    ]
+    assert all(0 <= line["score"] <= 1 for line in lines)
+
+
+def test_after_a_kill_the_rest_is_trained(
+    setting: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluator = import_module("layersearch.training.evaluator").Evaluator
+    once, calls = evaluator.__call__, []
+
+    def dying(self: Any, job: Any, *more: Any) -> Any:
+        calls.append(job.pattern)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return once(self, job, *more)
+
+    monkeypatch.setattr(evaluator, "__call__", dying)
+    with pytest.raises(KeyboardInterrupt):
+        papers.train(setting, asked("0-3", "0-2", "0-1"))
+    papers.train(setting, asked("0-3", "0-2", "0-1"))
+    assert calls == ["0-3", "0-2", "0-2", "0-1"]
+    assert [line["pattern"] for line in papers.found(setting, asked("0-3", "0-2", "0-1"))] == ["0-3", "0-2", "0-1"]
+
+
+def test_two_shards_do_all_of_it_once(setting: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = asked("0-3", "0-2", "1-3", "0-3 3", seeds=(0, 1))
+    for mine in (0, 1):
+        papers.train(papers.Setting(setting.scale, setting.data, setting.work, "cpu", (mine, 2)), whole)
+    papers.train(setting, whole)  # and a process without shards finds it all
+    lines = trained(capsys.readouterr().out)
+    assert len(lines) == len(papers.found(setting, whole)) == 8
+
+
+def test_dropping_after_fine_tuning_starts_from_kept_weights_of_the_seed(
+    setting: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    papers.train(setting, asked("0-2", seeds=(3,), way=papers.AFTER))
+    assert [line.split(" seed ")[1].split(" ")[:2] for line in trained(capsys.readouterr().out)] == [
+        ["3", "0-3"],
+        ["3", "0-2"],
+    ]
+    (line,) = papers.found(setting, asked("0-2", seeds=(3,), way=papers.AFTER))
+    assert line["way"] == "after"
+    assert len(list((setting.work / "weights").glob("here-sst2-plain-*/0-3-3/model.safetensors"))) == 1
+
+
+def test_a_failure_stays_in_the_table(setting: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    finetune = import_module("layersearch.training.evaluator")
+
+    def broken(*_: object) -> None:
+        raise import_module("layersearch.errors").TrainingError("the loss is nan at step 3")
+
+    monkeypatch.setattr(finetune, "measure", broken)
+    papers.train(setting, asked("0-3"))
+    (line,) = papers.found(setting, asked("0-3"))
+    assert line["score"] is None
+    assert line["reason"] == "the loss is nan at step 3"
+
+
+def test_a_verdict_needs_the_interval_on_one_side() -> None:
+    much = verdicts.difference({0: 0.8, 1: 0.81, 2: 0.82}, {0: 0.5, 1: 0.52, 2: 0.51, 3: 0.1})
+    assert much.pairs == 3
+    assert much.mean == pytest.approx(0.3)
+    assert much.high - much.mean == pytest.approx(4.303 * 0.01 / math.sqrt(3), rel=1e-3)
+    assert verdicts.verdict(much) == verdicts.HOLDS
+    assert verdicts.verdict(much, above=0.4) == verdicts.FAILS
+    assert verdicts.not_above(much, 0.4) == verdicts.HOLDS
+    assert verdicts.not_above(much) == verdicts.FAILS
+    noisy = verdicts.difference({0: 0.8, 1: 0.7}, {0: 0.7, 1: 0.75})
+    assert verdicts.verdict(noisy) == verdicts.not_above(noisy) == verdicts.OPEN
+
+
+def test_one_seed_or_none_tells_nothing() -> None:
+    one = verdicts.difference({0: 0.9}, {0: 0.1, 1: 0.2})
+    assert verdicts.verdict(one) == verdicts.OPEN
+    assert str(one) == "+80.00 (one seed)"
+    assert verdicts.difference({0: 0.9}, {1: 0.2}) is None
+    assert verdicts.verdict(None) == verdicts.OPEN
+
+
+def test_scores_are_read_by_seed_without_failures() -> None:
+    lines = [
+        {"task": "stsb", "pattern": "0-5", "seed": "0", "score": "0.8"},
+        {"task": "stsb", "pattern": "0-5", "seed": "1", "score": ""},
+        {"task": "rte", "pattern": "0-5", "seed": "2", "score": "0.5"},
+    ]
+    assert verdicts.by_seed(lines, task="stsb", pattern="0-5") == {0: 0.8}
+    assert verdicts.cell({0: 0.8, 1: 0.82}) == "81.0 ± 1.4 (2)"
+
+
+def test_only_new_seeds_are_looked_at(tmp_path: Path) -> None:
+    made = []
+
+    def make(seed: int) -> list[dict[str, Any]]:
+        made.append(seed)
+        return [{"seed": seed, "score": seed / 10}] if seed < 2 else []
+
+    sheet.kept_by_seed(tmp_path / "x.csv", [0, 2], make)
+    found = sheet.kept_by_seed(tmp_path / "x.csv", [0, 1, 2], make)
+    assert made == [0, 2, 1, 2]
+    assert [line["seed"] for line in found] == ["0", "1"]
+
+
+def test_what_is_written_by_hand_stays(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text(f"by hand\n\n{sheet.MARK}\n\nold\n")
+    sheet.write_readme(tmp_path, ["new", "", "end"])
+    assert (tmp_path / "README.md").read_text() == f"by hand\n\n{sheet.MARK}\n\nnew\n\nend\n"
