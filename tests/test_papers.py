@@ -1,4 +1,4 @@
-"""The papers again: what is asked is trained once, a kill loses nothing, and verdicts follow from paired differences."""
+"""The papers again: what is asked is trained once, a kill loses nothing, verdicts follow from paired differences."""
 
 from __future__ import annotations
 
@@ -48,9 +48,7 @@ def test_what_is_known_is_not_trained_again(setting: Any, capsys: pytest.Capture
     assert all(0 <= line["score"] <= 1 for line in lines)
 
 
-def test_after_a_kill_the_rest_is_trained(
-    setting: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_after_a_kill_the_rest_is_trained(setting: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     evaluator = import_module("layersearch.training.evaluator").Evaluator
     once, calls = evaluator.__call__, []
 
