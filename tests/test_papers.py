@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,23 @@ def test_dropping_after_fine_tuning_starts_from_kept_weights_of_the_seed(
     (line,) = papers.found(setting, asked("0-2", seeds=(3,), way=papers.AFTER))
     assert line["way"] == "after"
     assert len(list((setting.work / "weights").glob("here-sst2-plain-*/0-3-3/model.safetensors"))) == 1
+
+
+def test_scores_on_the_way_are_kept(setting: Any) -> None:
+    curve = papers.Way("curve", rungs=(0.25, 0.5))
+    papers.train(setting, asked("0-3", way=curve))
+    (line,) = papers.found(setting, asked("0-3", way=curve))
+    assert [part.partition(":")[0] for part in line["on the way"].split()] == ["0.25", "0.5"]
+    assert line["score"] is not None
+
+
+def test_a_table_is_a_task_too(setting: Any, tmp_path: Path) -> None:
+    rows = [f"the {word},{label}" for label, words in enumerate((tiny.BAD, tiny.GOOD)) for word in words]
+    (tmp_path / "own.csv").write_text("\n".join(["text,label", *rows * 6]) + "\n")
+    own = replace(setting, tables={"probe": (tmp_path / "own.csv", tmp_path / "own.csv")})
+    papers.train(own, [papers.Asked("probe", "0-3", 0)])
+    (line,) = papers.found(own, [papers.Asked("probe", "0-3", 0)])
+    assert line["metric"] == "accuracy"
 
 
 def test_a_failure_stays_in_the_table(setting: Any, monkeypatch: pytest.MonkeyPatch) -> None:
