@@ -2,9 +2,9 @@
 
     python -m results.bermo.run GLUE-FOLDER [WORK-FOLDER] [--scale full --model bert-base-uncased]
 
-A head that reads the last layer beside one that reads a learned mix of all: as probes of a frozen model, by how fast they
-learn, and under sparsity. The same call goes on; several processes share the work with --shard 0/2 --do train and so on,
-then --do report. Writes runs.csv, figures and the README's part below its mark.
+A head that reads the last layer beside one that reads a learned mix of all: as probes of a frozen model, by how fast
+they learn, and under sparsity. The same call goes on; several processes share the work with --shard 0/2 --do train and
+so on, then --do report. Writes runs.csv, figures and the README's part below its mark.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from results.machine import as_table, environment
 from results.papers import Asked, Setting, Way, found, setting_of, train, words
 from results.passes import Room
 from results.sheet import Lines, refreshed, write_readme
-from results.verdicts import by_seed, cell, difference, verdict
+from results.verdicts import FAILS, HOLDS, OPEN, by_seed, cell, difference, verdict
 
 HERE = Path(__file__).parent
 SENTENCES = 2500  # of a probing task to train on
@@ -34,6 +34,7 @@ EIGHTHS = tuple(n / 8 for n in range(1, 8))
 CURVE = Way("curve", rungs=EIGHTHS)
 SPARSE = (("magnitude", 0.5), ("soft-movement", 0.5), ("magnitude", 0.8), ("soft-movement", 0.8))
 NEAR = 0.95  # of the final score of the model without a mix, where "as good" begins
+READ = (("last layer", False), ("mix", True))
 SMALL = "mrpc"  # the small set of the paper is SST-2; here it is the smallest that is learnt
 
 
@@ -68,9 +69,8 @@ def _write(file: Path, labels: Sequence[str], *parts: Examples) -> None:
     with part.open("w", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(("text", "label"))
-        writer.writerows(
-            (text, labels[label]) for one in parts for text, label in zip(one.text, one.labels, strict=True)
-        )
+        for one in parts:
+            writer.writerows((text, labels[label]) for text, label in zip(one.text, one.labels, strict=True))
     part.replace(file)
 
 
@@ -168,7 +168,21 @@ def claims(runs: Lines, setting: Setting, constants: Mapping[str, float]) -> Lin
             if any(pair):
                 apart = difference(*pair)
                 told(f"{way}: better with the mix", task, apart, verdict(apart))
+                broken = [diverged(runs, task, way, mix, constant) for mix in (True, False)]
+                what = "{} of {} against {} of {}".format(*broken[0], *broken[1])
+                told(f"{way}: fewer diverge with the mix", task, None, fewer(*broken), what)
     return lines
+
+
+def fewer(ours: tuple[int, int], theirs: tuple[int, int]) -> str:
+    """Whether a rate of (so many, of so many) is below another, by Fisher's exact test at 5 % on either side."""
+    from scipy.stats import fisher_exact
+
+    table = [[broken, of - broken] for broken, of in (ours, theirs)]
+    for side, said in (("less", HOLDS), ("greater", FAILS)):
+        if fisher_exact(table, alternative=side).pvalue < 0.025:
+            return said
+    return OPEN
 
 
 def sparse_table(runs: Lines, constants: Mapping[str, float]) -> Lines:
@@ -177,7 +191,7 @@ def sparse_table(runs: Lines, constants: Mapping[str, float]) -> Lines:
     for task, constant in constants.items():
         for way in (sparse(*one).name for one in SPARSE):
             line: dict[str, Any] = {"task": task, "sparsity": way}
-            for mix, name in ((False, "last layer"), (True, "mix")):
+            for name, mix in READ:
                 line[name] = cell(scores_of(runs, task, way, mix))
                 line[f"{name}: diverged"] = "{} of {}".format(*diverged(runs, task, way, mix, constant))
             if line["last layer"] or line["mix"]:
@@ -189,10 +203,7 @@ def pair_table(runs: Lines, tasks: Iterable[str], way: str) -> Lines:
     """A line a task: scores of the last layer and of the mix."""
     lines = []
     for task in tasks:
-        line = {
-            "task": task,
-            **{n: cell(scores_of(runs, task, way, m)) for n, m in (("last layer", False), ("mix", True))},
-        }
+        line = {"task": task} | {name: cell(scores_of(runs, task, way, mix)) for name, mix in READ}
         if line["last layer"] or line["mix"]:
             lines.append(line)
     return lines

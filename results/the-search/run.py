@@ -2,9 +2,9 @@
 
     python -m results.the-search.run --measured FOLDER
 
-Nothing is trained: `--measured` holds MiniLM's exhaustive table of STS-B (CoLA's is in results/search-cost),
-results/search-cost/one_shot.csv has the rows of five one-shot searches a task. Writes front.csv, verdicts.csv, front.png
-and the README's part below its mark.
+Nothing is trained: `--measured` holds MiniLM's exhaustive table of STS-B (CoLA's is in results/search-cost/measured),
+results/search-cost/one_shot.csv has the rows of five searches a task. Writes front.csv, verdicts.csv, front.png and the
+README's part below its mark.
 """
 
 from __future__ import annotations
