@@ -32,7 +32,7 @@ from layersearch.training.finetune import begin, predict, resolve_precision
 from layersearch.training.recipe import Recipe
 from results.papers import PLAIN, Asked, Setting, Way, whole
 
-EXAMPLES = 1000  # of the training part that probes and likenesses look at
+EXAMPLES = 400  # of the training part that likenesses look at; probes fit on twice as many
 BATCH = 32  # examples of a timed batch, as in Sajjad et al.
 
 
@@ -178,7 +178,7 @@ def _said(room: Room, patterns: Sequence[str]) -> dict[str, str]:
     return {pattern: f"{one.agreement[-1]:.4f}" for pattern, one in zip(patterns, found, strict=True)}
 
 
-def times(room: Room, patterns: Sequence[str], turns: int = 12) -> list[dict[str, Any]]:
+def times(room: Room, patterns: Sequence[str], turns: int = 8) -> list[dict[str, Any]]:
     """Processor seconds of a training step and of scoring a batch, all patterns in turns, as medians; a line each.
 
     One step and one batch of BATCH examples of the training part each turn, at one thread; on a GPU seconds of the
