@@ -112,12 +112,13 @@ def _until(fits: Sequence[tuple[int, Any]]) -> int:
 
 
 def claims(runs: Lines, named: Named, tasks: Sequence[str]) -> Lines:
-    """A line a claim and task, with the difference it turns on and what is to be said of it."""
+    """A line a claim and task that was run, with the difference it turns on and what is to be said of it."""
     lines: Lines = []
     for task in tasks:
         lines += [
-            {"claim": claim, "task": task, "in points": str(apart) if apart else "not run", "verdict": said}
+            {"claim": claim, "task": task, "in points": str(apart), "verdict": said}
             for claim, apart, said in _of_task(runs, named, task)
+            if apart is not None
         ]
     return lines
 
@@ -131,15 +132,15 @@ def _of_task(runs: Lines, named: Named, task: str) -> Iterator[tuple[str, Any, s
         return scores_of(runs, task, named[name, k])
 
     for k in ks[1:]:
-        others = _others(named, "top", k)
-        best = max(others, key=lambda name: _mean(of(name, k)))
+        others = [name for name in _others(named, "top", k) if of(name, k)]
+        best = max(others, key=lambda name: _mean(of(name, k)), default="top")
         apart = difference(of("top", k), of(best, k))
         yield f"top is the best strategy at k = {k} (next: {best})", apart, verdict(apart)
     apart = difference(of("alternate-odd", ks[0]), of("top", ks[0]))
     yield f"alternate-odd (the last layer stays) is better than top at k = {ks[0]}", apart, verdict(apart)
     for k in ks:
-        others = _others(named, "bottom", k)
-        worst = min(others, key=lambda name: _mean(of(name, k)))
+        others = [name for name in _others(named, "bottom", k) if of(name, k)]
+        worst = min(others, key=lambda name: _mean(of(name, k)), default="bottom")
         apart = difference(of(worst, k), of("bottom", k))
         yield f"bottom is the worst strategy at k = {k} (next: {worst})", apart, verdict(apart)
     lost = difference(whole, of("top", ks[-1]))
@@ -160,7 +161,7 @@ def _others(named: Named, than: str, k: int) -> list[str]:
 
 
 def _mean(scores: Mapping[int, float]) -> float:
-    return sum(scores.values()) / len(scores) if scores else float("nan")
+    return sum(scores.values()) / len(scores)
 
 
 def probe_claims(probed: Lines, alike: Lines) -> Lines:

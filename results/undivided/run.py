@@ -70,8 +70,7 @@ def claims(runs: Lines, named: Named, tasks: Sequence[str], layers: int) -> Line
     lines: Lines = []
     for task in tasks:
         for claim, apart, said in _of_task(runs, named, task, layers):
-            told = str(apart) if apart else "not run"
-            lines.append({"claim": claim, "task": task, "in points": told, "verdict": said})
+            lines.append({"claim": claim, "task": task, "in points": str(apart), "verdict": said})
     return lines
 
 
@@ -128,6 +127,8 @@ def looked_claims(likeness: Lines, probed: Lines, took: Lines, named: Named, lay
 
     for k in (1, layers // 2, layers):
         apart = difference(mean_of("another seed"), mean_of(f"ffn-only {k}"))
+        if apart is None:
+            continue
         claim = (
             f"without {k} FFN halves (from the top) attention outputs stay within 0.05 CKA of what another seed changes"
         )
@@ -136,6 +137,8 @@ def looked_claims(likeness: Lines, probed: Lines, took: Lines, named: Named, lay
     for name in (name for name in names if name != "unchanged"):
         ends = [by_seed(_last_place(probed, one), model=one) for one in ("unchanged", name)]
         apart = difference(*ends)
+        if apart is None:
+            continue
         claim = f"a probe of the last layer reads at most 1 point less off {name}"
         lines.append({"claim": claim, "task": "first", "in points": str(apart), "verdict": not_above(apart, 0.01)})
     shares = {line["pattern"]: float(line["step"]) for line in took}
