@@ -299,6 +299,7 @@ def words(description: str | None, here: Path) -> argparse.ArgumentParser:
     found.add_argument("--tasks", nargs="+", help="in place of the scale's")
     found.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     found.add_argument("--epochs", type=float, help="for every task, in place of the scale's")
+    found.add_argument("--max-length", type=int, help="tokens, in place of the scale's")
     found.add_argument("--patterns", type=int, help="only the first so many of each list, to try it")
     found.add_argument("--shard", default="0/1", help="I/N: this process does part I of N")
     found.add_argument("--do", choices=("all", "train", "report"), default="all", help="`report` trains nothing")
@@ -313,5 +314,6 @@ def setting_of(given: argparse.Namespace) -> Setting:
     scale = replace(scale, model=given.model or scale.model, tasks=tuple(given.tasks or scale.tasks))
     if given.epochs:
         scale = replace(scale, epochs=dict.fromkeys(scale.tasks, given.epochs))
+    scale = replace(scale, recipe=scale.recipe.with_(max_length=given.max_length))
     mine, of = map(int, given.shard.split("/"))
     return Setting(scale, given.data, given.work, given.device, (mine, of))

@@ -167,3 +167,97 @@ def test_what_is_written_by_hand_stays(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text(f"by hand\n\n{sheet.MARK}\n\nold\n")
     sheet.write_readme(tmp_path, ["new", "", "end"])
     assert (tmp_path / "README.md").read_text() == f"by hand\n\n{sheet.MARK}\n\nnew\n\nend\n"
+
+
+# -- the papers' own parts, on made-up numbers -------------------------------------------------------------------------
+
+NAMED = {("unchanged", 0): "0-5", ("top", 1): "0-4", ("top", 2): "0-3", ("top", 3): "0-2"}
+NAMED |= {("bottom", 1): "1-5", ("bottom", 2): "2-5", ("bottom", 3): "3-5"}
+NAMED |= {("alternate-odd", 1): "0-3 5", ("alternate-odd", 2): "0-1 3 5", ("alternate-odd", 3): "1 3 5"}
+MEANS = {"0-5": 0.85, "0-4": 0.845, "0-3": 0.835, "0-2": 0.6, "1-5": 0.4, "2-5": 0.3, "3-5": 0.2}
+MEANS |= {"0-3 5": 0.8451, "0-1 3 5": 0.7, "1 3 5": 0.3}
+
+
+def made_up() -> list[dict[str, str]]:
+    """Scores of three seeds that lie 0.1 points apart, and not alike for all."""
+    return [
+        {"task": "stsb", "way": "plain", "pattern": pattern, "seed": str(seed), "score": str(score)}
+        for number, (pattern, mean) in enumerate(MEANS.items())
+        for seed, score in enumerate((mean, mean + 0.001 * (number % 3), mean - 0.001 * (number % 2)))
+    ]
+
+
+def test_sajjads_claims_follow_from_the_scores() -> None:
+    run = import_module("results.sajjad.run")
+    told = {line["claim"]: line["verdict"] for line in run.claims(made_up(), NAMED, ["stsb", "rte"])}
+    assert told["top is the best strategy at k = 2 (next: alternate-odd)"] == verdicts.HOLDS
+    assert told["bottom is the worst strategy at k = 1 (next: top)"] == verdicts.HOLDS
+    assert told["alternate-odd (the last layer stays) is better than top at k = 1"] == verdicts.OPEN
+    assert told["half of the layers, from the top, cost at most 3 points (k = 3)"] == verdicts.FAILS
+    (line,) = run.droppable(made_up(), NAMED, ["stsb"])
+    assert [line[f"{points} points"] for points in (1, 2, 3)] == [1, 2, 2]
+
+
+def test_layers_and_ffn_halves_of_equal_parameters_are_compared() -> None:
+    run = import_module("results.undivided.run")
+    named = {("unchanged", 0): "0-5", ("ffn-only", 3): "0-2 3a 4a 5a", ("top", 2): "0-3", ("bottom", 2): "2-5"}
+    halves = [{**line, "pattern": "0-2 3a 4a 5a"} for line in made_up() if line["pattern"] == "0-4"]
+    told = {line["claim"]: line["verdict"] for line in run.claims(made_up() + halves, named, ["stsb"], 6)}
+    assert told["3 FFN halves, ffn-only, cost at most 1 point"] == verdicts.HOLDS
+    assert told["at equal parameters 3 FFN halves (ffn-only) beat 2 whole layers (top)"] == verdicts.HOLDS
+
+
+def test_kaos_models_have_the_depth_and_place_that_they_say() -> None:
+    run = import_module("results.kao.run")
+    first, second, third = run.rounds(6, Path("fresh"))
+    assert [one.pattern for one in first] == [
+        *("0-5", "0 0 1-5", "0-2 2 3-5", "0-5 5"),
+        *("0 6 1-5", "0-2 6 3-5", "0-6", "0-5"),
+    ]
+    assert {one.copies for one in second} == {1, 2}
+    assert third[0].pattern == "0 0t 0t 1-5"
+    assert first[-1].way.epochs == pytest.approx(7 / 6)
+
+
+def test_a_fresh_layer_is_new_and_the_others_are_not(setting: Any, tmp_path: Path) -> None:
+    import torch
+
+    from layersearch.models.base import load_base
+    from layersearch.models.surgery import layers_of
+
+    room = import_module("results.passes").Room(setting, "sst2")
+    folder = import_module("results.kao.run").fresh_base(room, tmp_path / "fresh")
+    old = layers_of(room.base.model)
+    new = layers_of(load_base(folder, num_labels=2, kind="classification").model)
+    weights = [[layer.attention.self.query.weight for layer in layers] for layers in (old, new)]
+    assert len(weights[1]) == 5
+    assert all(torch.equal(one, other) for one, other in zip(*weights, strict=False))
+    assert not torch.equal(weights[1][4], weights[0][3])
+    assert float(new[4].attention.self.query.weight.std()) == pytest.approx(0.02, rel=0.3)
+    papers.train(setting, asked("0-4", way=papers.Way("fresh", model=str(folder))))
+
+
+def test_convergence_is_read_between_the_rungs() -> None:
+    run = import_module("results.bermo.run")
+    line = {"score": "0.8", "on the way": "0.25:0.0000 0.5:0.4000 0.75:0.7000"}
+    assert run.reached(line, 0.4) == pytest.approx(0.5)
+    assert run.reached(line, 0.2) == pytest.approx(0.375)
+    assert run.reached(line, 0.8) == pytest.approx(1.0)
+    assert run.reached(line, 0.9) is None
+    assert run.fewer((0, 9), (8, 9)) == verdicts.HOLDS
+    assert run.fewer((0, 3), (1, 3)) == verdicts.OPEN
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("paper", ["sajjad", "undivided", "kao"])
+def test_a_paper_is_run_and_told_to_the_end(
+    setting: Any, paper: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    options = ["--model", setting.scale.model, "--tasks", "sst2", "--seeds", "0", "1", "--epochs", "0.5"]
+    options += ["--max-length", "16", "--device", "cpu", "--to", str(tmp_path / "told")]
+    monkeypatch.setattr("sys.argv", ["run", str(setting.data), str(setting.work), *options])
+    import_module(f"results.{paper}.run").main()
+    text = (tmp_path / "told" / "README.md").read_text()
+    assert "| claim | task | in points | verdict |" in text
+    assert "0 failed" in text
+    assert len(list((tmp_path / "told").glob("*.png"))) == 2

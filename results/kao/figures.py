@@ -28,6 +28,7 @@ def draw_agreement(agreed: Lines, last: Lines, file: Path) -> None:
                 one.plot([layer] * len(values), values, ".", color=colour, markersize=4)
         one.axhline(0.9, color="0.5", linestyle=":", linewidth=1)
         one.set_xlabel("layer")
+        one.xaxis.get_major_locator().set_params(integer=True)
     left.set_ylabel("agreement of answers, fine-tuned model")
     right.set_ylabel("cosine of last states, pre-trained model")
     left.legend(fontsize=8)

@@ -76,6 +76,7 @@ def fresh_base(room: Room, folder: Path) -> Path:
     """A base model with one more layer, on top, that was never trained: made once, with seed 0."""
     import torch
 
+    from layersearch.models.base import quiet
     from layersearch.models.checkpoint import new_folder
     from layersearch.models.surgery import build, layers_of
 
@@ -87,7 +88,7 @@ def fresh_base(room: Room, folder: Path) -> Path:
             for module in layers_of(model)[-1].modules():
                 module._is_hf_initialized = False  # type: ignore[assignment]
                 model._init_weights(module)
-        with new_folder(folder, needed=4 * sum(p.numel() for p in model.parameters())) as part:
+        with quiet(), new_folder(folder, needed=4 * sum(p.numel() for p in model.parameters())) as part:
             model.base_model.save_pretrained(part)  # without the head, which every training begins anew
             room.reader.save_pretrained(part)
     return folder
@@ -181,7 +182,7 @@ def last_of(room: Room) -> Lines:
 
 
 def output_claims(agreed: Lines, last: Lines, layers: int) -> Lines:
-    """Whether answers hardly change for most of the layers."""
+    """Whether answers hardly change for most of the layers; the fine-tuned models are of the first task."""
     lines: Lines = []
     for edit in ("removed", "repeated 1", "repeated 2"):
         shares = []
@@ -191,12 +192,16 @@ def output_claims(agreed: Lines, last: Lines, layers: int) -> Lines:
         apart = interval_of([share - 0.5 for share in shares])
         told = ", ".join(f"{round(share * layers)} of {layers}" for share in shares)
         claim = f"fine-tuned, most layers {edit}: answers agree by {ALIKE} or more"
-        lines.append({"claim": claim, "task": "first", "in points": f"{told} layers", "verdict": verdict(apart)})
+        lines.append(
+            {"claim": claim, "task": agreed[0]["task"], "in points": f"{told} layers", "verdict": verdict(apart)}
+        )
         mine = [line for line in last if line["edit"].startswith(edit)]
         number = sum(float(line["cosine"]) >= ALIKE for line in mine)
         said = "holds here" if number > layers / 2 else "does not hold here"
         claim = f"pre-trained, most layers {edit}: last states have a cosine of {ALIKE} or more"
-        lines.append({"claim": claim, "task": "first", "in points": f"{number} of {layers} layers", "verdict": said})
+        lines.append(
+            {"claim": claim, "task": agreed[0]["task"], "in points": f"{number} of {layers} layers", "verdict": said}
+        )
     return lines
 
 

@@ -58,6 +58,7 @@ def draw_cka(likeness: Lines, file: Path) -> None:
             layers, means, "k--" if plain else ".-", label=pair if plain else f"without FFN: {pair}", linewidth=1.4
         )
     one.set_xlabel("layer")
-    one.set_ylabel("CKA of its attention output with the unchanged model's")
+    one.xaxis.get_major_locator().set_params(integer=True)
+    one.set_ylabel("CKA with the unchanged model's attention output", fontsize=9)
     one.legend(fontsize=7)
     save(figure, file)

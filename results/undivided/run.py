@@ -116,7 +116,7 @@ def cka_of(room: Room, named: Named, seeds: Sequence[int], seed: int) -> Lines:
     return lines
 
 
-def looked_claims(likeness: Lines, probed: Lines, took: Lines, named: Named, layers: int) -> Lines:
+def looked_claims(task: str, likeness: Lines, probed: Lines, took: Lines, named: Named, layers: int) -> Lines:
     """What CKA, probes and times say."""
     lines: Lines = []
 
@@ -130,9 +130,9 @@ def looked_claims(likeness: Lines, probed: Lines, took: Lines, named: Named, lay
         if apart is None:
             continue
         claim = (
-            f"without {k} FFN halves (from the top) attention outputs stay within 0.05 CKA of what another seed changes"
+            f"without {k} FFN halves (from the top) attention outputs stay within 0.05 CKA (5 points) of another seed's"
         )
-        lines.append({"claim": claim, "task": "first", "in points": str(apart), "verdict": not_above(apart, 0.05)})
+        lines.append({"claim": claim, "task": task, "in points": str(apart), "verdict": not_above(apart, 0.05)})
     names = dict.fromkeys(line["model"] for line in probed)
     for name in (name for name in names if name != "unchanged"):
         ends = [by_seed(_last_place(probed, one), model=one) for one in ("unchanged", name)]
@@ -140,12 +140,12 @@ def looked_claims(likeness: Lines, probed: Lines, took: Lines, named: Named, lay
         if apart is None:
             continue
         claim = f"a probe of the last layer reads at most 1 point less off {name}"
-        lines.append({"claim": claim, "task": "first", "in points": str(apart), "verdict": not_above(apart, 0.01)})
+        lines.append({"claim": claim, "task": task, "in points": str(apart), "verdict": not_above(apart, 0.01)})
     shares = {line["pattern"]: float(line["step"]) for line in took}
     if (share := shares.get(named["ffn-only", layers // 2])) is not None:
         said = "holds here" if share < 0.95 else "does not hold here"
         claim = f"without {layers // 2} FFN halves a training step takes less time"
-        lines.append({"claim": claim, "task": "first", "in points": f"{share:.2f} of it", "verdict": said})
+        lines.append({"claim": claim, "task": task, "in points": f"{share:.2f} of it", "verdict": said})
     return lines
 
 
@@ -175,7 +175,7 @@ def report(setting: Setting, given: argparse.Namespace, room: Room, named: Named
     timed = [p for (name, k), p in named.items() if name in ("ffn-only", "top") and k > 1]
     took = kept(to / "times.csv", lambda: times(room, timed))
     draw_equal(runs, named, tasks, to / "equal.png")
-    judged = claims(runs, named, tasks, layers) + looked_claims(likeness, probed, took, named, layers)
+    judged = claims(runs, named, tasks, layers) + looked_claims(tasks[0], likeness, probed, took, named, layers)
     failed = [f"{row['task']} {row['pattern']} seed {row['seed']}: {row['reason']}" for row in runs if not row["score"]]
     there = f"{len(runs)} of {len(asked)} trainings are in the table; {len(failed)} failed. {'; '.join(failed)}"
     parts = [
