@@ -183,7 +183,7 @@ def made_up() -> list[dict[str, str]]:
     return [
         {"task": "stsb", "way": "plain", "pattern": pattern, "seed": str(seed), "score": str(score)}
         for number, (pattern, mean) in enumerate(MEANS.items())
-        for seed, score in enumerate((mean, mean + 0.001 * (number % 3), mean - 0.001 * (number % 2)))
+        for seed, score in enumerate((mean, mean + 0.001 * (number % 3), mean - 0.001 * (number % 4)))
     ]
 
 
@@ -233,7 +233,7 @@ def test_a_fresh_layer_is_new_and_the_others_are_not(setting: Any, tmp_path: Pat
     assert len(weights[1]) == 5
     assert all(torch.equal(one, other) for one, other in zip(*weights, strict=False))
     assert not torch.equal(weights[1][4], weights[0][3])
-    assert float(new[4].attention.self.query.weight.std()) == pytest.approx(0.02, rel=0.3)
+    assert float(new[4].attention.self.query.weight.detach().std()) == pytest.approx(0.02, rel=0.3)
     papers.train(setting, asked("0-4", way=papers.Way("fresh", model=str(folder))))
 
 
