@@ -74,7 +74,12 @@ def _write(file: Path, labels: Sequence[str], *parts: Examples) -> None:
     part.replace(file)
 
 
-def everything(setting: Setting, room: Room, seeds: Sequence[int], most: int | None) -> list[Asked]:
+PARTS = ("curves", "probes", "sparsity", "others")
+
+
+def everything(
+    setting: Setting, room: Room, seeds: Sequence[int], most: int | None, parts: Sequence[str] = PARTS
+) -> list[Asked]:
     """What is trained, in its order: curves of the first task, probes, sparsity on the small task, the other curves."""
     pair = [room.unchanged, f"{room.unchanged} mix"]
     first, *others = setting.scale.tasks
@@ -83,14 +88,13 @@ def everything(setting: Setting, room: Room, seeds: Sequence[int], most: int | N
     def both(task: str, way: Way) -> Iterator[Asked]:
         return (Asked(task, pattern, seed, way) for seed in seeds for pattern in pair)
 
-    asked = list(both(first, CURVE))
-    for task in list(setting.tables)[:most]:
-        asked += both(task, frozen(room.prepared.num_layers))
-    for method, share in SPARSE[:most]:
-        asked += both(small, sparse(method, share))
-    for task in others[:most]:
-        asked += both(task, CURVE)
-    return asked
+    found_ = {
+        "curves": [(first, CURVE)],
+        "probes": [(task, frozen(room.prepared.num_layers)) for task in list(setting.tables)[:most]],
+        "sparsity": [(small, sparse(*one)) for one in SPARSE[:most]],
+        "others": [(task, CURVE) for task in others[:most]],
+    }
+    return [one for part in PARTS if part in parts for task, way in found_[part] for one in both(task, way)]
 
 
 def reached(line: Mapping[str, Any], level: float) -> float | None:
@@ -234,13 +238,15 @@ def report(setting: Setting, given: argparse.Namespace, asked: Sequence[Asked]) 
 
 def main() -> None:
     """Train, then tell."""
-    given = words(__doc__, HERE).parse_args()
+    options = words(__doc__, HERE)
+    options.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="of the experiment")
+    given = options.parse_args()
     setting = setting_of(given)
     given.to.mkdir(parents=True, exist_ok=True)
     setting.work.mkdir(parents=True, exist_ok=True)
     room = Room(setting, setting.scale.tasks[0])
     setting = with_probes(setting, room)
-    asked = everything(setting, room, given.seeds, given.patterns)
+    asked = everything(setting, room, given.seeds, given.patterns, given.parts)
     if given.do != "report":
         train(setting, asked)
     if given.do != "train":
