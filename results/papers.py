@@ -313,7 +313,7 @@ def setting_of(given: argparse.Namespace) -> Setting:
     scale = SCALES[given.scale]
     scale = replace(scale, model=given.model or scale.model, tasks=tuple(given.tasks or scale.tasks))
     if given.epochs:
-        scale = replace(scale, epochs=dict.fromkeys(scale.tasks, given.epochs))
+        scale = replace(scale, epochs={}, recipe=scale.recipe.with_(epochs=given.epochs))
     scale = replace(scale, recipe=scale.recipe.with_(max_length=given.max_length))
     mine, of = map(int, given.shard.split("/"))
     return Setting(scale, given.data, given.work, given.device, (mine, of))

@@ -45,8 +45,8 @@ def sparse(method: str, share: float) -> Way:
 
 def frozen(layers: int) -> Way:
     """The way of a probe: only the head, its pooler and the mix are trained."""
-    recipe = (("freeze", f"embeddings 0-{layers - 1}"), ("learning_rate", 1e-3), ("epochs", 3.0), ("warmup", 0.0))
-    return Way("frozen", recipe=recipe)
+    recipe = (("freeze", f"embeddings 0-{layers - 1}"), ("learning_rate", 1e-3), ("warmup", 0.0))
+    return Way("frozen", epochs=3.0, recipe=recipe)
 
 
 def with_probes(setting: Setting, room: Room) -> Setting:
@@ -245,7 +245,7 @@ def main() -> None:
     given.to.mkdir(parents=True, exist_ok=True)
     setting.work.mkdir(parents=True, exist_ok=True)
     room = Room(setting, setting.scale.tasks[0])
-    setting = with_probes(setting, room)
+    setting = with_probes(setting, room) if "probes" in given.parts else setting
     asked = everything(setting, room, given.seeds, given.patterns, given.parts)
     if given.do != "report":
         train(setting, asked)
