@@ -133,6 +133,14 @@ class Setting:
         data = None if self.data is None else self.data / FOLDERS.get(task, task.upper())
         return What(model, task, data, recipe=recipe, method=method)
 
+    def prepared(self, task: str, way: Way = PLAIN) -> Prepared:
+        """The question looked up; what is scored on its way is another one, or a known end would stand for its way."""
+        found = prepare(self.what(task, way))
+        if not way.rungs:
+            return found
+        values = {**found.purpose.values, "scored_at": " ".join(map(str, way.rungs))}
+        return replace(found, purpose=replace(found.purpose, values=values))
+
     def name(self, task: str, way: Way) -> str:
         """What the studies of a task and a way begin with; `mark` tells recipes apart."""
         return f"{self.scale.name}-{task}-{way.name}"
@@ -148,7 +156,7 @@ class Desk:
 
     def __init__(self, setting: Setting, task: str, way: Way, stack: ExitStack) -> None:
         self.setting, self.task, self.way = setting, task, way
-        self.prepared: Prepared = prepare(setting.what(task, way))
+        self.prepared = setting.prepared(task, way)
         self.mark = self.prepared.purpose.mark
         self.unchanged = str(Pattern.full(self.prepared.num_layers))
         mine, of = setting.shard
@@ -249,7 +257,7 @@ def found(setting: Setting, asked: Sequence[Asked]) -> list[dict[str, Any]]:
     for one in asked:
         key = (one.task, one.way)
         if key not in rows:
-            mark = prepare(setting.what(*key)).purpose.mark
+            mark = setting.prepared(*key).purpose.mark
             rows[key] = _rows(setting, [n for n in names if n.startswith(f"{setting.name(*key)}-{mark}-")])
         if (known := rows[key].get((one.pattern, one.seed))) is not None:
             lines.append(_line(setting, one, *known))

@@ -24,7 +24,6 @@ from layersearch.errors import ModelError
 from layersearch.models.base import BaseModel, load_base, load_reader
 from layersearch.models.surgery import build
 from layersearch.pattern import Pattern
-from layersearch.search.preparing import prepare
 from layersearch.search.question import Prepared
 from layersearch.search.spelling import measure
 from layersearch.tasks.task import Encoded
@@ -46,7 +45,7 @@ class Room:
     @cached_property
     def prepared(self) -> Prepared:
         """The question behind the task."""
-        return prepare(self.setting.what(self.task))
+        return self.setting.prepared(self.task)
 
     @property
     def unchanged(self) -> str:
@@ -75,7 +74,7 @@ class Room:
 
     def weights(self, pattern: str, seed: int, way: Way = PLAIN) -> Path:
         """Where the weights of a candidate lie."""
-        mark = self.prepared.purpose.mark if way == PLAIN else prepare(self.setting.what(self.task, way)).purpose.mark
+        mark = self.setting.prepared(self.task, way).purpose.mark
         return self.setting.weights(Asked(self.task, pattern, seed, way), mark)
 
     def tuned(self, pattern: str, seed: int, way: Way = PLAIN) -> Subject | None:

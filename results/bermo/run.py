@@ -138,9 +138,7 @@ def constant_of(setting: Setting, task: str) -> float:
     """The accuracy of the commonest label of the training part on the validation set; 0 for correlations."""
     import numpy as np
 
-    from layersearch.search.preparing import prepare
-
-    prepared = prepare(setting.what(task))
+    prepared = setting.prepared(task)
     if prepared.task.metric != "accuracy":
         return 0.0
     train, scored = (getattr(prepared.splits, part).labels for part in ("train", "validation"))
