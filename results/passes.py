@@ -27,11 +27,11 @@ from layersearch.pattern import Pattern
 from layersearch.search.question import Prepared
 from layersearch.search.spelling import measure
 from layersearch.tasks.task import Encoded
-from layersearch.training.finetune import begin, predict, resolve_precision
+from layersearch.training.finetune import begin, predict
 from layersearch.training.recipe import Recipe
 from results.papers import PLAIN, Asked, Setting, Way, whole
 
-EXAMPLES = 400  # of the training part that likenesses look at; probes fit on twice as many
+EXAMPLES = 400  # that passes look at; probes fit on twice as many
 BATCH = 32  # examples of a timed batch, as in Sajjad et al.
 
 
@@ -129,14 +129,15 @@ def attention_cka(room: Room, one: Subject, other: Subject) -> dict[int, float]:
 
 
 def answers(room: Room, subject: Subject, patterns: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """How far a fine-tuned model's answers on the validation set agree with those of its untrained edits; a line each.
+    """How far a fine-tuned model's answers agree with those of its untrained edits; a line each.
 
-    `agreement` is the share of equal classes, or Spearman's correlation of numbers.
+    `agreement` is the share of equal classes, or Spearman's correlation of numbers, `score` the task's metric, both over
+    at most EXAMPLES of the validation set.
     """
     from scipy.stats import spearmanr
 
-    encoded, task = room.encoded("validation"), room.prepared.task
-    precision = resolve_precision(room.recipe, subject.model.device)
+    encoded, task = room.encoded("validation", EXAMPLES), room.prepared.task
+    precision = begin(subject.model, task.kind, room.recipe, encoded).precision
     whole_one = predict(subject.model, task.kind, encoded, precision)
     for pattern in [room.unchanged, *patterns]:
         told = predict(build(subject.model, Pattern.parse(pattern)), task.kind, encoded, precision)
@@ -213,9 +214,8 @@ def _timed_model(room: Room, pattern: str, recipe: Recipe) -> tuple[Run, Run]:
     model.to(_device(room))
     task, encoded = room.prepared.task, room.encoded("train", BATCH)
     training = begin(model, task.kind, recipe, encoded)
-    precision = resolve_precision(recipe, model.device)
     share = iter(np.arange(1, 1001) / 1000)
-    return lambda: training.advance(float(next(share))), lambda: predict(model, task.kind, encoded, precision)
+    return lambda: training.advance(float(next(share))), lambda: predict(model, task.kind, encoded, training.precision)
 
 
 def _device(room: Room) -> Any:
