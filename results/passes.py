@@ -131,8 +131,8 @@ def attention_cka(room: Room, one: Subject, other: Subject) -> dict[int, float]:
 def answers(room: Room, subject: Subject, patterns: Sequence[str]) -> Iterator[dict[str, Any]]:
     """How far a fine-tuned model's answers agree with those of its untrained edits; a line each.
 
-    `agreement` is the share of equal classes, or Spearman's correlation of numbers, `score` the task's metric, both over
-    at most EXAMPLES of the validation set.
+    `agreement` is the share of equal classes, or Spearman's correlation of numbers, `score` the task's metric, both
+    over at most EXAMPLES of the validation set.
     """
     from scipy.stats import spearmanr
 

@@ -169,7 +169,7 @@ def claims(runs: Lines, setting: Setting, constants: Mapping[str, float]) -> Lin
             pair = [scores_of(runs, task, way, mix) for mix in (True, False)]
             if any(pair):
                 apart = difference(*pair)
-                told(f"{way}: better with the mix", task, apart, verdict(apart))
+                told(f"{way}: better with the mix", task, apart, verdict(apart), "" if apart else "not run")
                 broken = [diverged(runs, task, way, mix, constant) for mix in (True, False)]
                 what = "{} of {} against {} of {}".format(*broken[0], *broken[1])
                 told(f"{way}: fewer diverge with the mix", task, None, fewer(*broken), what)
