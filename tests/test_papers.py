@@ -228,8 +228,8 @@ def test_a_fresh_layer_is_new_and_the_others_are_not(setting: Any, tmp_path: Pat
 
     room = import_module("results.passes").Room(setting, "sst2")
     folder = import_module("results.kao.run").fresh_base(room, tmp_path / "fresh")
-    old = layers_of(room.base.model)
-    new = layers_of(load_base(folder, num_labels=2, kind="classification").model)
+    old: Any = layers_of(room.base.model)
+    new: Any = layers_of(load_base(folder, num_labels=2, kind="classification").model)
     weights = [[layer.attention.self.query.weight for layer in layers] for layers in (old, new)]
     assert len(weights[1]) == 5
     assert all(torch.equal(one, other) for one, other in zip(*weights, strict=False))
