@@ -1,0 +1,50 @@
+"""The pictures of the experiment with mixed layers.
+
+Knows: matplotlib, the lines of its table. Does not know: how they came about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+
+from layersearch.report.canvas import save
+from results.panels import panels
+from results.sheet import Lines
+
+KINDS = {"last layer": (False, "#1f5fa8"), "mix": (True, "#c2571a")}
+
+
+def draw_probes(runs: Lines, tasks: Sequence[str], file: Path) -> None:
+    """Accuracy of the probes, the last layer's beside the mix's: a bar a mean, a dot a seed."""
+    figure, (one,) = panels(1, 7.0, 4.0)
+    for number, (name, (mix, colour)) in enumerate(KINDS.items()):
+        for place, task in enumerate(tasks):
+            rows = [row for row in runs if (row["task"], row["way"]) == (task, "frozen") and row["score"]]
+            scores = [float(row["score"]) for row in rows if row["pattern"].endswith(" mix") is mix]
+            if scores:
+                at = place + 0.36 * number - 0.18
+                one.bar([at], [fmean(scores)], width=0.34, color=colour, alpha=0.6, label=name if place == 0 else None)
+                one.plot([at] * len(scores), scores, ".", color="black", markersize=4)
+    one.set_xticks(range(len(tasks)), [task.removeprefix("probe ") for task in tasks])
+    one.set_ylabel("accuracy of the probe")
+    one.legend(fontsize=8)
+    save(figure, file)
+
+
+def draw_curves(runs: Lines, tasks: Sequence[str], way: str, file: Path) -> None:
+    """Scores on the validation set over the share of the steps: a panel a task, a line a seed."""
+    figure, axes = panels(len(tasks), 4.6)
+    for one, task in zip(axes, tasks, strict=True):
+        for name, (mix, colour) in KINDS.items():
+            rows = [row for row in runs if (row["task"], row["way"]) == (task, way) and row["score"]]
+            for number, row in enumerate(row for row in rows if row["pattern"].endswith(" mix") is mix):
+                points = [tuple(map(float, part.split(":"))) for part in row["on the way"].split()]
+                points.append((1.0, float(row["score"])))
+                one.plot(*zip(*points, strict=True), ".-", color=colour, alpha=0.7, label=None if number else name)
+        one.set_title(task)
+        one.set_xlabel("share of the steps")
+    axes[0].set_ylabel("score on the validation set")
+    axes[0].legend(fontsize=8)
+    save(figure, file)

@@ -1,0 +1,268 @@
+"""Which layers may go before fine-tuning? The experiment of Sajjad et al. (arXiv 2004.03844) again.
+
+    python -m results.sajjad.run GLUE-FOLDER [WORK-FOLDER] [--scale full --model xlnet-base-cased]
+
+Six strategies by the number of dropped layers, dropping after fine-tuning, times, probes. The same call goes on;
+several processes share the work with --shard 0/2 --do train and so on, then --do report. Writes runs.csv, further
+tables, figures and the README's part below its mark.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from layersearch.measured import contribution
+from layersearch.pattern import Pattern
+from layersearch.search.spelling import measure
+from layersearch.strategies import possible, spell
+from results.machine import as_table, environment
+from results.papers import AFTER, Asked, Setting, found, setting_of, train, words
+from results.passes import Room, likeness, probes, times
+from results.sajjad.figures import draw_depths, draw_strategies
+from results.sheet import Lines, kept, kept_by_seed, read_csv, refreshed, write_readme
+from results.verdicts import by_seed, cell, difference, not_above, verdict
+
+HERE = Path(__file__).parent
+STRATEGIES = ("top", "bottom", "alternate-even", "alternate-odd", "symmetric", "contribution")
+Named = Mapping[tuple[str, int], str]
+"""Patterns by strategy and k."""
+
+
+def named_patterns(setting: Setting) -> Named:
+    """What the strategies spell for the setting's model: top for every k, the others up to half of the layers."""
+    room = Room(setting, setting.scale.tasks[0])
+    layers = room.prepared.num_layers
+    ks = range(1, layers // 2 + 1) if layers <= 6 else range(2, layers // 2 + 1, 2)
+    spelled = {("unchanged", 0): room.unchanged}
+    spelled |= {("top", k): str(spell("top", layers, k)) for k in range(1, layers)}
+    plain = [(name, k) for name in STRATEGIES[1:-1] for k in ks if k in possible(name, layers)]
+    spelled |= {(name, k): str(spell(name, layers, k)) for name, k in plain}
+    file = setting.work / f"contribution-{setting.scale.model.replace('/', '_')}.csv"
+    setting.work.mkdir(parents=True, exist_ok=True)
+    known = kept(file, lambda: [{"k": k, "pattern": str(p)} for k, p in _by_contribution(setting, room, ks)])
+    return spelled | {("contribution", int(line["k"])): line["pattern"] for line in known}
+
+
+def _by_contribution(setting: Setting, room: Room, ks: Sequence[int]) -> Iterator[tuple[int, Pattern]]:
+    measured = measure(room.prepared, setting.device)
+    return ((k, contribution(measured, k)) for k in ks)
+
+
+def halves(named: Named) -> list[int]:
+    """The ks that every strategy is asked for."""
+    return sorted({k for name, k in named if name == "bottom"})
+
+
+def everything(setting: Setting, named: Named, seeds: Sequence[int], most: int | None) -> list[Asked]:
+    """What is trained, in its order: task by task, seed by seed; dropping after fine-tuning with the first task."""
+    patterns = list(dict.fromkeys(named.values()))[:most]
+    asked = []
+    for task in setting.scale.tasks:
+        asked += [Asked(task, p, seed, keep=p == named["unchanged", 0]) for seed in seeds for p in patterns]
+        if task == setting.scale.tasks[0]:
+            later = [named["top", k] for k in halves(named)][:most]
+            asked += [Asked(task, p, seed, AFTER) for seed in seeds for p in later]
+    return asked
+
+
+def scores_of(runs: Lines, task: str, pattern: str, way: str = "plain") -> dict[int, float]:
+    """Scores by seed."""
+    return by_seed(runs, task=task, pattern=pattern, way=way)
+
+
+def strategy_table(runs: Lines, named: Named, tasks: Sequence[str]) -> Lines:
+    """A line a strategy and k: pattern, parameters, a column a task (points, mean and deviation over seeds)."""
+    lines: Lines = []
+    for (name, k), pattern in named.items():
+        rows = [row for row in runs if row["pattern"] == pattern]
+        if rows:
+            line: dict[str, Any] = {"strategy": name, "k": k, "pattern": pattern, "layers": rows[0]["layers"]}
+            line["parameters"] = next((row["parameters"] for row in rows if row["parameters"]), "")
+            lines.append(line | {task: cell(scores_of(runs, task, pattern)) for task in tasks})
+    return lines
+
+
+def droppable(runs: Lines, named: Named, tasks: Sequence[str]) -> Lines:
+    """How many top layers may go until the mean loss is first above 1, 2, 3 points; and how many surely may."""
+    lines: Lines = []
+    tops = [(k, pattern) for (name, k), pattern in sorted(named.items(), key=lambda item: item[0][1]) if name == "top"]
+    for task in tasks:
+        first = scores_of(runs, task, named["unchanged", 0])
+        losses = [(k, difference(first, scores_of(runs, task, pattern))) for k, pattern in tops]
+        if not any(loss for _, loss in losses):
+            continue
+        line: dict[str, Any] = {"task": task}
+        for points in (1, 2, 3):
+            line[f"{points} points"] = _until([(k, loss and loss.mean <= points / 100) for k, loss in losses])
+            line[f"surely {points}"] = _until([(k, loss and loss.high <= points / 100) for k, loss in losses])
+        lines.append(line)
+    return lines
+
+
+def _until(fits: Sequence[tuple[int, Any]]) -> int:
+    most = 0
+    for k, fit in fits:
+        if not fit:
+            break
+        most = k
+    return most
+
+
+def claims(runs: Lines, named: Named, tasks: Sequence[str]) -> Lines:
+    """A line a claim and task that was run, with the difference it turns on and what is to be said of it."""
+    lines: Lines = []
+    for task in tasks:
+        lines += [
+            {"claim": claim, "task": task, "in points": str(apart), "verdict": said}
+            for claim, apart, said in _of_task(runs, named, task)
+            if apart is not None
+        ]
+    return lines
+
+
+def _of_task(runs: Lines, named: Named, task: str) -> Iterator[tuple[str, Any, str]]:
+    ks, whole = halves(named), scores_of(runs, task, named["unchanged", 0])
+    if not whole:
+        return
+
+    def of(name: str, k: int) -> dict[int, float]:
+        return scores_of(runs, task, named[name, k])
+
+    for k in ks[1:]:
+        others = [name for name in _others(named, "top", k) if of(name, k)]
+        best = max(others, key=lambda name: _mean(of(name, k)), default="top")
+        apart = difference(of("top", k), of(best, k))
+        yield f"top is the best strategy at k = {k} (next: {best})", apart, verdict(apart)
+    apart = difference(of("alternate-odd", ks[0]), of("top", ks[0]))
+    yield f"alternate-odd (the last layer stays) is better than top at k = {ks[0]}", apart, verdict(apart)
+    for k in ks:
+        others = [name for name in _others(named, "bottom", k) if of(name, k)]
+        worst = min(others, key=lambda name: _mean(of(name, k)), default="bottom")
+        apart = difference(of(worst, k), of("bottom", k))
+        yield f"bottom is the worst strategy at k = {k} (next: {worst})", apart, verdict(apart)
+    lost = difference(whole, of("top", ks[-1]))
+    yield f"half of the layers, from the top, cost at most 3 points (k = {ks[-1]})", lost, not_above(lost, 0.03)
+    third = ks[len(ks) // 2]
+    lost = difference(whole, of("top", third))
+    yield f"a third of the layers, from the top, cost at most 2 points (k = {third})", lost, not_above(lost, 0.02)
+    for k in ks:
+        later = scores_of(runs, task, named["top", k], "after")
+        if later:
+            gain = difference(later, of("top", k))
+            yield f"fine-tune, drop, fine-tune again gains nothing (k = {k})", gain, not_above(gain)
+
+
+def _others(named: Named, than: str, k: int) -> list[str]:
+    """The strategies that spell another pattern at k."""
+    return [name for name, other in named if other == k and name != than and named[name, k] != named[than, k]]
+
+
+def _mean(scores: Mapping[int, float]) -> float:
+    return sum(scores.values()) / len(scores)
+
+
+def probe_claims(probed: Lines, alike: Lines) -> Lines:
+    """What probes and likeness say of the paper's two claims about layers."""
+    lines: Lines = []
+    for task in dict.fromkeys(line["task"] for line in probed):
+        top = max(int(line["depth"]) for line in probed)
+        of = [by_seed(probed, task=task, depth=depth) for depth in range(top + 1)]
+        gain = difference(of[top], of[top // 2])
+        claim = "a probe of the last layer reads off more than one of the middle"
+        lines.append({"claim": claim, "task": task, "in points": str(gain), "verdict": verdict(gain)})
+        cosines = [{**line, "score": line["cosine"]} for line in alike]
+        ends = [by_seed(cosines, task=task, depth=depth) for depth in (1, top)]
+        fall = difference(*ends)
+        claim = "fine-tuning moves the last layer further than the first (cosine to the pre-trained, times 100)"
+        lines.append({"claim": claim, "task": task, "in points": str(fall), "verdict": verdict(fall)})
+    return lines
+
+
+def probed_of(room: Room, seed: int) -> Lines:
+    """What probes read off the fine-tuned unchanged model of a seed, if its weights are there."""
+    tuned = room.tuned(room.unchanged, seed)
+    return [] if tuned is None else list(probes(room, {"fine-tuned": tuned}, seed))
+
+
+def alike_of(room: Room, seed: int) -> Lines:
+    """How like the pre-trained model it still is."""
+    tuned = room.tuned(room.unchanged, seed)
+    return [] if tuned is None else list(likeness(room, room.pretrained(), tuned, seed))
+
+
+def report(setting: Setting, given: argparse.Namespace, named: Named, asked: Sequence[Asked]) -> None:
+    """Tables, figures and the README, out of what the work folder or the CSVs here know."""
+    to: Path = given.to
+    runs = refreshed(to / "runs.csv", found(setting, asked))
+    tasks = [task for task in setting.scale.tasks if any(row["task"] == task for row in runs)]
+    room = Room(setting, setting.scale.tasks[0])
+    probed = kept_by_seed(to / "probes.csv", given.seeds, lambda seed: probed_of(room, seed))
+    alike = kept_by_seed(to / "likeness.csv", given.seeds, lambda seed: alike_of(room, seed))
+    tops = [pattern for (name, _), pattern in named.items() if name == "top"][: len(halves(named)) * 2]
+    took = kept(to / "times.csv", lambda: times(room, tops))
+    table = strategy_table(runs, named, tasks)
+    judged = claims(runs, named, tasks) + probe_claims(probed, alike)
+    published = read_csv(HERE / "published.csv")
+    draw_strategies(runs, named, tasks, published, to / "strategies.png")
+    parts = [
+        "## Verdicts", as_table(judged), *_ours(runs, table, droppable(runs, named, tasks), took, asked),
+    ]  # fmt: skip
+    if probed:
+        draw_depths(probed, alike, to / "depths.png")
+        parts += ["![probes and likeness by depth](depths.png)"]
+    parts += ["## As published", _published(published), environment("torch", "transformers")]
+    write_readme(to, parts)
+    print("\n\n".join(parts))
+
+
+def _ours(runs: Lines, table: Lines, most: Lines, took: Lines, asked: Sequence[Asked]) -> list[str]:
+    failed = [f"{row['task']} {row['pattern']} seed {row['seed']}: {row['reason']}" for row in runs if not row["score"]]
+    there = f"{len(runs)} of {len(asked)} trainings are in the table; {len(failed)} failed. {'; '.join(failed)}"
+    ways = sorted({row["way"] for row in runs} - {"plain"})
+    later = [row for row in runs if row["way"] == "after"]
+    after = [
+        {"pattern": pattern, "task": task, "before": cell(scores_of(runs, task, pattern)),
+         "after": cell(scores_of(runs, task, pattern, "after"))}
+        for task, pattern in dict.fromkeys((row["task"], row["pattern"]) for row in later)
+    ]  # fmt: skip
+    return [
+        "## Here", there.strip(), "Scores in points on the official validation set: mean ± standard deviation (seeds).",
+        as_table(table), "![strategies by number of dropped layers](strategies.png)",
+        "Top layers that may go one after another while the mean loss (`surely`: the upper end of its 95 % interval) "
+        "is at most so many points:", as_table(most) if most else "",
+        "Dropped before fine-tuning, and after it with another fine-tuning:" if ways else "",
+        as_table(after) if after else "",
+        "Processor time of a training step and of scoring a batch of 32, and as shares of the unchanged model's:",
+        as_table(took) if took else "",
+    ]  # fmt: skip
+
+
+def _published(published: Lines) -> str:
+    """The paper's averages as a table, a line a model and strategy."""
+    lines = []
+    for model, name in dict.fromkeys((line["model"], line["strategy"]) for line in published):
+        mine = [line for line in published if (line["model"], line["strategy"]) == (model, name)]
+        averages = " / ".join(line["average"] for line in mine)
+        dropped = " / ".join(line["k"] for line in mine)
+        lines.append({"model": model, "strategy": name, "k": dropped, "average over 7 tasks": averages})
+    return as_table(lines)
+
+
+def main() -> None:
+    """Train, then tell."""
+    given = words(__doc__, HERE).parse_args()
+    setting = setting_of(given)
+    given.to.mkdir(parents=True, exist_ok=True)
+    named = named_patterns(setting)
+    asked = everything(setting, named, given.seeds, given.patterns)
+    if given.do != "report":
+        train(setting, asked)
+    if given.do != "train":
+        report(setting, given, named, asked)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,264 @@
+"""The papers again: what is asked is trained once, a kill loses nothing, verdicts follow from paired differences."""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+papers = import_module("results.papers")
+verdicts = import_module("results.verdicts")
+sheet = import_module("results.sheet")
+tiny = import_module("results.kill.tiny")
+
+
+@pytest.fixture
+def setting(tmp_path: Path) -> Any:
+    """Four random layers and the task of `results/kill`."""
+    tiny.make_model(tmp_path / "model")
+    (tmp_path / "glue").mkdir()
+    tiny.make_data(tmp_path / "glue" / "SST-2", random.Random(0))
+    recipe = papers.HERE_RECIPE.with_(epochs=0.5, max_length=16)
+    scale = papers.Scale("here", str(tmp_path / "model"), ("sst2",), recipe)
+    return papers.Setting(scale, tmp_path / "glue", tmp_path / "work", "cpu")
+
+
+def asked(*patterns: str, seeds: tuple[int, ...] = (0,), **more: Any) -> list[Any]:
+    return [papers.Asked("sst2", pattern, seed, **more) for seed in seeds for pattern in patterns]
+
+
+def trained(out: str) -> list[str]:
+    return [line for line in out.splitlines() if " seed " in line]
+
+
+def test_what_is_known_is_not_trained_again(setting: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    papers.train(setting, asked("0-3", "0-2"))
+    assert len(trained(capsys.readouterr().out)) == 2
+    papers.train(setting, asked("0-3", "0-2", "0-3 3", seeds=(0, 1)))
+    assert len(trained(capsys.readouterr().out)) == 4
+    lines = papers.found(setting, asked("0-3", "0-2", "1-3"))
+    assert [(line["pattern"], line["way"], line["metric"]) for line in lines] == [
+        ("0-3", "plain", "accuracy"),
+        ("0-2", "plain", "accuracy"),
+    ]
+    assert all(0 <= line["score"] <= 1 for line in lines)
+
+
+def test_after_a_kill_the_rest_is_trained(setting: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluator = import_module("layersearch.training.evaluator").Evaluator
+    once, calls = evaluator.__call__, []
+
+    def dying(self: Any, job: Any, *more: Any) -> Any:
+        calls.append(job.pattern)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return once(self, job, *more)
+
+    monkeypatch.setattr(evaluator, "__call__", dying)
+    with pytest.raises(KeyboardInterrupt):
+        papers.train(setting, asked("0-3", "0-2", "0-1"))
+    papers.train(setting, asked("0-3", "0-2", "0-1"))
+    assert calls == ["0-3", "0-2", "0-2", "0-1"]
+    assert [line["pattern"] for line in papers.found(setting, asked("0-3", "0-2", "0-1"))] == ["0-3", "0-2", "0-1"]
+
+
+def test_two_shards_do_all_of_it_once(setting: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = asked("0-3", "0-2", "1-3", "0-3 3", seeds=(0, 1))
+    for mine in (0, 1):
+        papers.train(papers.Setting(setting.scale, setting.data, setting.work, "cpu", (mine, 2)), whole)
+    papers.train(setting, whole)  # and a process without shards finds it all
+    lines = trained(capsys.readouterr().out)
+    assert len(lines) == len(papers.found(setting, whole)) == 8
+
+
+def test_dropping_after_fine_tuning_starts_from_kept_weights_of_the_seed(
+    setting: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    papers.train(setting, asked("0-2", seeds=(3,), way=papers.AFTER))
+    assert [line.split(" seed ")[1].split(" ")[:2] for line in trained(capsys.readouterr().out)] == [
+        ["3", "0-3"],
+        ["3", "0-2"],
+    ]
+    (line,) = papers.found(setting, asked("0-2", seeds=(3,), way=papers.AFTER))
+    assert line["way"] == "after"
+    assert len(list((setting.work / "weights").glob("here-sst2-plain-*/0-3-3/model.safetensors"))) == 1
+
+
+def test_scores_on_the_way_are_kept(setting: Any) -> None:
+    curve = papers.Way("curve", rungs=(0.25, 0.5))
+    papers.train(setting, asked("0-3"))  # an end that is known has no way
+    papers.train(setting, asked("0-3", way=curve))
+    (line,) = papers.found(setting, asked("0-3", way=curve))
+    assert [part.partition(":")[0] for part in line["on the way"].split()] == ["0.25", "0.5"]
+    assert line["score"] is not None
+
+
+def test_a_table_is_a_task_too(setting: Any, tmp_path: Path) -> None:
+    rows = [f"the {word},{label}" for label, words in enumerate((tiny.BAD, tiny.GOOD)) for word in words]
+    (tmp_path / "own.csv").write_text("\n".join(["text,label", *rows * 6]) + "\n")
+    own = replace(setting, tables={"probe": (tmp_path / "own.csv", tmp_path / "own.csv")})
+    papers.train(own, [papers.Asked("probe", "0-3", 0)])
+    (line,) = papers.found(own, [papers.Asked("probe", "0-3", 0)])
+    assert line["metric"] == "accuracy"
+
+
+def test_a_failure_stays_in_the_table(setting: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    finetune = import_module("layersearch.training.evaluator")
+
+    def broken(*_: object) -> None:
+        raise import_module("layersearch.errors").TrainingError("the loss is nan at step 3")
+
+    monkeypatch.setattr(finetune, "measure", broken)
+    papers.train(setting, asked("0-3"))
+    (line,) = papers.found(setting, asked("0-3"))
+    assert line["score"] is None
+    assert line["reason"] == "the loss is nan at step 3"
+
+
+def test_a_verdict_needs_the_interval_on_one_side() -> None:
+    much = verdicts.difference({0: 0.8, 1: 0.81, 2: 0.82}, {0: 0.5, 1: 0.52, 2: 0.51, 3: 0.1})
+    assert much.pairs == 3
+    assert much.mean == pytest.approx(0.3)
+    assert much.high - much.mean == pytest.approx(4.303 * 0.01 / math.sqrt(3), rel=1e-3)
+    assert verdicts.verdict(much) == verdicts.HOLDS
+    assert verdicts.verdict(much, above=0.4) == verdicts.FAILS
+    assert verdicts.not_above(much, 0.4) == verdicts.HOLDS
+    assert verdicts.not_above(much) == verdicts.FAILS
+    noisy = verdicts.difference({0: 0.8, 1: 0.7}, {0: 0.7, 1: 0.75})
+    assert verdicts.verdict(noisy) == verdicts.not_above(noisy) == verdicts.OPEN
+
+
+def test_one_seed_or_none_tells_nothing() -> None:
+    one = verdicts.difference({0: 0.9}, {0: 0.1, 1: 0.2})
+    assert verdicts.verdict(one) == verdicts.OPEN
+    assert str(one) == "+80.00 (one seed)"
+    assert verdicts.difference({0: 0.9}, {1: 0.2}) is None
+    assert verdicts.verdict(None) == verdicts.OPEN
+
+
+def test_scores_are_read_by_seed_without_failures() -> None:
+    lines = [
+        {"task": "stsb", "pattern": "0-5", "seed": "0", "score": "0.8"},
+        {"task": "stsb", "pattern": "0-5", "seed": "1", "score": ""},
+        {"task": "rte", "pattern": "0-5", "seed": "2", "score": "0.5"},
+    ]
+    assert verdicts.by_seed(lines, task="stsb", pattern="0-5") == {0: 0.8}
+    assert verdicts.cell({0: 0.8, 1: 0.82}) == "81.0 ± 1.4 (2)"
+
+
+def test_only_new_seeds_are_looked_at(tmp_path: Path) -> None:
+    made = []
+
+    def make(seed: int) -> list[dict[str, Any]]:
+        made.append(seed)
+        return [{"seed": seed, "score": seed / 10}] if seed < 2 else []
+
+    sheet.kept_by_seed(tmp_path / "x.csv", [0, 2], make)
+    found = sheet.kept_by_seed(tmp_path / "x.csv", [0, 1, 2], make)
+    assert made == [0, 2, 1, 2]
+    assert [line["seed"] for line in found] == ["0", "1"]
+
+
+def test_what_is_written_by_hand_stays(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text(f"by hand\n\n{sheet.MARK}\n\nold\n")
+    sheet.write_readme(tmp_path, ["new", "", "end"])
+    assert (tmp_path / "README.md").read_text() == f"by hand\n\n{sheet.MARK}\n\nnew\n\nend\n"
+
+
+# -- the papers' own parts, on made-up numbers -------------------------------------------------------------------------
+
+NAMED = {("unchanged", 0): "0-5", ("top", 1): "0-4", ("top", 2): "0-3", ("top", 3): "0-2"}
+NAMED |= {("bottom", 1): "1-5", ("bottom", 2): "2-5", ("bottom", 3): "3-5"}
+NAMED |= {("alternate-odd", 1): "0-3 5", ("alternate-odd", 2): "0-1 3 5", ("alternate-odd", 3): "1 3 5"}
+MEANS = {"0-5": 0.85, "0-4": 0.845, "0-3": 0.835, "0-2": 0.6, "1-5": 0.4, "2-5": 0.3, "3-5": 0.2}
+MEANS |= {"0-3 5": 0.8451, "0-1 3 5": 0.7, "1 3 5": 0.3}
+
+
+def made_up() -> list[dict[str, str]]:
+    """Scores of three seeds that lie 0.1 points apart, and not alike for all."""
+    return [
+        {"task": "stsb", "way": "plain", "pattern": pattern, "seed": str(seed), "score": str(score)}
+        for number, (pattern, mean) in enumerate(MEANS.items())
+        for seed, score in enumerate((mean, mean + 0.001 * (number % 3), mean - 0.001 * (number % 4)))
+    ]
+
+
+def test_sajjads_claims_follow_from_the_scores() -> None:
+    run = import_module("results.sajjad.run")
+    told = {line["claim"]: line["verdict"] for line in run.claims(made_up(), NAMED, ["stsb", "rte"])}
+    assert told["top is the best strategy at k = 2 (next: alternate-odd)"] == verdicts.HOLDS
+    assert told["bottom is the worst strategy at k = 1 (next: alternate-odd)"] == verdicts.HOLDS
+    assert told["alternate-odd (the last layer stays) is better than top at k = 1"] == verdicts.OPEN
+    assert told["half of the layers, from the top, cost at most 3 points (k = 3)"] == verdicts.FAILS
+    (line,) = run.droppable(made_up(), NAMED, ["stsb"])
+    assert [line[f"{points} points"] for points in (1, 2, 3)] == [1, 2, 2]
+
+
+def test_layers_and_ffn_halves_of_equal_parameters_are_compared() -> None:
+    run = import_module("results.undivided.run")
+    named = {("unchanged", 0): "0-5", ("ffn-only", 3): "0-2 3a 4a 5a", ("top", 2): "0-3", ("bottom", 2): "2-5"}
+    halves = [{**line, "pattern": "0-2 3a 4a 5a"} for line in made_up() if line["pattern"] == "0-4"]
+    told = {line["claim"]: line["verdict"] for line in run.claims(made_up() + halves, named, ["stsb"], 6)}
+    assert told["3 FFN halves, ffn-only, cost at most 1 point"] == verdicts.HOLDS
+    assert told["at equal parameters 3 FFN halves (ffn-only) beat 2 whole layers (top)"] == verdicts.HOLDS
+
+
+def test_kaos_models_have_the_depth_and_place_that_they_say() -> None:
+    run = import_module("results.kao.run")
+    first, second, third = run.rounds(6, Path("fresh"))
+    assert [one.pattern for one in first] == [
+        *("0-5", "0 0 1-5", "0-2 2 3-5", "0-5 5"),
+        *("0 6 1-5", "0-2 6 3-5", "0-6", "0-5"),
+    ]
+    assert {one.copies for one in second} == {1, 2}
+    assert third[0].pattern == "0 0t 0t 1-5"
+    assert first[-1].way.epochs == pytest.approx(7 / 6)
+
+
+def test_a_fresh_layer_is_new_and_the_others_are_not(setting: Any, tmp_path: Path) -> None:
+    import torch
+
+    from layersearch.models.base import load_base
+    from layersearch.models.surgery import layers_of
+
+    room = import_module("results.passes").Room(setting, "sst2")
+    folder = import_module("results.kao.run").fresh_base(room, tmp_path / "fresh")
+    old: Any = layers_of(room.base.model)
+    new: Any = layers_of(load_base(folder, num_labels=2, kind="classification").model)
+    weights = [[layer.attention.self.query.weight for layer in layers] for layers in (old, new)]
+    assert len(weights[1]) == 5
+    assert all(torch.equal(one, other) for one, other in zip(*weights, strict=False))
+    assert not torch.equal(weights[1][4], weights[0][3])
+    assert float(new[4].attention.self.query.weight.detach().std()) == pytest.approx(0.02, rel=0.3)
+    papers.train(setting, asked("0-4", way=papers.Way("fresh", model=str(folder))))
+
+
+def test_convergence_is_read_between_the_rungs() -> None:
+    run = import_module("results.bermo.run")
+    line = {"score": "0.8", "on the way": "0.25:0.0000 0.5:0.4000 0.75:0.7000"}
+    assert run.reached(line, 0.4) == pytest.approx(0.5)
+    assert run.reached(line, 0.2) == pytest.approx(0.375)
+    assert run.reached(line, 0.8) == pytest.approx(1.0)
+    assert run.reached(line, 0.9) is None
+    assert run.fewer((0, 9), (8, 9)) == verdicts.HOLDS
+    assert run.fewer((0, 3), (1, 3)) == verdicts.OPEN
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("paper", ["sajjad", "undivided", "kao"])
+def test_a_paper_is_run_and_told_to_the_end(
+    setting: Any, paper: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    options = ["--model", setting.scale.model, "--tasks", "sst2", "--seeds", "0", "1", "--epochs", "0.5"]
+    options += ["--max-length", "16", "--device", "cpu", "--to", str(tmp_path / "told")]
+    monkeypatch.setattr("sys.argv", ["run", str(setting.data), str(setting.work), *options])
+    import_module(f"results.{paper}.run").main()
+    text = (tmp_path / "told" / "README.md").read_text()
+    assert "| claim | task | in points | verdict |" in text
+    assert "0 failed" in text
+    assert len(list((tmp_path / "told").glob("*.png"))) == 2
