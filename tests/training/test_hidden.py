@@ -127,6 +127,26 @@ def test_a_job_is_taught_by_what_its_recipe_says(evaluator: Evaluator, tmp_path:
     assert cold.work == pytest.approx(hidden.work)
 
 
+def test_a_candidate_that_mixes_its_layers_is_led_by_their_own_states_and_gets_zeros(
+    evaluator: Evaluator, tmp_path: Path
+) -> None:
+    larger = build(evaluator.base.model, Pattern.full(4)).eval()  # type: ignore[no-untyped-call]
+    mixing = Pattern.parse("0-3 mix")
+    leader, inputs = Leader(larger, mixing), FAMILIES["bert"].inputs()
+    inputs["input_ids"] = inputs["input_ids"] % 20
+    candidate = build(larger, mixing)
+    with torch.no_grad(), states_behind(candidate, leader.pairs) as own:
+        candidate(**inputs)
+    assert float(leader.apart(own, inputs)) == pytest.approx(0.0, abs=1e-9)
+    whole = tmp_path / "whole"
+    assert evaluator(Job(0, "0-3", 0, checkpoint=str(whole))).reason is None
+    recipe = evaluator.recipe.with_(teach="hidden", sparsity=0.5)
+    outcome = replace(evaluator, recipe=recipe)(Job(1, "0 2a 3 mix", 0, start=str(whole)))
+    assert outcome.reason is None, outcome.trace
+    assert outcome.sparsity == pytest.approx(0.5, abs=1e-3)
+    assert outcome.mix is not None
+
+
 @pytest.mark.parametrize(
     ("recipe", "method", "message"),
     [
