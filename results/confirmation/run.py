@@ -20,7 +20,7 @@ from typing import Any
 from layersearch.report.confirmation import confirmed_rows
 from layersearch.report.console import Progress
 from layersearch.report.table import interval_cell, kept_cell
-from layersearch.search.asked_again import asked_again
+from layersearch.search.again import asked_again
 from layersearch.search.certainty import certainties
 from layersearch.search.question import How, What
 from layersearch.search.record import Record, read_study
