@@ -125,8 +125,6 @@ def claims(runs: Lines, named: Named, tasks: Sequence[str]) -> Lines:
 
 def _of_task(runs: Lines, named: Named, task: str) -> Iterator[tuple[str, Any, str]]:
     ks, whole = halves(named), scores_of(runs, task, named["unchanged", 0])
-    if not whole:
-        return
 
     def of(name: str, k: int) -> dict[int, float]:
         return scores_of(runs, task, named[name, k])
