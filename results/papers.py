@@ -4,21 +4,24 @@ Knows: a list of what is asked (task, pattern, seed, way of training), one work 
 nothing is trained twice, whichever paper asks. Does not know: which patterns a paper needs, tables, verdicts.
 
 Candidates are trained on the part of the training data that a search would train on; the part held out for the search
-is left alone. The same call goes on after a kill. Several processes may share the list: `shard` picks one's part of it.
+is left alone. The same call goes on after a kill. Several processes may go through one list, each under a number of its
+own: what one has done or is at, the others leave out.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import tempfile
 import time
-import zlib
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
+
+import filelock
 
 from layersearch.pattern import Pattern
 from layersearch.report.console import Progress
@@ -95,11 +98,6 @@ class Asked:
     way: Way = PLAIN
     keep: bool = False
 
-    @property
-    def place(self) -> int:
-        """A number that tells shards apart, the same whatever else is asked."""
-        return zlib.crc32(f"{self.task} {self.pattern} {self.seed} {self.way.name}".encode())
-
 
 @dataclass(frozen=True)
 class Setting:
@@ -112,7 +110,7 @@ class Setting:
     data: Path | None
     work: Path
     device: str = "auto"
-    shard: tuple[int, int] = (0, 1)
+    process: int = 0
     tables: Mapping[str, tuple[Path, Path]] = field(default_factory=dict)
 
     @property
@@ -159,34 +157,67 @@ class Desk:
         self.prepared = setting.prepared(task, way)
         self.mark = self.prepared.purpose.mark
         self.unchanged = str(Pattern.full(self.prepared.num_layers))
-        mine, of = setting.shard
-        name = f"{setting.name(task, way)}-{self.mark}-{mine}of{of}"
+        self._like = f"{setting.name(task, way)}-{self.mark}-"  # how the names of all processes' studies begin
+        name = f"{self._like}{setting.process}"
         self.how = How(name, setting.storage, setting.work / "files", workers=0, device=setting.device)
-        studies = stack.enter_context(opened(self.prepared, self.how, Progress()))
-        self.study: Study = studies.sibling(ENDING, "validation")
-        self.study.note(**self.prepared.facts)
-        self.study.heal()
+        with self._lock("database"):  # whoever comes first makes it
+            studies = stack.enter_context(opened(self.prepared, self.how, Progress()))
+            self.study: Study = studies.sibling(ENDING, "validation")
+            self.study.note(**self.prepared.facts)
+            self.study.heal()
 
     @cached_property
     def evaluator(self) -> Evaluator:
         """The base model and the tokenised data."""
         return make_evaluator(self.prepared, self.how)
 
-    def do(self, one: Asked, start: Path | None, kept: Mapping[tuple[str, int], Path]) -> None:
-        """Train and score one candidate unless that is known; first what a kill left. `kept`: whose weights stay."""
-        self.study.enqueue(one.pattern, one.seed)
-        while (job := self.study.ask()) is not None:
-            place = kept.get((job.pattern, job.seed))
-            begun = time.perf_counter()
-            outcome = self._outcome(self._placed(job, place, start))
-            self.study.tell(outcome)
-            told = f"{outcome.score:.4f}" if outcome.score is not None else f"failed: {outcome.reason}"
-            seconds = time.perf_counter() - begun
-            where = f"{self.task} {self.way.name} seed {job.seed} {job.pattern}"
-            print(time.strftime("%H:%M:%S"), where, told, f"{seconds:.0f} s", flush=True)
-        place = kept.get((one.pattern, one.seed))
-        if place is not None and not whole(place) and self._has_score(one):
-            self.evaluator(self._placed(Job(-1, one.pattern, one.seed, "validation"), place, start))
+    def _lock(self, name: str) -> filelock.BaseFileLock:
+        """A lock among the processes of the work folder, which dies with the process that holds it."""
+        folder = self.setting.work / "claims"
+        folder.mkdir(parents=True, exist_ok=True)
+        return filelock.FileLock(folder / name)
+
+    @contextmanager
+    def claimed(self, one: Asked, *, wait: bool = False) -> Iterator[bool]:
+        """Whether `one` is this process's as long as the body runs, and nobody else's; with `wait` it will be."""
+        name = hashlib.sha256(f"{self._like}{one.pattern}-{one.seed}".encode()).hexdigest()[:16]
+        lock = self._lock(name)
+        try:
+            lock.acquire(timeout=-1 if wait else 0)
+        except filelock.Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+
+    def do(self, one: Asked, start_of: Callable[[int], Path | None], kept: Mapping[tuple[str, int], Path]) -> None:
+        """Train and score one candidate unless that is known; first what a kill left.
+
+        `kept` says whose weights stay, `start_of` a seed where its candidates start.
+        """
+        key = (one.pattern, one.seed)
+        if key not in self._known():
+            self.study.enqueue(one.pattern, one.seed)
+            while (job := self.study.ask()) is not None:
+                self._train(self._placed(job, kept.get((job.pattern, job.seed)), start_of(job.seed)))
+        place = kept.get(key)
+        if place is not None and not whole(place) and (row := self._known().get(key)) and row.done:
+            self.evaluator(self._placed(Job(-1, one.pattern, one.seed, "validation"), place, start_of(one.seed)))
+
+    def _known(self) -> Mapping[tuple[str, int], Row]:
+        """What all processes know of this task and way."""
+        names = [name for name in _names(self.setting) if name.startswith(self._like)]
+        return {key: row for key, (row, _) in _rows(self.setting, names).items()}
+
+    def _train(self, job: Job) -> None:
+        begun = time.perf_counter()
+        outcome = self._outcome(job)
+        self.study.tell(outcome)
+        told = f"{outcome.score:.4f}" if outcome.score is not None else f"failed: {outcome.reason}"
+        where = f"{self.task} {self.way.name} seed {job.seed} {job.pattern}"
+        print(time.strftime("%H:%M:%S"), where, told, f"{time.perf_counter() - begun:.0f} s", flush=True)
 
     def _outcome(self, job: Job) -> Outcome:
         """What becomes of a job, with what it scored on its way among the metrics."""
@@ -195,9 +226,6 @@ class Desk:
         *before, last = self.evaluator.course(replace(job, rungs=(*self.way.rungs, 1.0)))
         scored = {f"{ON_THE_WAY}{one.rung:g}": one.score for one in before if one.score is not None}
         return replace(last, metrics={**last.metrics, **scored})
-
-    def _has_score(self, one: Asked) -> bool:
-        return any(row.done and (row.pattern, row.seed) == (one.pattern, one.seed) for row in self.study.rows())
 
     def _placed(self, job: Job, place: Path | None, start: Path | None) -> Job:
         return replace(
@@ -214,7 +242,6 @@ def whole(folder: Path) -> bool:
 
 def train(setting: Setting, asked: Sequence[Asked]) -> None:
     """Train what is asked, in its order; candidates that the work folder knows are not trained again."""
-    mine, of = setting.shard
     setting.work.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         desks: dict[tuple[str, Way], Desk] = {}
@@ -224,17 +251,23 @@ def train(setting: Setting, asked: Sequence[Asked]) -> None:
                 desks[task, way] = Desk(setting, task, way, stack)
             return desks[task, way]
 
-        for one in (one for one in asked if one.place % of == mine):
+        def unchanged(task: str, seed: int) -> Path:
+            """Where the fine-tuned unchanged model lies, made now if it is not there."""
+            desk = desk_of(task, PLAIN)
+            whom = Asked(task, desk.unchanged, seed, keep=True)
+            place = setting.weights(whom, desk.mark)
+            if not whole(place):
+                with desk.claimed(whom, wait=True):
+                    desk.do(whom, lambda _: None, {(whom.pattern, whom.seed): place})
+            return place
+
+        for one in asked:
             desk = desk_of(one.task, one.way)
-            start = None
-            if one.way.after:
-                first = desk_of(one.task, PLAIN)
-                whom = Asked(one.task, desk.unchanged, one.seed, keep=True)
-                start = setting.weights(whom, first.mark)
-                if not whole(start):
-                    first.do(whom, None, {(whom.pattern, whom.seed): start})
             kept = {(a.pattern, a.seed): setting.weights(a, desk.mark) for a in _like(one, asked) if a.keep}
-            desk.do(one, start, kept)
+            start_of = partial(unchanged, one.task) if one.way.after else lambda _: None
+            with desk.claimed(one) as mine:
+                if mine:
+                    desk.do(one, start_of, kept)
 
 
 def _like(one: Asked, asked: Iterable[Asked]) -> Iterable[Asked]:
@@ -309,7 +342,7 @@ def words(description: str | None, here: Path) -> argparse.ArgumentParser:
     found.add_argument("--epochs", type=float, help="for every task, in place of the scale's")
     found.add_argument("--max-length", type=int, help="tokens, in place of the scale's")
     found.add_argument("--patterns", type=int, help="only the first so many of each list, to try it")
-    found.add_argument("--shard", default="0/1", help="I/N: this process does part I of N")
+    found.add_argument("--process", type=int, default=0, help="a number of its own for each that runs beside others")
     found.add_argument("--do", choices=("all", "train", "report"), default="all", help="`report` trains nothing")
     found.add_argument("--device", default="auto")
     found.add_argument("--to", type=Path, default=here, help="folder of the tables, figures and README")
@@ -323,5 +356,4 @@ def setting_of(given: argparse.Namespace) -> Setting:
     if given.epochs:
         scale = replace(scale, epochs={}, recipe=scale.recipe.with_(epochs=given.epochs))
     scale = replace(scale, recipe=scale.recipe.with_(max_length=given.max_length))
-    mine, of = map(int, given.shard.split("/"))
-    return Setting(scale, given.data, given.work, given.device, (mine, of))
+    return Setting(scale, given.data, given.work, given.device, given.process)

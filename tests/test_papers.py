@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from contextlib import ExitStack
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -67,13 +68,18 @@ def test_after_a_kill_the_rest_is_trained(setting: Any, monkeypatch: pytest.Monk
     assert [line["pattern"] for line in papers.found(setting, asked("0-3", "0-2", "0-1"))] == ["0-3", "0-2", "0-1"]
 
 
-def test_two_shards_do_all_of_it_once(setting: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    whole = asked("0-3", "0-2", "1-3", "0-3 3", seeds=(0, 1))
-    for mine in (0, 1):
-        papers.train(papers.Setting(setting.scale, setting.data, setting.work, "cpu", (mine, 2)), whole)
-    papers.train(setting, whole)  # and a process without shards finds it all
-    lines = trained(capsys.readouterr().out)
-    assert len(lines) == len(papers.found(setting, whole)) == 8
+def test_processes_leave_out_what_others_have_done_or_are_at(setting: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    other = replace(setting, process=1)
+    (at_work, *_) = whole = asked("0-3", "0-2", "1-3")
+    with ExitStack() as stack:
+        desk = papers.Desk(setting, "sst2", papers.PLAIN, stack)
+        with desk.claimed(at_work) as mine:
+            assert mine
+            papers.train(other, whole)
+    assert [line.split("seed 0 ")[1][:3] for line in trained(capsys.readouterr().out)] == ["0-2", "1-3"]
+    papers.train(replace(setting, process=2), whole)
+    assert [line.split("seed 0 ")[1][:3] for line in trained(capsys.readouterr().out)] == ["0-3"]
+    assert len(papers.found(setting, whole)) == 3
 
 
 def test_dropping_after_fine_tuning_starts_from_kept_weights_of_the_seed(

@@ -3,8 +3,8 @@
     python -m results.bermo.run GLUE-FOLDER [WORK-FOLDER] [--scale full --model bert-base-uncased]
 
 A head that reads the last layer beside one that reads a learned mix of all: as probes of a frozen model, by how fast
-they learn, and under sparsity. The same call goes on; several processes share the work with --shard 0/2 --do train and
-so on, then --do report. Writes runs.csv, figures and the README's part below its mark.
+they learn, and under sparsity. The same call goes on; several processes share the work with --process 0, 1, ... --do
+train, then --do report. Writes runs.csv, figures and the README's part below its mark.
 """
 
 from __future__ import annotations

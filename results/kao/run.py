@@ -3,7 +3,7 @@
     python -m results.kao.run GLUE-FOLDER [WORK-FOLDER] [--scale full --model bert-base-uncased]
 
 What removing or duplicating each layer does to the answers, and deepened models fine-tuned against the unchanged one
-and two controls. The same call goes on; several processes share the work with --shard 0/2 --do train and so on, then
+and two controls. The same call goes on; several processes share the work with --process 0, 1, ... --do train, then
 --do report. Writes runs.csv, further tables, figures and the README's part below its mark.
 """
 

@@ -3,7 +3,7 @@
     python -m results.sajjad.run GLUE-FOLDER [WORK-FOLDER] [--scale full --model xlnet-base-cased]
 
 Six strategies by the number of dropped layers, dropping after fine-tuning, times, probes. The same call goes on;
-several processes share the work with --shard 0/2 --do train and so on, then --do report. Writes runs.csv, further
+several processes share the work with --process 0, 1, ... --do train, then --do report. Writes runs.csv, further
 tables, figures and the README's part below its mark.
 """
 
@@ -125,8 +125,6 @@ def claims(runs: Lines, named: Named, tasks: Sequence[str]) -> Lines:
 
 def _of_task(runs: Lines, named: Named, task: str) -> Iterator[tuple[str, Any, str]]:
     ks, whole = halves(named), scores_of(runs, task, named["unchanged", 0])
-    if not whole:
-        return
 
     def of(name: str, k: int) -> dict[int, float]:
         return scores_of(runs, task, named[name, k])

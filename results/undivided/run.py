@@ -3,7 +3,7 @@
     python -m results.undivided.run GLUE-FOLDER [WORK-FOLDER] [--scale full --model bert-base-uncased]
 
 FFN halves are dropped from the pre-trained model by number and place, and whole layers of as many parameters; then all
-are fine-tuned. The same call goes on; several processes share the work with --shard 0/2 --do train and so on, then --do
+are fine-tuned. The same call goes on; several processes share the work with --process 0, 1, ... --do train, then --do
 report. Writes runs.csv, further tables, figures and the README's part below its mark.
 """
 
