@@ -116,12 +116,18 @@ def test_a_trial_and_its_checkpoint_are_analysed(tiny_run: TinyRun, tiny_model: 
     )
 
 
+@pytest.mark.parametrize("readout", ["", " mix"])
 def test_an_export_with_code_is_analysed_without_its_code(
-    words: tuple[str, ...], tiny_model: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    readout: str,
+    words: tuple[str, ...],
+    tiny_model: Path,
+    tiny_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It gives the states of its checkpoint, and its places have the names of the base model's layers."""
     monkeypatch.setattr("layersearch.models.export._examine", lambda folder, case: examine(folder, asdict(case)))
-    pattern, kept, folder = Pattern.parse("0 1a 3f"), tmp_path / "kept", tmp_path / "coded"
+    pattern, kept, folder = Pattern.parse(f"0 1a 3f{readout}"), tmp_path / "kept", tmp_path / "coded"
     base = load_base(tiny_model, num_labels=2, kind="classification")
     checkpoint.save(build(base.model, pattern), pattern, kept, source_layers=LAYERS, extras={})
     export(kept, folder, tiny_model, [("a good film",)], replace(CARD, labels=("0", "1")), 16)
