@@ -50,6 +50,26 @@ def test_every_method_searches_mixes(method: str, tiny_model: Path, tiny_data: P
     assert "recipe.mix is 'no-gamma embeddings' there and 'embeddings' here" in other.err
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_mix_is_exported_by_the_command_and_proven_in_a_fresh_process(
+    tiny_model: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "whole.toml").write_text('choices = ["keep"]\nreadout = ["last", "mix"]\n')
+    place = ("--storage", tmp_path / "s.db")
+    what = ("--model", tiny_model, "--task", "sst2", "--data", tiny_data, "--space", tmp_path / "whole.toml", *SHORT)
+    how = (*place, "--files", tmp_path / "files", "--workers", 0, "--device", "cpu", "--study", "it")
+    said = call("run", *what, *how, "--method", "distill", "--mix", "norm", "--confirm", 0, "--keep-checkpoints", "all")
+    assert said.code == 0, said.err
+    done = call("export", "it", *place, "--trial", 1, "--to", tmp_path / "out")
+    assert done.code == 0, done.err
+    assert (
+        "| read-out | a scalar mix of the layers (norm) in place of the last one"
+        in (tmp_path / "out/README.md").read_text()
+    )
+    assert call("verify", tmp_path / "out").code == 0
+
+
 @pytest.fixture
 def asked(tiny_model: Path, tiny_data: Path) -> What:
     return What(str(tiny_model), "sst2", tiny_data, space="mix", recipe=Recipe(max_length=24), method="fine-tune")
