@@ -18,11 +18,11 @@ from layersearch.measured import contribution
 from layersearch.pattern import Pattern
 from layersearch.search.spelling import measure
 from layersearch.strategies import possible, spell
-from results.machine import as_table, environment
+from results.machine import environment
 from results.papers import AFTER, Asked, Setting, found, setting_of, train, words
 from results.passes import Room, likeness, probes, times
 from results.sajjad.figures import draw_depths, draw_strategies
-from results.sheet import Lines, kept, kept_by_seed, read_csv, refreshed, write_readme
+from results.sheet import Lines, kept, kept_by_seed, read_csv, refreshed, shown, write_readme
 from results.verdicts import FAILS, HOLDS, by_seed, cell, difference, not_above, verdict
 
 HERE = Path(__file__).parent
@@ -219,7 +219,7 @@ def report(setting: Setting, given: argparse.Namespace, named: Named, asked: Seq
     published = read_csv(HERE / "published.csv")
     draw_strategies(runs, named, tasks, published, to / "strategies.png")
     parts = [
-        "## Verdicts", as_table(judged), *_ours(runs, table, droppable(runs, named, tasks), took, asked),
+        "## Verdicts", shown(judged), *_ours(runs, table, droppable(runs, named, tasks), took, asked),
     ]  # fmt: skip
     if probed:
         draw_depths(probed, alike, to / "depths.png")
@@ -240,7 +240,7 @@ def _ours(runs: Lines, table: Lines, most: Lines, took: Lines, asked: Sequence[A
     ]  # fmt: skip
     parts = [
         "## Here", there.strip(), "Scores in points on the official validation set: mean ± standard deviation (seeds).",
-        as_table(table), "![strategies by number of dropped layers](strategies.png)",
+        shown(table), "![strategies by number of dropped layers](strategies.png)",
     ]  # fmt: skip
     tables = {
         "Top layers that may go one after another while the mean loss (`surely`: the upper end of its 95 % interval) "
@@ -248,7 +248,7 @@ def _ours(runs: Lines, table: Lines, most: Lines, took: Lines, asked: Sequence[A
         "Dropped before fine-tuning, and after it with another fine-tuning:": after,
         "Processor time of a training step and of scoring a batch of 32, and as shares of the unchanged model's:": took,
     }
-    return [*parts, *(text for head, lines in tables.items() if lines for text in (head, as_table(lines)))]
+    return [*parts, *(text for head, lines in tables.items() if lines for text in (head, shown(lines)))]
 
 
 def _published(published: Lines) -> str:
@@ -259,7 +259,7 @@ def _published(published: Lines) -> str:
         averages = " / ".join(line["average"] for line in mine)
         dropped = " / ".join(line["k"] for line in mine)
         lines.append({"model": model, "strategy": name, "k": dropped, "average over 7 tasks": averages})
-    return as_table(lines)
+    return shown(lines)
 
 
 def main() -> None:
