@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from results.machine import write_csv
+from results.machine import as_table, write_csv
 
 MARK = "<!-- from here written by run.py -->"
 
@@ -44,6 +44,11 @@ def kept_by_seed(path: Path, seeds: Sequence[int], make: Callable[[int], Sequenc
     known = read_csv(path)
     new = [line for seed in seeds if str(seed) not in {one["seed"] for one in known} for line in make(seed)]
     return refreshed(path, [*known, *new])
+
+
+def shown(lines: Sequence[dict[str, Any]]) -> str:
+    """The lines as a table, or that there are none yet."""
+    return as_table(lines) if lines else "Nothing yet."
 
 
 def write_readme(folder: Path, parts: Sequence[str]) -> None:

@@ -22,10 +22,10 @@ from layersearch.analysis.analyze import drawn
 from layersearch.analysis.sentences import GENERATORS, generate
 from layersearch.tasks.task import Examples
 from results.bermo.figures import draw_curves, draw_probes
-from results.machine import as_table, environment
+from results.machine import environment
 from results.papers import Asked, Setting, Way, found, setting_of, train, words
 from results.passes import Room
-from results.sheet import Lines, refreshed, write_readme
+from results.sheet import Lines, refreshed, shown, write_readme
 from results.verdicts import FAILS, HOLDS, OPEN, by_seed, cell, difference, verdict
 
 HERE = Path(__file__).parent
@@ -222,14 +222,14 @@ def report(setting: Setting, given: argparse.Namespace, asked: Sequence[Asked]) 
     there = f"{len(runs)} of {len(asked)} trainings are in the table; {len(failed)} failed. {'; '.join(failed)}"
     probed, learnt = pair_table(runs, setting.tables, "frozen"), pair_table(runs, setting.scale.tasks, CURVE.name)
     thin = sparse_table(runs, constants)
-    parts = ["## Verdicts", as_table(claims(runs, setting, constants)), "## Here", there.strip()]
+    parts = ["## Verdicts", shown(claims(runs, setting, constants)), "## Here", there.strip()]
     if probed:
         draw_probes(runs, list(setting.tables), to / "probes.png")
-        parts += ["Probes of the frozen model, accuracy in points (seeds):", as_table(probed), "![probes](probes.png)"]
+        parts += ["Probes of the frozen model, accuracy in points (seeds):", shown(probed), "![probes](probes.png)"]
     if learnt:
         draw_curves(runs, [line["task"] for line in learnt], CURVE.name, to / "curves.png")
-        parts += ["Fine-tuned, at the end:", as_table(learnt), "![scores on the way](curves.png)"]
-    parts += ["With zeros in the matrices:", as_table(thin)] if thin else []
+        parts += ["Fine-tuned, at the end:", shown(learnt), "![scores on the way](curves.png)"]
+    parts += ["With zeros in the matrices:", shown(thin)] if thin else []
     write_readme(to, [*parts, environment("torch", "transformers")])
     print("\n\n".join(parts))
 

@@ -31,7 +31,7 @@ def draw_agreement(agreed: Lines, last: Lines, file: Path) -> None:
         one.xaxis.get_major_locator().set_params(integer=True)
     left.set_ylabel("agreement of answers, fine-tuned model")
     right.set_ylabel("cosine of last states, pre-trained model")
-    left.legend(fontsize=8)
+    right.legend(fontsize=8)
     save(figure, file)
 
 

@@ -17,10 +17,10 @@ from typing import Any
 
 from layersearch.pattern import Block, Pattern
 from results.kao.figures import draw_agreement, draw_deepened
-from results.machine import as_table, environment
+from results.machine import environment
 from results.papers import PLAIN, Asked, Setting, Way, found, setting_of, train, words
 from results.passes import Room, answers, last_states
-from results.sheet import Lines, kept, kept_by_seed, refreshed, write_readme
+from results.sheet import Lines, kept, kept_by_seed, refreshed, shown, write_readme
 from results.verdicts import by_seed, cell, difference, interval_of, verdict
 
 HERE = Path(__file__).parent
@@ -190,17 +190,17 @@ def output_claims(agreed: Lines, last: Lines, layers: int) -> Lines:
             mine = [line for line in agreed if line["seed"] == seed and line["edit"].startswith(edit)]
             shares.append(sum(float(line["agreement"]) >= ALIKE for line in mine) / layers)
         apart = interval_of([share - 0.5 for share in shares])
-        told = ", ".join(f"{round(share * layers)} of {layers}" for share in shares)
-        claim = f"fine-tuned, most layers {edit}: answers agree by {ALIKE} or more"
-        lines.append(
-            {"claim": claim, "task": agreed[0]["task"], "in points": f"{told} layers", "verdict": verdict(apart)}
-        )
+        if shares:
+            claim = f"fine-tuned, most layers {edit}: answers agree by {ALIKE} or more"
+            told = ", ".join(f"{round(share * layers)} of {layers}" for share in shares)
+            line = {"claim": claim, "task": last[0]["task"], "in points": f"{told} layers"}
+            lines.append({**line, "verdict": verdict(apart)})
         mine = [line for line in last if line["edit"].startswith(edit)]
         number = sum(float(line["cosine"]) >= ALIKE for line in mine)
         said = "holds here" if number > layers / 2 else "does not hold here"
         claim = f"pre-trained, most layers {edit}: last states have a cosine of {ALIKE} or more"
         lines.append(
-            {"claim": claim, "task": agreed[0]["task"], "in points": f"{number} of {layers} layers", "verdict": said}
+            {"claim": claim, "task": last[0]["task"], "in points": f"{number} of {layers} layers", "verdict": said}
         )
     return lines
 
@@ -214,23 +214,24 @@ def report(setting: Setting, given: argparse.Namespace, room: Room, of: Sequence
     tasks = [task for task in setting.scale.tasks if any(row["task"] == task for row in runs)]
     agreed = kept_by_seed(to / "agreement.csv", given.seeds, lambda seed: agreement_of(room, seed))
     last = kept(to / "last-states.csv", lambda: last_of(room))
-    judged = output_claims(agreed, last, room.prepared.num_layers) if agreed else []
+    judged = output_claims(agreed, last, room.prepared.num_layers)
     judged += claims(runs, all_of, tasks)
     failed = [f"{row['task']} {row['pattern']} seed {row['seed']}: {row['reason']}" for row in runs if not row["score"]]
     there = f"{len(runs)} of {len(asked)} trainings are in the table; {len(failed)} failed. {'; '.join(failed)}"
-    draw_deepened(table_scores(runs, all_of, tasks), to / "deepened.png")
+    if gains := table_scores(runs, all_of, tasks):
+        draw_deepened(gains, to / "deepened.png")
     parts = [
-        "## Verdicts", as_table(judged), "## Here: deepened and fine-tuned", there.strip(),
+        "## Verdicts", shown(judged), "## Here: deepened and fine-tuned", there.strip(),
         "Scores in points on the official validation set: mean ± standard deviation (seeds).",
-        as_table(table_of(runs, all_of, tasks)), "![deepened models over the unchanged one](deepened.png)",
+        shown(table_of(runs, all_of, tasks)), "![deepened models over the unchanged one](deepened.png)",
     ]  # fmt: skip
-    if agreed:
-        draw_agreement(agreed, last, to / "agreement.png")
-        parts += [
-            "## Here: edited and not trained since",
-            "![agreement by layer](agreement.png)",
-            as_table(_wide(agreed)),
-        ]
+    draw_agreement(agreed, last, to / "agreement.png")
+    parts += ["## Here: edited and not trained since", "![agreement by layer](agreement.png)"]
+    parts += ["The fine-tuned models' answers, means over seeds:", shown(_wide(agreed))] if agreed else []
+    parts += [
+        "The pre-trained model's last states:",
+        shown([{k: line[k] for k in ("edit", "cosine")} for line in last]),
+    ]
     write_readme(to, [*parts, environment("torch", "transformers")])
     print("\n\n".join(parts))
 

@@ -28,7 +28,7 @@ COLOURS = {
 def draw_strategies(
     runs: Lines, named: Mapping[tuple[str, int], str], tasks: Sequence[str], published: Lines, file: Path
 ) -> None:
-    """Points lost over the share of layers dropped: a panel a task, and one for each published model, apart."""
+    """Score over the share of layers dropped: a panel a task, and one for each published model, apart."""
     models = list(dict.fromkeys(line["model"] for line in published))
     figure, axes = panels(len(tasks) + len(models), 3.6)
     layers = max(k for name, k in named if name == "top") + 1
@@ -41,12 +41,12 @@ def draw_strategies(
         for name, colour in COLOURS.items():
             points = [line for line in mine if line["strategy"] == name]
             shares = [0.0, *(int(line["k"]) / int(line["layers"]) for line in points)]
-            one.plot(shares, [0.0, *(whole - float(line["average"]) for line in points)], ".--", color=colour)
+            one.plot(shares, [whole, *(float(line["average"]) for line in points)], ".--", color=colour)
         one.set_title(f"published: {model}, mean of 7")
         one.set_facecolor("#f4f1ea")
     for one in axes:
         one.set_xlabel("share of layers dropped")
-    axes[0].set_ylabel("points lost")
+    axes[0].set_ylabel("score, in points")
     axes[0].legend(fontsize=7)
     save(figure, file)
 
@@ -54,14 +54,14 @@ def draw_strategies(
 def _draw_task(one: Any, runs: Lines, named: Mapping[tuple[str, int], str], task: str, layers: int) -> None:
     whole = by_seed(runs, task=task, pattern=named["unchanged", 0], way="plain")
     for name, colour in COLOURS.items():
-        shares, means = [0.0], [0.0]
+        shares, means = [0.0] * bool(whole), [100 * fmean(whole.values())] if whole else []
         for (_, k), pattern in ((key, pattern) for key, pattern in named.items() if key[0] == name):
             scores = by_seed(runs, task=task, pattern=pattern, way="plain")
-            lost = [100 * (whole[seed] - scores[seed]) for seed in scores if seed in whole]
-            if lost:
+            points = [100 * score for score in scores.values()]
+            if points:
                 shares.append(k / layers)
-                means.append(fmean(lost))
-                one.plot([k / layers] * len(lost), lost, ".", color=colour, markersize=3, alpha=0.6)
+                means.append(fmean(points))
+                one.plot([k / layers] * len(points), points, ".", color=colour, markersize=4, alpha=0.6)
         one.plot(shares, means, "-", color=colour, label=name, linewidth=1.4)
 
 

@@ -18,12 +18,12 @@ from layersearch.measured import contribution
 from layersearch.pattern import Pattern
 from layersearch.search.spelling import measure
 from layersearch.strategies import possible, spell
-from results.machine import as_table, environment
+from results.machine import environment
 from results.papers import AFTER, Asked, Setting, found, setting_of, train, words
 from results.passes import Room, likeness, probes, times
 from results.sajjad.figures import draw_depths, draw_strategies
-from results.sheet import Lines, kept, kept_by_seed, read_csv, refreshed, write_readme
-from results.verdicts import by_seed, cell, difference, not_above, verdict
+from results.sheet import Lines, kept, kept_by_seed, read_csv, refreshed, shown, write_readme
+from results.verdicts import FAILS, HOLDS, by_seed, cell, difference, not_above, verdict
 
 HERE = Path(__file__).parent
 STRATEGIES = ("top", "bottom", "alternate-even", "alternate-odd", "symmetric", "contribution")
@@ -179,6 +179,18 @@ def probe_claims(probed: Lines, alike: Lines) -> Lines:
     return lines
 
 
+def time_claims(took: Lines, half: str) -> Lines:
+    """What times say of the paper's: 1.94 times as fast to fine-tune and half of the inference time without half."""
+    lines: Lines = []
+    for line in (line for line in took if line["pattern"] == half):
+        for what, share in (("fine-tuned", float(line["step"])), ("scored", float(line["infer"]))):
+            said = HOLDS if share <= 0.55 else FAILS
+            told = f"{1 / share:.2f} times as fast"
+            lines.append({"claim": f"without half of the layers {what} 1.8 times as fast or more", "task": "any"})
+            lines[-1] |= {"in points": told, "verdict": said}
+    return lines
+
+
 def probed_of(room: Room, seed: int) -> Lines:
     """What probes read off the fine-tuned unchanged model of a seed, if its weights are there."""
     tuned = room.tuned(room.unchanged, seed)
@@ -203,10 +215,11 @@ def report(setting: Setting, given: argparse.Namespace, named: Named, asked: Seq
     took = kept(to / "times.csv", lambda: times(room, tops))
     table = strategy_table(runs, named, tasks)
     judged = claims(runs, named, tasks) + probe_claims(probed, alike)
+    judged += time_claims(took, named["top", halves(named)[-1]])
     published = read_csv(HERE / "published.csv")
     draw_strategies(runs, named, tasks, published, to / "strategies.png")
     parts = [
-        "## Verdicts", as_table(judged), *_ours(runs, table, droppable(runs, named, tasks), took, asked),
+        "## Verdicts", shown(judged), *_ours(runs, table, droppable(runs, named, tasks), took, asked),
     ]  # fmt: skip
     if probed:
         draw_depths(probed, alike, to / "depths.png")
@@ -219,23 +232,23 @@ def report(setting: Setting, given: argparse.Namespace, named: Named, asked: Seq
 def _ours(runs: Lines, table: Lines, most: Lines, took: Lines, asked: Sequence[Asked]) -> list[str]:
     failed = [f"{row['task']} {row['pattern']} seed {row['seed']}: {row['reason']}" for row in runs if not row["score"]]
     there = f"{len(runs)} of {len(asked)} trainings are in the table; {len(failed)} failed. {'; '.join(failed)}"
-    ways = sorted({row["way"] for row in runs} - {"plain"})
     later = [row for row in runs if row["way"] == "after"]
     after = [
         {"pattern": pattern, "task": task, "before": cell(scores_of(runs, task, pattern)),
          "after": cell(scores_of(runs, task, pattern, "after"))}
         for task, pattern in dict.fromkeys((row["task"], row["pattern"]) for row in later)
     ]  # fmt: skip
-    return [
+    parts = [
         "## Here", there.strip(), "Scores in points on the official validation set: mean ± standard deviation (seeds).",
-        as_table(table), "![strategies by number of dropped layers](strategies.png)",
-        "Top layers that may go one after another while the mean loss (`surely`: the upper end of its 95 % interval) "
-        "is at most so many points:", as_table(most) if most else "",
-        "Dropped before fine-tuning, and after it with another fine-tuning:" if ways else "",
-        as_table(after) if after else "",
-        "Processor time of a training step and of scoring a batch of 32, and as shares of the unchanged model's:",
-        as_table(took) if took else "",
+        shown(table), "![strategies by number of dropped layers](strategies.png)",
     ]  # fmt: skip
+    tables = {
+        "Top layers that may go one after another while the mean loss (`surely`: the upper end of its 95 % interval) "
+        "is at most so many points:": most,
+        "Dropped before fine-tuning, and after it with another fine-tuning:": after,
+        "Processor time of a training step and of scoring a batch of 32, and as shares of the unchanged model's:": took,
+    }
+    return [*parts, *(text for head, lines in tables.items() if lines for text in (head, shown(lines)))]
 
 
 def _published(published: Lines) -> str:
@@ -246,7 +259,7 @@ def _published(published: Lines) -> str:
         averages = " / ".join(line["average"] for line in mine)
         dropped = " / ".join(line["k"] for line in mine)
         lines.append({"model": model, "strategy": name, "k": dropped, "average over 7 tasks": averages})
-    return as_table(lines)
+    return shown(lines)
 
 
 def main() -> None:

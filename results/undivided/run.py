@@ -16,10 +16,10 @@ from statistics import fmean
 from typing import Any
 
 from layersearch.strategies import possible, spell
-from results.machine import as_table, environment
+from results.machine import environment
 from results.papers import Asked, Setting, found, setting_of, train, words
 from results.passes import Room, attention_cka, probes, times
-from results.sheet import Lines, kept, kept_by_seed, refreshed, write_readme
+from results.sheet import Lines, kept, kept_by_seed, refreshed, shown, write_readme
 from results.undivided.figures import draw_cka, draw_equal
 from results.verdicts import by_seed, cell, difference, not_above, verdict
 
@@ -175,13 +175,15 @@ def report(setting: Setting, given: argparse.Namespace, room: Room, named: Named
     timed = [p for (name, k), p in named.items() if name in ("ffn-only", "top") and k > 1]
     took = kept(to / "times.csv", lambda: times(room, timed))
     draw_equal(runs, named, tasks, to / "equal.png")
-    judged = claims(runs, named, tasks, layers) + looked_claims(tasks[0], likeness, probed, took, named, layers)
+    judged = claims(runs, named, tasks, layers) + looked_claims(
+        setting.scale.tasks[0], likeness, probed, took, named, layers
+    )
     failed = [f"{row['task']} {row['pattern']} seed {row['seed']}: {row['reason']}" for row in runs if not row["score"]]
     there = f"{len(runs)} of {len(asked)} trainings are in the table; {len(failed)} failed. {'; '.join(failed)}"
     parts = [
-        "## Verdicts", as_table(judged), "## Here", there.strip(),
+        "## Verdicts", shown(judged), "## Here", there.strip(),
         "Scores in points on the official validation set: mean ± standard deviation (seeds).",
-        as_table(table_of(runs, named, tasks)), "![score by parameters](equal.png)",
+        shown(table_of(runs, named, tasks)), "![score by parameters](equal.png)",
     ]  # fmt: skip
     if likeness:
         draw_cka(likeness, to / "cka.png")
@@ -189,7 +191,7 @@ def report(setting: Setting, given: argparse.Namespace, room: Room, named: Named
     if probed:
         parts += ["Probes of the first token, score by depth (0 is before the first layer), first seed:", _wide(probed)]
     if took:
-        parts += ["Processor time of a training step and of scoring a batch of 32:", as_table(took)]
+        parts += ["Processor time of a training step and of scoring a batch of 32:", shown(took)]
     write_readme(to, [*parts, environment("torch", "transformers")])
     print("\n\n".join(parts))
 
@@ -203,7 +205,7 @@ def _wide(probed: Lines) -> str:
     for model in dict.fromkeys(line["model"] for line in lines):
         scores = {int(line["depth"]): line["score"] for line in lines if line["model"] == model}
         wide.append({"model": model, **{str(depth): scores.get(depth, "") for depth in depths}})
-    return as_table(wide)
+    return shown(wide)
 
 
 def main() -> None:
