@@ -33,8 +33,11 @@ def test_so_many_sentences_of_each_partition_are_drawn(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("tr\tO\n", r"a\.txt, line 1: 'tr\\tO' is not `tr, va or te <tab> label <tab> sentence`; put SentEval's own"),
-        ("tr\tO\tx\ntrain\tO\tx\n", r"a\.txt, line 2: 'train\\tO\\tx' is not `tr, va or te"),
+        (
+            "tr\tO\n",
+            r"a\.txt, line 1 is 'tr\\tO', and a line of SentEval's files has three cells with tabs between them",
+        ),
+        ("tr\tO\tx\ntrain\tO\tx\n", r"a\.txt, line 2 is 'train\\tO\\tx', and a line of SentEval's files"),
         ("tr\tO\tx\ntr\tI\ty\nva\tO\tx\n", r"a\.txt has no sentence of the partition te; a probe needs tr, va and te$"),
         (GOOD + "te\tZ\tx\n", r"a\.txt: label 'Z' is not among those to fit on \(I, O\); take more sentences with"),
         (GOOD.replace("\tI\t", "\tO\t"), r"a\.txt: there is only one label to fit on \(O\)"),
