@@ -259,6 +259,10 @@ def train(setting: Setting, asked: Sequence[Asked]) -> None:
             if not whole(place):
                 with desk.claimed(whom, wait=True):
                     desk.do(whom, lambda _: None, {(whom.pattern, whom.seed): place})
+            if not whole(place):
+                raise SystemExit(
+                    f"the unchanged model of {task}, seed {seed}, left no weights in {place}: see its trial"
+                )
             return place
 
         for one in asked:
@@ -346,11 +350,14 @@ def words(description: str | None, here: Path) -> argparse.ArgumentParser:
     found.add_argument("--do", choices=("all", "train", "report"), default="all", help="`report` trains nothing")
     found.add_argument("--device", default="auto")
     found.add_argument("--to", type=Path, default=here, help="folder of the tables, figures and README")
+    found.set_defaults(here=here)
     return found
 
 
 def setting_of(given: argparse.Namespace) -> Setting:
-    """The setting that the shared options name."""
+    """The setting that the shared options name; another scale's tables need a folder of their own."""
+    if given.scale != "here" and given.do != "train" and given.to == given.here:
+        raise SystemExit(f"{given.here} holds the tables of --scale here: name another folder for these with --to")
     scale = SCALES[given.scale]
     scale = replace(scale, model=given.model or scale.model, tasks=tuple(given.tasks or scale.tasks))
     if given.epochs:

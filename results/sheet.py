@@ -28,6 +28,11 @@ def read_csv(path: Path) -> Lines:
 def refreshed(path: Path, lines: Sequence[dict[str, Any]]) -> Lines:
     """`lines`, written to `path`; what lies there already where there are none (the work folder is elsewhere)."""
     if lines:
+        there = len(read_csv(path))
+        if len(lines) < there:
+            raise SystemExit(
+                f"{path} holds {there} lines and the work folder knows {len(lines)}: name another with --to"
+            )
         write_csv(path, lines)
     return read_csv(path)
 

@@ -105,7 +105,7 @@ def export(
     try:
         with checkpoint.new_folder(to, needed=_bytes_of(model)) as part:
             case = write_folder(model, reader, part, texts, max_length, manifest.kind, coded, shard)
-            case = replace(case, matrices=matrices, zeros=zeros) if zeros[0] else case
+            case = replace(case, matrices=matrices, zeros=zeros) if zeros[0] and "sparsity" in card.recipe else case
             proof = proven(model, reader, part, case, validation)
             (part / "README.md").write_text(write_card(card, manifest), encoding="utf-8")
             write_facts(part, proof, case, manifest, card, question)

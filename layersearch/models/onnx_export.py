@@ -65,6 +65,7 @@ def export_onnx(
                 model.config.save_pretrained(part)
                 reader.save_pretrained(part)
             case = _case(model, reader, texts, max_length, manifest.kind)
+            case = replace(case, zeros=card.zeros) if "sparsity" in card.recipe else case
             write_onnx(model, encode(reader, _two(texts), max_length), part / GRAPH, manifest.kind)
             proof = proven(model, reader, part, case, validation)
             (part / "README.md").write_text(write_card(card, manifest), encoding="utf-8")
@@ -98,7 +99,6 @@ def _case(model: PreTrainedModel, reader: Any, texts: Texts, max_length: int, ki
         left=family_in(model).pads_left,
         graph=True,
         others=tuple(others),
-        zeros=zeros_in(model) if zeros_in(model)[0] else (0, 0),
     )
 
 

@@ -138,6 +138,12 @@ def require_mixable(model: PreTrainedModel, row: Stack, mixing: Mixing) -> None:
             f"the layers of this {model_type} model are not of one shape, so they have no hidden states that could be "
             f"mixed; search a space without `mix`, or choose a model of the families {', '.join(FAMILIES)}"
         )
+    skips = [key for key in vars(model.config) if key.endswith("layerdrop") and getattr(model.config, key)]
+    if skips:
+        raise ModelError(
+            f"config.json says {skips[0]} = {getattr(model.config, skips[0])}: training skips layers, and a mix needs "
+            "all of them; set it to 0, or search a space without `mix`"
+        )
     if mixing.after_pooler and pooler_of(model) is None:
         raise ModelError(
             f"--mix {str(mixing)!r}: the head of this {model_type} model ({type(model).__name__}) has no pooler of "

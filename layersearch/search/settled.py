@@ -18,7 +18,7 @@ from layersearch.search.trials import Row, counts_against
 
 COPIED = (
     *("interval", "redrawn", "metrics", "seconds", "train_seconds", "score_seconds", "versions", "influence"),
-    *("non_zero", "sparsity", "constant"),
+    *("non_zero", "sparsity", "constant", "mix"),
 )
 
 

@@ -35,8 +35,8 @@ def _constants(task: Task, scored: Encoded) -> Iterator[NDArray[np.float32]]:
     classes = range(task.num_labels)
     if task.num_labels > MOST_CLASSES:
         labels = scored.labels
-        classes_there = labels.argmax(axis=1) if labels.ndim > 1 else labels[labels >= 0]
-        classes = range(found := int(np.bincount(classes_there.astype(np.int64)).argmax()), found + 1)
+        often = labels.sum(axis=0) if labels.ndim > 1 else np.bincount(labels[labels >= 0].astype(np.int64))
+        classes = range(found := int(often.argmax()), found + 1)
     for number in classes:
         answers = np.full(shape, -1.0, dtype=np.float32)
         answers[:, number] = 1.0

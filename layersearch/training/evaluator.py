@@ -27,7 +27,7 @@ from layersearch.training.candidates import Candidates
 from layersearch.training.finetune import begin, finetune, measure
 from layersearch.training.freezing import freeze
 from layersearch.training.gradual import layers_trained, lose, way_to
-from layersearch.training.job import Job, Outcome
+from layersearch.training.job import Job, Outcome, Split
 from layersearch.training.recipe import OneShotRecipe, Recipe
 from layersearch.training.steps import Heartbeat, Training, resolve_precision
 from layersearch.training.told import told_in
@@ -43,7 +43,7 @@ class Evaluator:
     """Everything a worker needs to turn jobs into outcomes; `data` holds "train" and the splits that may score.
 
     `one_shot` says how jobs with `start` or `patterns` are done, `warm` that there are such jobs, so that the unchanged
-    model that they start from gets no zeros.
+    model that they start from gets no zeros. `constants` remembers what constant answers score.
     """
 
     base: BaseModel
@@ -53,6 +53,7 @@ class Evaluator:
     device: str = "cpu"
     one_shot: OneShotRecipe = field(default_factory=OneShotRecipe)
     warm: bool = False
+    constants: dict[Split, float | None] = field(default_factory=dict, repr=False, compare=False)
 
     def __call__(self, job: Job, heartbeat: Heartbeat = lambda _: None) -> Outcome:
         """What becomes of `job` at its end. A candidate's failure comes back as the outcome's reason."""
@@ -128,6 +129,12 @@ class Evaluator:
         of = self.base, self.task.kind, self.data["train"], self.recipe, self.device, self.one_shot
         return Candidates(*of, warm=self.warm)
 
+    def _constant_on(self, split: Split) -> float | None:
+        """What the best constant answer scores there, found out once."""
+        if split not in self.constants:
+            self.constants[split] = constant_score(self.task, self.data[split])
+        return self.constants[split]
+
     def _measured(
         self, job: Job, training: Training, pattern: Pattern, share: float, spent: Outcome, heartbeat: Heartbeat
     ) -> Outcome:
@@ -146,7 +153,7 @@ class Evaluator:
             seed=job.seed,
             score=scores.metrics[self.task.metric],
             parameters=sum(p.numel() for p in training.model.parameters()),
-            constant=constant_score(self.task, scored),
+            constant=self._constant_on(job.scored_on),
             **self._zeros(training),
             work=spent.work + work,
             start=None if job.start is None else Path(job.start).name,
@@ -230,7 +237,8 @@ class Evaluator:
 
         train_super(model, self.task.kind, recipe, train, noted, heartbeat, taught=self.one_shot.taught)
         told_in(folder).unlink(missing_ok=True)
-        candidates.told(model, folder, heartbeat)
+        if "logits" in self.recipe.teach:
+            candidates.told(model, folder, heartbeat)
         mean = sum(thirds(pattern.blocks) for pattern in drawn) / 3 / len(drawn)
         seen = len(train) * recipe.epochs
         first = 0.0 if begun else layers * len(train) * self.recipe.epochs

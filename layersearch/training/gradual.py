@@ -57,12 +57,14 @@ def lose(
     the examples of its own, and makes no zeros. Dropping one layer after every n epochs: Sajjad et al., arXiv
     2004.03844 v1, section 5. Raises TrainingError when a loss is not finite.
     """
-    from layersearch.models.surgery import build
+    from layersearch.models.surgery import build, layers_of
+    from layersearch.models.tying import tie_copies
 
     for number, (before, after) in enumerate(pairwise(way)):
         part = recipe.dense.with_(epochs=recipe.drop_every, seed=(recipe.seed + number + 1) % 2**32)
         finetune(model, kind, part, train, heartbeat)
         model = build(model, _seen_from(before, after), recipe.mixing)
+        tie_copies(layers_of(model), after)
     return model
 
 
@@ -76,12 +78,11 @@ def _joined(now: Blocks, readout: Readout) -> Pattern:
 
 
 def _seen_from(before: Pattern, after: Pattern) -> Pattern:
-    """`after` as a pattern of a model that has a layer for each block of `before`."""
-    owners = before.owners()
+    """`after` as a pattern of a model that has a layer for each block of `before`; copies are layers of their own."""
     layers = {block.layer for block in after.blocks}
     kept = [place for place, block in enumerate(before.blocks) if block.layer in layers]
     seen = []
     for place, block in zip(kept, after.blocks, strict=True):
-        halved = replace(block, layer=owners.get(place, place))
+        halved = replace(block, layer=place, tied=False)
         seen.append(halved if block.halves != before.blocks[place].halves else replace(halved, halves="both"))
     return Pattern(tuple(seen), after.readout)

@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Literal
+from typing import Any, Literal
 
 from layersearch.errors import LayersearchError
 from layersearch.mixing import Mixing
@@ -37,9 +37,9 @@ class Recipe:
     `freeze` names (`embeddings`, and layers of the base model such as `0-2` or `4`) is not trained. With `drop_every`
     a candidate begins as the unchanged model and loses one of its layers after every so many epochs, from the top
     down, before it is trained for `epochs`; 0 drops all of them first. `mix` says how candidates that mix their layers
-    do so, in the words of `mixing.py`. With `sparsity` that share of the weights of the
-    candidate's matrices ends as zero; the other words of it are explained at `schedule.Sparsity`, those left out have
-    its defaults. Where a candidate is taught, `teach` says by what (the teacher's `logits`, its `hidden` states, or
+    do so, in the words of `mixing.py`. With `sparsity` that share of the weights of the candidate's matrices ends as
+    zero; the other words of it are explained at `schedule.Sparsity`, and `schedule.settled` has their defaults.
+    Where a candidate is taught, `teach` says by what (the teacher's `logits`, its `hidden` states, or
     both), and `start_weights` whether its own weights are the `fine-tuned` ones of the teacher or the `pre-trained`
     ones. Raises LayersearchError for a value outside its bounds.
     """
@@ -82,9 +82,8 @@ class Recipe:
             if not good:
                 option = "--lr" if name == "learning_rate" else f"--{name.replace('_', '-')}"
                 raise LayersearchError(f"{option} {getattr(self, name)} is not possible; allowed: {allowed}")
-        for name, value in settled(**{name: getattr(self, name) for name in _SPARSE}).items():
-            object.__setattr__(self, name, value)
-        if self.sparsity is not None and frozen(self.freeze)[1]:
+        _, layers = frozen(self.freeze)
+        if self._sparse and layers:
             raise LayersearchError(
                 f"--freeze {self.freeze!r} leaves layers as they are, and --sparsity makes weights of all layers zero; "
                 "leave one of them out, or freeze `embeddings`"
@@ -95,7 +94,6 @@ class Recipe:
         ):
             if word not in words:
                 raise LayersearchError(unknown(option, word, words))
-        frozen(self.freeze)
         object.__setattr__(self, "mix", str(Mixing.parse(self.mix)))  # in one order
 
     @property
@@ -112,11 +110,17 @@ class Recipe:
     @property
     def zeros(self) -> Sparsity | None:
         """Which weights are made zero and when; None where none are."""
-        if self.sparsity is None:
+        found = self._sparse
+        if not found:
             return None
-        begin, end = span_in(self.sparsity_steps or "")
-        more = self.sparsity_lr or 0.0, self.sparsity_penalty or 0.0
-        return Sparsity(self.sparsity, self.sparsity_method, self.sparsity_scope, begin, end, *more)  # type: ignore[arg-type]
+        begin, end = span_in(found["sparsity_steps"])
+        named = found["sparsity"], found["sparsity_method"], found["sparsity_scope"]
+        return Sparsity(*named, begin, end, found.get("sparsity_lr", 0.0), found.get("sparsity_penalty", 0.0))
+
+    @property
+    def _sparse(self) -> dict[str, Any]:
+        """The words about zeros with the defaults of those left out; nothing where no zeros are wanted."""
+        return settled(**{name: getattr(self, name) for name in _SPARSE})
 
     @property
     def dense(self) -> Recipe:
@@ -129,16 +133,21 @@ class Recipe:
 
         Scores come with two moments of their own.
         """
-        return STATE_BYTES_A_PARAMETER + (5 if self.zeros else 0) + (12 if self.sparsity_lr else 0)
+        return STATE_BYTES_A_PARAMETER + (5 if self.zeros else 0) + (12 if self._scored else 0)
+
+    @property
+    def _scored(self) -> bool:
+        """Whether the weights of matrices have scores, which are trained beside them."""
+        return self.zeros is not None and self.zeros.rate > 0
 
     @property
     def training_bytes(self) -> int:
         """Bytes a parameter that training holds: a state, gradients, and a teacher whose hidden states lead."""
-        return self.state_bytes + 4 + (4 if self.sparsity_lr else 0) + (4 if "hidden" in self.teach else 0)
+        return self.state_bytes + 4 + (4 if self._scored else 0) + (4 if "hidden" in self.teach else 0)
 
     def as_dict(self) -> dict[str, float | int | str]:
         """The fields by name, for the study and the model card; those that came later only where they say something."""
-        values = asdict(self)
+        values = asdict(self) | self._sparse
         return {name: values[name] for name in values if name not in _LATER or values[name] != getattr(Recipe, name)}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -78,6 +80,11 @@ def test_of_many_classes_the_commonest_is_tried_and_of_labels_none_too() -> None
     several = Labels("multi-label", 2)
     assert constant_score(several, encoded([0, 1])) == 3.0  # type: ignore[arg-type]
     assert several.seen == [[-1.0, -1.0], [1.0, -1.0], [-1.0, 1.0]]
+    rows = np.zeros((5, MOST_CLASSES + 1))
+    rows[:, 9], rows[:3, 3] = 1, 1
+    labelled = Labels("multi-label", MOST_CLASSES + 1)
+    constant_score(labelled, replace(encoded([0]), labels=rows))  # type: ignore[arg-type]
+    assert int(np.argmax(labelled.seen[-1])) == 9, "the commonest of all, not the first of a row"
     assert constant_score(Labels("span", 2), encoded([0])) is None  # type: ignore[arg-type]
     assert constant_score(Labels("causal-lm", 1), encoded([0])) is None  # type: ignore[arg-type]
 

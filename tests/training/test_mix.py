@@ -13,6 +13,7 @@ from layersearch.models.costs import count_parts
 from layersearch.models.readout import LAST, SharedMix, mix_of
 from layersearch.pattern import Pattern
 from layersearch.training.evaluator import Evaluator
+from layersearch.training.gradual import _seen_from
 from layersearch.training.job import Job, Outcome
 from layersearch.training.told import told_in
 
@@ -97,3 +98,12 @@ def test_a_network_of_patterns_that_read_their_last_layer_holds_no_mix(work: Eva
     job = Job(-1, "0-3", 0, checkpoint=str(tmp_path / "super"), start=str(tmp_path / "gone"), patterns=("0 3", "0-1"))
     assert work(job).reason is None
     assert mix_of(checkpoint.load(tmp_path / "super")[0]) is None
+
+
+def test_tied_copies_keep_their_own_places_in_a_mix_where_layers_go(work: Evaluator) -> None:
+    """What is seen from the model before has one layer a block, copies too: each takes its own scalar along."""
+    before, after = Pattern.parse("0-1 1t 2-3 mix"), Pattern.parse("0-1 1t 3 mix")
+    seen = _seen_from(before, after)
+    assert [(block.layer, block.tied) for block in seen.blocks] == [(0, False), (1, False), (2, False), (4, False)]
+    gradual = replace(work, recipe=work.recipe.with_(drop_every=0.25, epochs=0.25))
+    assert gradual(Job(0, str(after), 0)).reason is None

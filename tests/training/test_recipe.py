@@ -67,3 +67,12 @@ def test_with_changes_what_is_given_and_leaves_what_is_none() -> None:
 def test_a_recipe_is_told_whole_by_its_dictionary() -> None:
     recipe = Recipe(epochs=0.5, precision="bf16")
     assert Recipe(**recipe.as_dict()) == recipe  # type: ignore[arg-type]
+
+
+def test_defaults_of_zeros_follow_what_is_changed_later() -> None:
+    """What nobody said is not held on to: the scope of soft movement, the score's rate of a method that has none."""
+    half = Recipe(sparsity=0.5)
+    soft = half.with_(sparsity_method="soft-movement").zeros
+    assert soft is not None
+    assert (soft.scope, half.as_dict()["sparsity_scope"]) == ("global", "local")
+    assert Recipe(sparsity=0.5, sparsity_method="movement").with_(sparsity_method="magnitude").zeros == half.zeros
