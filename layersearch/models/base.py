@@ -97,7 +97,7 @@ def _require_head(config: PreTrainedConfig, kind: KindName) -> None:
             "choose another model or another task"
         )
     if KINDS[kind].labelled and getattr(config, "pad_token_id", 0) is None:
-        ends = config.eos_token_id  # a decoder finds the last token of a padded text by it; Llama has several
+        ends = getattr(config, "eos_token_id", None)  # a decoder finds a padded text's end by it; Llama has several
         config.pad_token_id = ends[0] if isinstance(ends, list) else ends
 
 

@@ -13,9 +13,10 @@ import torch
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from layersearch.errors import ModelError
 from layersearch.kinds import KINDS, KindName
 from layersearch.mixing import USUAL, Mixing
-from layersearch.models.families import Stack
+from layersearch.models.families import FAMILIES, Stack
 from layersearch.models.surgery import auto_class, half_of, layers_of, rows_of, skeleton, stacks_of
 from layersearch.pattern import PartCounts
 
@@ -92,9 +93,14 @@ def _tokens(config: PreTrainedConfig, length: int) -> int:
 
 def _width(config: PreTrainedConfig) -> int:
     """The width of all heads together."""
-    heads = int(config.num_attention_heads)
+    heads = getattr(config, "num_attention_heads", None)
+    if heads is None:
+        raise ModelError(
+            f"the configuration of this {config.model_type} model names no num_attention_heads, so its work cannot be "
+            f"counted; choose a model of the families {', '.join(FAMILIES)}"
+        )
     size = getattr(config, "head_dim", None) or getattr(config, "d_kv", None) or config.hidden_size // heads
-    return heads * int(size)
+    return int(heads) * int(size)
 
 
 def _embedded(model: PreTrainedModel) -> Iterator[torch.Tensor]:

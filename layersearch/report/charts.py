@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from layersearch.pattern import Pattern
 from layersearch.report.course import Step
-from layersearch.report.layers import PARAMETERS, halves_of, share_of, shares_kept
+from layersearch.report.layers import LEAST_WIDE, PARAMETERS, halves_of, share_of, shares_kept
 from layersearch.report.svg import WIDTH, Axis, Chart, group, text
 from layersearch.search.record import Record
 from layersearch.search.trials import Row, best_no_larger, tied
@@ -34,7 +34,7 @@ def front_chart(record: Record) -> str:
     ends += [mean + sign * spread for _, mean, spread in means for sign in (-1, 1)]
     level = [record.facts["commonest"]] if "commonest" in record.facts else []
     chart = Chart(
-        Axis.over([share_of(row, record) for row in done], PARAMETERS),
+        Axis.over([share_of(row, record) for row in done], PARAMETERS, least=LEAST_WIDE),
         Axis.over([*(row.score or 0.0 for row in done), *ends, *level], record.purpose.metric),
     )
     marks = [group([chart.level(score, "commonest")], "of-commonest") for score in level]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from layersearch.pattern import Pattern
 from layersearch.report.canvas import new_axes, require_format, save
 from layersearch.report.course import course_of
-from layersearch.report.layers import PARAMETERS, share_of, shares_kept
+from layersearch.report.layers import LEAST_WIDE, PARAMETERS, share_of, shares_kept
 from layersearch.search.objectives import COSTS
 from layersearch.search.record import Record
 from layersearch.search.trials import Confirmed, Row
@@ -281,6 +281,8 @@ def _make_room_on_the_left(axes: Axes, record: Record) -> None:
     """Room for the name of the smallest front member, which stands left of its point."""
     letters = len(record.front[-1].pattern) if record.front else 0
     low, high = axes.get_xlim()
+    wide = max(0.0, LEAST_WIDE - (high - low)) / 2
+    low, high = low - wide, high + wide
     axes.set_xlim(low - (high - low) * LETTER * letters, high)
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from layersearch.search.trials import Row
 
 PARAMETERS = "parameters, % of the unchanged model"  # the title of an axis of `share_of`
+LEAST_WIDE = 2.0  # of an axis of them: a mix has a handful, and a front with and without it no readable axis else
 
 Halves = tuple[int, int]
 

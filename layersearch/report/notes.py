@@ -108,7 +108,7 @@ def notes_on_zeros(record: Record) -> list[str]:
     """What `non-zero` means, and that it buys no time."""
     if "recipe.sparsity" not in record.purpose.values:
         return []
-    reached = [row.sparsity for row in record.shown() if row.sparsity]
+    reached = [row.sparsity for row in record.rows if row.done and row.sparsity]
     ends = f"{min(reached):.1%} to {max(reached):.1%}" if reached else "none yet"
     asked = float(record.purpose.values["recipe.sparsity"])
     return [

@@ -42,9 +42,10 @@ class Axis:
     title: str
 
     @classmethod
-    def over(cls, values: Sequence[float], title: str, *, from_zero: bool = False) -> Axis:
-        """An axis that holds all `values` with some room beyond them, or that starts at 0."""
+    def over(cls, values: Sequence[float], title: str, *, from_zero: bool = False, least: float = 0.0) -> Axis:
+        """An axis that holds all `values` with some room beyond them, `least` wide, or that starts at 0."""
         low, high = (min(values), max(values)) if values else (0.0, 1.0)
+        low, high = low - max(0.0, least - (high - low)) / 2, high + max(0.0, least - (high - low)) / 2
         room = ROOM * (high - low) or 0.05 * abs(high) or 0.5
         return cls(0.0 if from_zero else low - room, high + room, title)
 

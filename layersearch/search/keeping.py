@@ -44,7 +44,8 @@ class Keeping:
     `disk` is in bytes of all that lies in the study's folder, what is being written included; None does not count.
     `parameters` counts those of a pattern; `to_confirm` bytes are needed once the search is over. Under a cap the least
     useful weights go first: those that are not on the front, the worst first, then as `thinned` has it. The last ones
-    stay, and so does what others start from. A paused candidate takes `state` bytes a parameter.
+    stay, and so does what others start from. A paused candidate takes `state` bytes a parameter. The front is
+    that of the means over `further` seeds, as far as there were any when the search began or went on.
     """
 
     keep: Keep = "front"

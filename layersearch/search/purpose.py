@@ -71,5 +71,9 @@ def check_purpose(name: str, stored: Mapping[str, Any], wanted: Mapping[str, Any
     if "method" in different:  # the rest of a method's settings says no more
         different = [key for key in different if not key.startswith(("one_shot.", "halving."))]
     if different:
-        said = "; ".join(f"{k} is {stored.get(k)!r} there and {wanted.get(k)!r} here" for k in different)
+        said = "; ".join(f"{k} is {_said(stored, k)} there and {_said(wanted, k)} here" for k in different)
         raise StudyError(f"study {name!r} was made for something else: {said}. Ask for the same, or name a new --study")
+
+
+def _said(values: Mapping[str, Any], key: str) -> str:
+    return repr(values[key]) if values.get(key) is not None else "not given"

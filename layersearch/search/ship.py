@@ -28,9 +28,10 @@ from layersearch.search.storage import Say
 from layersearch.search.times import in_words, times_of
 from layersearch.search.trials import Row, kept_share
 from layersearch.tasks.glue import GLUE, REPOSITORY
-from layersearch.training.recipe import OneShotRecipe
+from layersearch.training.recipe import OneShotRecipe, Recipe
 
 PROOF_EXAMPLES = 32  # of the search split, on which the exported folder must repeat the logits
+TAUGHT_BY = {"logits": "answers", "hidden": "hidden states", "logits+hidden": "answers and hidden states"}
 _LIBRARIES = ("layersearch", "torch", "transformers", "ray", "optuna", "datasets", "safetensors")
 
 
@@ -73,16 +74,16 @@ def _belongs_to(row: Row, folder: Path) -> bool:
     return bool(same)
 
 
-def _start_in_words(row: Row, method: str | None) -> str | None:
-    """What a trial was trained from, for its card."""
+def _start_in_words(row: Row, method: str | None, teach: str) -> str | None:
+    """What a trial was trained from, and by what of its teacher, for its card."""
     if row.start is None:
         return None
     if method == "tune-drop-tune":
         return "the fine-tuned unchanged model"
     if not from_network(row):
-        return "the fine-tuned unchanged model, and taught by its answers"
+        return f"the fine-tuned unchanged model, and taught by its {TAUGHT_BY[teach]}"
     return (
-        "the shared weights of a super-network, taught by the answers of its full model, for "
+        f"the shared weights of a super-network, taught by the {TAUGHT_BY[teach]} of its full model, for "
         f"{OneShotRecipe.tuning:g} of the work of fine-tuning the unchanged model"
     )
 
@@ -116,7 +117,7 @@ def _card(record: Record, row: Row, prepared: Prepared) -> ModelCard:
         versions={name: version(name) for name in _LIBRARIES},
         trained_with=row.versions,
         command=str(record.facts.get("command", "(made from Python)")),
-        start=_start_in_words(row, values.get("method")),
+        start=_start_in_words(row, values.get("method"), values.get("recipe.teach", Recipe.teach)),
         data=_data(record, prepared),
         confirmed_with=record.confirmed[row.pattern].seeds if row.pattern in record.confirmed else (),
         times=_times(record, row),

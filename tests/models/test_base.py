@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from layersearch.errors import ModelError
 from layersearch.models.base import BaseModel, SharedWeights, from_arrays, load_base, load_config, reset_head
+from layersearch.models.costs import count_all
 from layersearch.models.surgery import build
 from layersearch.pattern import Pattern
 
@@ -249,3 +250,13 @@ def test_code_in_the_folder_is_never_run(bert: Path) -> None:
         open_tiny(bert)
     assert not (bert / "ran").exists()
     assert AutoConfig.for_model("bert").model_type == "bert"
+
+
+@pytest.mark.parametrize(
+    ("model_type", "said"),
+    [("funnel", "the model family 'funnel' has no row"), ("fnet", "this fnet model names no num_attention_heads")],
+)
+def test_a_configuration_that_lacks_usual_names_is_one_line(model_type: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
+    with pytest.raises(ModelError, match=said):
+        count_all(load_config(tmp_path, num_labels=2, kind="classification"), 16)

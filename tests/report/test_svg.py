@@ -58,3 +58,10 @@ def test_marks_lie_inside_the_frame_and_words_are_escaped() -> None:
     assert float(band.attrib["height"]) <= chart.height
     stairs = [tuple(map(float, point.split(","))) for point in next(drawn.iter("polyline")).attrib["points"].split()]
     assert stairs == [chart.at(*point) for point in ((0, 0.1), (5, 0.1), (5, 0.5), (10, 0.5))]
+
+
+def test_an_axis_is_at_least_as_wide_as_asked() -> None:
+    """A front with and without a mix differs by a handful of parameters."""
+    narrow = Axis.over([100.0, 100.00003], "parameters", least=2.0)
+    assert narrow.high - narrow.low == pytest.approx(2.2)
+    assert narrow.low < 100 < narrow.high

@@ -155,7 +155,7 @@ def test_another_purpose_is_refused_naming_every_key_and_both_values(tmp_path: P
     message = "revision is 'r1' there and 'r2' here"
     with pytest.raises(StudyError, match=message):
         open_study(f"{tmp_path}/db", tmp_path, wanted=purpose(revision="r2"))
-    with pytest.raises(StudyError, match=re.escape("lr is None there and 0.1 here")):
+    with pytest.raises(StudyError, match=re.escape("lr is not given there and 0.1 here")):
         open_study(f"{tmp_path}/db", tmp_path, "s", wanted=purpose(lr=0.1))
 
 
