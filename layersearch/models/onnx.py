@@ -66,7 +66,7 @@ def write_onnx(model: PreTrainedModel, inputs: Mapping[str, torch.Tensor], file:
                 output_names=_SPAN if kind == "span" else ("logits",),
                 dynamic_shapes=axes,
                 dynamo=True,
-                opset_version=OPSET,
+                opset_version=_opset_for(model),
                 external_data=heavy,
                 verbose=False,
             )
@@ -84,6 +84,14 @@ def zeros_in_graph(file: Path) -> int:
 
     graph = onnx.load(str(file)).graph
     return sum(int((numpy_helper.to_array(tensor, str(file.parent)) == 0).sum()) for tensor in graph.initializer)
+
+
+def _opset_for(model: PreTrainedModel) -> int | None:
+    """OPSET, or None for the exporter's own, an earlier one, where positions are rotated.
+
+    From 23 on that is one operator too, which ONNX Runtime 1.31 runs at no other batch size than the traced one.
+    """
+    return None if any("rotary" in name for name, _ in model.named_modules()) else OPSET
 
 
 def _open_axes(tensor: torch.Tensor) -> tuple[int, ...]:
