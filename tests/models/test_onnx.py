@@ -167,7 +167,8 @@ def test_what_the_exporter_cannot_do_is_told_in_one_line(monkeypatch: pytest.Mon
         raise torch.onnx.OnnxExporterError("step 1 of 3\nadvice") from ValueError("no `aten.sub`\nmore")
 
     monkeypatch.setattr(torch.onnx, "export", fail)
-    model: Any = SimpleNamespace(config=SimpleNamespace(model_type="xlnet", use_cache=True), parameters=list)
+    config = SimpleNamespace(model_type="xlnet", use_cache=True)
+    model: Any = SimpleNamespace(config=config, parameters=list, named_modules=list)
     with pytest.raises(ExportError, match=r"^torch's ONNX exporter cannot do this xlnet model \(no `aten.sub`\); "):
         write_onnx(model, {}, tmp_path / GRAPH, "classification")
     assert model.config.use_cache
