@@ -30,6 +30,7 @@ DropEvery = Annotated[
     float | None, typer.Option(help="Drop one layer after every so many epochs, in place of all before training.")
 ]
 Mix = Annotated[str | None, typer.Option(help=f"How a space's mixes are made, any of: {' '.join(MIX_WORDS)}.")]
+MixRate = Annotated[float | None, typer.Option("--mix-lr", help="Peak learning rate of the scalars of mixes.")]
 ShareOfZeros = Annotated[
     float | None,
     typer.Option("--sparsity", help="Share of the weights of the layers' matrices that end as zero, such as 0.5."),
@@ -74,6 +75,7 @@ def recipe_of(
     freeze: Freeze = None,
     drop_every: DropEvery = None,
     mix: Mix = None,
+    mix_lr: MixRate = None,
     sparsity: ShareOfZeros = None,
     sparsity_method: SparsityMethod = None,
     sparsity_scope: SparsityScope = None,
@@ -96,6 +98,7 @@ def recipe_of(
         freeze=freeze,
         drop_every=drop_every,
         mix=mix,
+        mix_lr=mix_lr,
         sparsity=sparsity,
         sparsity_method=sparsity_method,
         sparsity_scope=sparsity_scope,

@@ -36,6 +36,7 @@ class Words(TypedDict, total=False):
     freeze: str | None
     drop_every: float | None
     mix: str | None
+    mix_lr: float | None
     sparsity: float | None
     sparsity_method: str | None
     sparsity_scope: str | None

@@ -41,13 +41,15 @@ class Counted:
     parts: Mapping[str, PartCounts]
 
 
-def counted(folder: Path, num_labels: int, kind: KindName, length: int, mixing: Mixing = USUAL) -> Counted:
+def counted(
+    folder: Path, num_labels: int, kind: KindName, length: int, mixing: Mixing = USUAL, *, mixes: bool = False
+) -> Counted:
     """The model in `folder` with the head of `kind` (`num_labels` outputs), its MACs for `length` tokens.
 
-    A mix of its layers has the parameters that `mixing` says. Taken from the disk if it was counted before. Raises
-    ModelError like `load_config` and `count_all`.
+    A mix of its layers has the parameters that `mixing` says; with `mixes` it is one that can have such a mix. Taken
+    from the disk if it was counted before. Raises ModelError like `load_config`, `count_all` and `require_mixable`.
     """
-    file = _file(folder, num_labels, kind, length, mixing)
+    file = _file(folder, num_labels, kind, length, mixing, mixes)
     known = None if file is None else _read(file)
     if known is not None:
         return known
@@ -56,6 +58,12 @@ def counted(folder: Path, num_labels: int, kind: KindName, length: int, mixing: 
     from layersearch.models.families import positions_of
 
     config = load_config(folder, num_labels=num_labels, kind=kind)
+    if mixes:
+        from layersearch.models.readout import require_mixable
+        from layersearch.models.surgery import auto_class, rows_of, skeleton
+
+        model = skeleton(auto_class(kind), config)
+        require_mixable(model, rows_of(model)[-1], mixing)
     found = Counted(config.model_type, positions_of(config), count_all(config, length, kind, mixing))
     if file is not None:
         with suppress(OSError):  # a full disk or a folder that is not ours costs the next question some seconds
@@ -63,7 +71,7 @@ def counted(folder: Path, num_labels: int, kind: KindName, length: int, mixing: 
     return found
 
 
-def _file(folder: Path, num_labels: int, kind: KindName, length: int, mixing: Mixing) -> Path | None:
+def _file(folder: Path, *question: object) -> Path | None:
     """Where the answer to this very question is kept, by all that it depends on; None where nothing is."""
     usual = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "layersearch"
     place = os.environ.get(CACHE, str(usual))
@@ -72,7 +80,7 @@ def _file(folder: Path, num_labels: int, kind: KindName, length: int, mixing: Mi
         home = Path(place).expanduser()
     except (OSError, RuntimeError):  # no configuration, which whoever opens it says better; no home
         return None
-    about = (num_labels, kind, length, str(mixing), *map(version, LIBRARIES), _sources())
+    about = (*map(str, question), *map(version, LIBRARIES), _sources())
     return home / f"{hashlib.sha256(repr(about).encode() + config).hexdigest()}.json" if place else None
 
 

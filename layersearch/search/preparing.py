@@ -44,14 +44,15 @@ def prepare(what: What, space: SearchSpace | None = None, *, weights: bool = Tru
     from layersearch.models.counted import counted
     from layersearch.stacked_space import StackedSpace
 
-    model = counted(folder, task.num_labels, task.kind, what.recipe.max_length, what.recipe.mixing)
+    _check_mix(what, space)
+    about = (task.num_labels, task.kind, what.recipe.max_length, what.recipe.mixing)
+    model = counted(folder, *about, mixes=space.mixes)
     check_length(what.recipe.max_length, model.positions)
     depths = model.parts["parameters"].depths
     space = StackedSpace.of(space, depths) if depths else space
     costs = Costs(model.parts, what.objectives[1:], what.limits)
     _check_recipe(what, costs.num_layers)
     _check_one_layer(what, space, costs.num_layers, model.model_type)
-    _check_mix(what, space, folder, task)
     space.check(costs.num_layers)
     if not space.unmeasured:  # else what it holds is known later (`spelled`)
         check_space(what, space, costs, task, model.model_type)
@@ -171,20 +172,14 @@ def _check_one_layer(what: What, space: SearchSpace, num_layers: int, model_type
         )
 
 
-def _check_mix(what: What, space: SearchSpace, folder: Path, task: Task) -> None:
-    """Raise LayersearchError for a mix that no candidate has, ModelError for one that the model cannot have."""
-    if space.mixes:
-        from layersearch.models.base import load_config
-        from layersearch.models.readout import require_mixable
-        from layersearch.models.surgery import auto_class, rows_of, skeleton
-
-        model = skeleton(auto_class(task.kind), load_config(folder, num_labels=task.num_labels, kind=task.kind))
-        require_mixable(model, rows_of(model)[-1], what.recipe.mixing)
-    elif what.recipe.mix:
-        raise LayersearchError(
-            f"--mix {what.recipe.mix!r} says how layers are mixed, and the search space {what.space!r} mixes none: "
-            'search `mix`, give a space of your own `readout = ["last", "mix"]`, or leave --mix out'
-        )
+def _check_mix(what: What, space: SearchSpace) -> None:
+    """Raise LayersearchError for words about a mix that no candidate has."""
+    for option, value in (("--mix", what.recipe.mix), ("--mix-lr", what.recipe.mix_lr)):
+        if value and not space.mixes:
+            raise LayersearchError(
+                f"{option} {value!r} says how layers are mixed, and the search space {what.space!r} mixes none: search "
+                f'`mix`, give a space of your own `readout = ["last", "mix"]`, or leave {option} out'
+            )
 
 
 def check_length(asked: int, positions: int) -> None:

@@ -40,6 +40,12 @@ def training_order(lengths: NDArray[np.int64], batch_size: int, rng: np.random.G
     return batches
 
 
+def pieces_of(encoded: Encoded, indices: NDArray[np.int64], tokens: int) -> list[NDArray[np.int64]]:
+    """The examples at `indices` in pieces of like number, each one example or at most `tokens` with padding."""
+    at_once = max(1, tokens // max(1, int(lengths_of(encoded, indices).max(initial=1))))
+    return np.array_split(indices, -(-len(indices) // at_once))
+
+
 def scoring_order(lengths: NDArray[np.int64], batch_size: int, width: int = 1) -> list[NDArray[np.int64]]:
     """All examples once, longest first, so that memory is at its height in the first batch.
 

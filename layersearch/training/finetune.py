@@ -114,12 +114,13 @@ def begin(
     """
     row, distance = KINDS[kind], _distance_to(teacher, model, kind)
 
-    def loss_of(batch: Batch) -> torch.Tensor:
+    def loss_of(batch: Batch, factor: float) -> torch.Tensor:
         with _watched(model, teacher) as states:
             logits = answers_of(model(**batch.inputs), batch.inputs, kind)
         loss = row.loss(logits, batch.labels, batch.lengths)
         if teacher is not None:
             loss = (1 - teacher.weight) * loss + teacher.weight * distance(logits, states, batch)
+        loss = factor * loss
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 

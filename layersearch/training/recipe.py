@@ -37,7 +37,8 @@ class Recipe:
     `freeze` names (`embeddings`, and layers of the base model such as `0-2` or `4`) is not trained. With `drop_every`
     a candidate begins as the unchanged model and loses one of its layers after every so many epochs, from the top
     down, before it is trained for `epochs`; 0 drops all of them first. `mix` says how candidates that mix their layers
-    do so, in the words of `mixing.py`. With `sparsity` that share of the weights of the candidate's matrices ends as
+    do so, in the words of `mixing.py`, and `mix_lr` is the peak learning rate of their scalars (None: that of all
+    else). With `sparsity` that share of the weights of the candidate's matrices ends as
     zero; the other words of it are explained at `schedule.Sparsity`, and `schedule.settled` has their defaults.
     Where a candidate is taught, `teach` says by what (the teacher's `logits`, its `hidden` states, or
     both), and `start_weights` whether its own weights are the `fine-tuned` ones of the teacher or the `pre-trained`
@@ -56,6 +57,7 @@ class Recipe:
     freeze: str = ""
     drop_every: float = 0.0
     mix: str = ""
+    mix_lr: float | None = None
     sparsity: float | None = None
     sparsity_method: str | None = None
     sparsity_scope: str | None = None
@@ -76,6 +78,7 @@ class Recipe:
             "max_length": (self.max_length >= 4, "4 or more tokens"),
             "seed": (0 <= self.seed < 2**32, "from 0 to 2**32 - 1"),
             "precision": (self.precision in ("auto", "bf16", "fp32"), "auto, bf16 or fp32"),
+            "mix_lr": (self.mix_lr is None or 0 < self.mix_lr <= 1, "above 0 and at most 1"),
             "drop_every": (self.drop_every >= 0 and math.isfinite(self.drop_every), "0 or more (epochs)"),
         }
         for name, (good, allowed) in checks.items():
@@ -153,7 +156,7 @@ class Recipe:
 
 _SPARSE = tuple(f"sparsity{ending}" for ending in ("", "_method", "_scope", "_steps", "_lr", "_penalty"))
 # Studies made before these fields were there go on.
-_LATER = ("freeze", "drop_every", "mix", "teach", "start_weights", *_SPARSE)
+_LATER = ("freeze", "drop_every", "mix", "mix_lr", "teach", "start_weights", *_SPARSE)
 
 
 def frozen(text: str) -> tuple[bool, frozenset[int]]:

@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layersearch.errors import TrainingError
-from layersearch.kinds import KindName
+from layersearch.kinds import KINDS, KindName
 from layersearch.models.families import FAMILIES
 from layersearch.tasks.task import Encoded
-from layersearch.training.batches import Batch, batch_of, training_order
+from layersearch.training.batches import Batch, batch_of, pieces_of, training_order
 from layersearch.training.job import DIVERGED
 from layersearch.training.recipe import Recipe
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from layersearch.training.sparsity import Thinning
 
+TOKENS = 1024  # of a batch that a processor takes at once: twice as many take more memory and no less time
 CHECK_EVERY = 16  # steps between two looks at the loss: a look makes a GPU wait
 Heartbeat = Callable[[float], None]  # called with the share of the work that is done, at every step
 
@@ -56,8 +57,11 @@ def resolve_precision(recipe: Recipe, device: torch.device) -> Literal["bf16", "
 class Training:
     """The steps of a recipe on `model`, in place; it may halt after any of them and go on as if it had not.
 
-    `backward` leaves gradients in `model` and returns the batch's loss, detached. `done` is the share of the steps
-    that are done.
+    `backward` adds a batch's gradients, times a factor, to those in `model` and returns its loss times that factor,
+    detached. `done` is the share of the steps that are done.
+
+    A processor takes a long batch in pieces whose gradients are added, for the memory that activations take, where
+    a loss is a mean over examples: their mean is the batch's.
     """
 
     def __init__(
@@ -66,7 +70,7 @@ class Training:
         kind: KindName,
         recipe: Recipe,
         train: Encoded,
-        backward: Callable[[Batch], torch.Tensor],
+        backward: Callable[[Batch, float], torch.Tensor],
     ) -> None:
         import torch
 
@@ -110,9 +114,12 @@ class Training:
         if len(self._losses) == CHECK_EVERY:
             self._losses.clear()
         model, indices = self.model, next(self._order)
-        batch = batch_of(self.train, indices, self.kind, model.device, *pad_of(model))
-        with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
-            self._losses.append(self._backward(batch))
+        losses = []
+        for piece in self._pieces(indices):
+            batch = batch_of(self.train, piece, self.kind, model.device, *pad_of(model))
+            with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
+                losses.append(self._backward(batch, len(piece) / len(indices)))
+        self._losses.append(torch.stack(losses).sum())
         if self._thinning:
             self._thinning.spread()
         if self.recipe.max_grad_norm:
@@ -125,6 +132,12 @@ class Training:
         self._schedule.step()
         self._optimizer.zero_grad(set_to_none=True)
         self._step += 1
+
+    def _pieces(self, indices: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        """What is taken at once of a batch."""
+        if self.model.device.type != "cpu" or KINDS[self.kind].per_token or self.train.pixels is not None:
+            return [indices]
+        return pieces_of(self.train, indices, TOKENS)
 
     def state(self) -> dict[str, Any]:
         """What `restore` needs to go on from here: weights, moments, the step, random numbers, losses, zeros."""
@@ -188,10 +201,16 @@ def _optimizer(
     import torch
     from transformers import get_linear_schedule_with_warmup
 
-    trained = [p for p in model.parameters() if p.requires_grad]
+    from layersearch.models.readout import mix_of
+
+    own = mix_of(model)
+    scalars = [] if own is None or recipe.mix_lr is None else [p for p in own.parameters() if p.requires_grad]
+    theirs = set(scalars)
+    trained = [p for p in model.parameters() if p.requires_grad and p not in theirs]
     groups = [
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": recipe.weight_decay},
         {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        *([{"params": scalars, "weight_decay": 0.0, "lr": recipe.mix_lr}] if scalars else []),
         *scores,
     ]
     optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)

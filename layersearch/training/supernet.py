@@ -64,15 +64,15 @@ def train_super(
     net, row = SuperNetwork(model), KINDS[kind]
     chosen = random.Random(recipe.seed)
 
-    def backward(batch: Batch) -> torch.Tensor:
+    def backward(batch: Batch, factor: float) -> torch.Tensor:
         full = answers_of(model(**batch.inputs), batch.inputs, kind)
-        loss = row.loss(full, batch.labels, batch.lengths)
+        loss = factor * row.loss(full, batch.labels, batch.lengths)
         loss.backward()  # type: ignore[no-untyped-call]
         told, total = row.told(full.detach(), batch.labels), loss.detach()
         with net.running(draw(chosen)) as part:
             logits = answers_of(part(**batch.inputs), batch.inputs, kind)
         apart = row.distance(logits, told, batch.labels, batch.lengths)
-        loss = (1 - taught) * row.loss(logits, batch.labels, batch.lengths) + taught * apart
+        loss = factor * ((1 - taught) * row.loss(logits, batch.labels, batch.lengths) + taught * apart)
         loss.backward()  # type: ignore[no-untyped-call]
         return total + loss.detach()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from layersearch.errors import ModelError
-from layersearch.models import costs
+from layersearch.models import costs, readout
 from layersearch.models.counted import CACHE, Counted, counted
 
 
@@ -39,6 +39,14 @@ def test_another_question_is_counted_anew(tiny_model: Path, tmp_path: Path, cach
     (tmp_path / "config.json").write_text(json.dumps(wider))
     assert asked(tmp_path).parts["parameters"].ffn > first.parts["parameters"].ffn
     assert len(list(cache.iterdir())) == 4
+
+
+def test_whether_layers_can_be_mixed_is_asked_once(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused: list[str] = []
+    monkeypatch.setattr(readout, "require_mixable", lambda model, *_: refused.append(model.config.model_type))
+    for _ in range(2):
+        counted(tiny_model, 2, "classification", 24, mixes=True)
+    assert refused == ["bert"]
 
 
 def test_other_code_or_libraries_count_anew(tiny_model: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

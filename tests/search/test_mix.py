@@ -91,6 +91,10 @@ def test_what_cannot_be_mixed_is_refused_before_anything_is_trained(asked: What,
         "--mix 'norm' says how layers are mixed, and the search space 'layers' mixes none: search `mix`, give a space "
         'of your own `readout = ["last", "mix"]`, or leave --mix out'
     )
+    with pytest.raises(
+        LayersearchError, match=r"^--mix-lr 0.01 says how layers are mixed, and .* or leave --mix-lr out$"
+    ):
+        prepare(replace(asked, space="layers", recipe=asked.recipe.with_(mix_lr=0.01)))
     TINY["roberta"].model().save_pretrained(tmp_path / "it")
     shutil.copy(Path(asked.model) / "tokenizer.json", tmp_path / "it")
     roberta = replace(asked, model=str(tmp_path / "it"))

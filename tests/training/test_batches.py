@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from layersearch.tasks.task import Encoded
-from layersearch.training.batches import collate, scoring_order, training_order
+from layersearch.training.batches import collate, pieces_of, scoring_order, training_order
 
 CPU = torch.device("cpu")
 LENGTHS = st.lists(st.integers(2, 128), min_size=1, max_size=300).map(lambda n: np.array(n, dtype=np.int64))
@@ -88,6 +88,15 @@ def test_collated_tensors_hold_the_tokens_in_order_and_padding_elsewhere(
 
 def test_a_tokenizer_without_types_gives_a_batch_without_types() -> None:
     assert set(collate(encoded([[1, 2], [3]]), np.array([0, 1]), CPU, pad=0)) == {"input_ids", "attention_mask"}
+
+
+@given(LENGTHS, st.integers(1, 300))
+def test_pieces_are_the_batch_and_hold_no_more_tokens_than_asked(lengths: NDArray[np.int64], most: int) -> None:
+    batch = np.arange(len(lengths))[::-1]
+    pieces = pieces_of(encoded([[1] * int(n) for n in lengths]), batch, most)
+    assert np.concatenate(pieces).tolist() == batch.tolist()
+    assert max(map(len, pieces)) - min(map(len, pieces)) <= 1
+    assert all(len(piece) == 1 or len(piece) * int(lengths[piece].max()) <= most for piece in pieces)
 
 
 def test_batches_of_wide_logits_are_small(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,6 +51,29 @@ def test_one_seed_gives_one_set_of_weights_and_another_seed_another(base: BaseMo
     assert not all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
 
 
+def test_a_batch_in_pieces_teaches_what_the_whole_batch_does(
+    base: BaseModel, data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = {}
+    for tokens in (10**6, 30):  # the whole batch; pieces of one and two examples
+        monkeypatch.setattr("layersearch.training.steps.TOKENS", tokens)
+        seen: list[int] = []
+        model = fresh(base)
+        model.register_forward_pre_hook(
+            lambda _m, _args, kwargs, to=seen: to.append(len(kwargs["input_ids"])), with_kwargs=True
+        )
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0  # it draws other numbers for pieces
+        loss = finetune(model, "classification", RECIPE.with_(epochs=1, batch_size=7), data["train"])
+        found[tokens] = (loss, weights(model), seen)
+    whole, pieces = found[10**6], found[30]
+    assert sum(whole[2]) == sum(pieces[2]) == len(data["train"])
+    assert len(pieces[2]) > 2 * len(whole[2])
+    assert pieces[0] == pytest.approx(whole[0], rel=1e-4)
+    assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(whole[1], pieces[1], strict=True))
+
+
 @pytest.mark.parametrize(("epochs", "steps"), [(1.0, 6), (0.5, 3), (0.01, 1), (1.2, 8)])
 def test_epochs_may_be_fractions(base: BaseModel, data: Data, epochs: float, steps: int) -> None:
     assert len(data["train"]) == 48

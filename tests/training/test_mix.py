@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from layersearch.errors import LayersearchError
 from layersearch.mixing import Mixing
 from layersearch.models import checkpoint
 from layersearch.models.costs import count_parts
@@ -45,6 +46,18 @@ def test_a_mix_is_trained_counted_told_and_kept(work: Evaluator, tmp_path: Path)
     again = work(Job(1, str(pattern), 0))
     assert again.score == outcome.score
     assert work(Job(2, "0 2a 3", 0)).mix is None
+
+
+def test_scalars_have_the_rate_of_all_else_or_their_own(work: Evaluator, tmp_path: Path) -> None:
+    told = {}
+    for rate in (None, 1e-9, 0.5):
+        own = replace(work, recipe=work.recipe.with_(mix_lr=rate))
+        outcome = own(Job(0, "0 2 mix", 0, checkpoint=str(tmp_path / str(rate))))
+        assert outcome.reason is None, outcome.trace
+        told[rate] = max(abs(share - 1 / 3) for share in shares(tmp_path / str(rate)))  # two layers and the embeddings
+    assert told[1e-9] < 1e-6 < told[None] < told[0.5]
+    with pytest.raises(LayersearchError, match=r"--mix-lr 2 is not possible; allowed: above 0 and at most 1"):
+        work.recipe.with_(mix_lr=2)
 
 
 def test_over_a_fine_tuned_model_a_mix_begins_on_the_last_layer(work: Evaluator, tmp_path: Path) -> None:
