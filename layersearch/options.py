@@ -58,7 +58,10 @@ Label = Annotated[
 ]
 Metric = Annotated[str | None, typer.Option(help="What the search is for, such as f1; default by the labels.")]
 Validation = Annotated[Path | None, typer.Option(help="Own table to confirm on; default 15 % of --data.")]
-Examples = Annotated[int | None, typer.Option(min=1, help="Rows of the own table to use at most, drawn at random.")]
+Examples = Annotated[
+    int | None,
+    typer.Option(min=0, help="Rows of the own table to use at most, drawn; 100,000 by default, 0 takes all."),
+]
 Space = Annotated[
     str, typer.Option(help="Search space: a shipped name (layers, halves, ...) or a TOML file.", autocompletion=spaces)
 ]
@@ -229,7 +232,7 @@ def columns_of(
     """The columns of the user's own table; None where nothing is said of one. Raises WordsError for half of them."""
     if text is not None and label:
         return Columns(text, tuple(label), pair, metric, validation, examples)
-    if any(said for said in (text, pair, label, metric, validation, examples)):
+    if any(said for said in (text, pair, label, metric, validation)) or examples is not None:
         lacks = "--text COLUMN" if text is None else "--label COLUMN"
         raise WordsError(f"a table of your own needs {lacks} beside what is said of it")
     return None

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from layersearch.kinds import KindName
 
 NAME = "own"
+MOST = 100_000  # rows of a table that are used where nothing is said: a candidate sees each of them every epoch
 VALIDATION = 0.15  # share of a table that becomes the validation set where the user gives none
 MOST_CLASSES = 1000
 FEW_CLASSES = 20  # up to so many may be as frequent as rows of a small table
@@ -44,7 +45,8 @@ FITTING: Mapping[str, tuple[str, ...]] = {
 class Columns:
     """Which columns of a table are the task: names, the objective, the table to confirm on, the most examples to use.
 
-    Several columns of `label` hold 0 or 1 each. Without `validation` a part of the table is held out for it.
+    Several columns of `label` hold 0 or 1 each. Without `validation` a part of the table is held out for it. `examples`
+    None is `MOST`, and 0 all.
     """
 
     text: str
@@ -132,17 +134,23 @@ def _corpus(data: Path, columns: Columns) -> Corpus:
     found = _found(data, columns)
     _found.cache_clear()  # of a large table few examples may be wanted
     train = _examples(found.train, found.texts)
-    if columns.examples is not None and columns.examples < len(train):
-        train = train.take(held_out(train.labels, columns.examples / len(train), _SEED))
-    warnings: tuple[str, ...] = ()
+    most = MOST if columns.examples is None else columns.examples or len(train)
+    warnings: list[str] = []
+    if most < len(train):
+        if columns.examples is None:
+            warnings.append(
+                f"{data} has {len(train):,} rows, of which {most:,} are drawn; --examples N draws another number, and "
+                "--examples 0 takes all"
+            )
+        train = train.take(held_out(train.labels, most / len(train), _SEED))
     if found.validation is None:
         unseen = held_out(train.labels, VALIDATION, _SEED)
         validation = train.take(unseen)
         train = train.take(np.setdiff1d(np.arange(len(train)), unseen))
-        warnings = (f"{data} has no validation set: {VALIDATION:.0%} of its rows are held out for it",)
+        warnings.append(f"{data} has no validation set: {VALIDATION:.0%} of its rows are held out for it")
     else:
         validation = _examples(*found.validation)
-    return Corpus(train, validation, warnings, mark=found.mark)
+    return Corpus(train, validation, tuple(warnings), mark=found.mark)
 
 
 def _examples(labels: _Labels, texts: Sequence[Texts]) -> Examples:

@@ -195,6 +195,16 @@ def test_a_saved_folder_names_the_classes_in_its_lists(tmp_path: Path) -> None:
     ]
 
 
+def test_of_a_large_table_a_part_is_drawn_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("layersearch.tasks.own.MOST", 100)
+    used = {}
+    for asked in (None, 0, 200):
+        corpus = task_of(rows(400), tmp_path, Columns("review", ("stars",), examples=asked)).splits(0.2, 0)
+        said = [warning for warning in corpus.warnings if "rows" in warning and "drawn" in warning]
+        used[asked] = (len(corpus.train) + len(corpus.search) + len(corpus.validation), len(said))
+    assert used == {None: (100, 1), 0: (400, 0), 200: (200, 0)}
+
+
 def test_so_many_examples_at_most(tmp_path: Path) -> None:
     task = task_of(rows(400), tmp_path, Columns("review", ("stars",), examples=100))
     splits = task.splits(0.2, 0)
