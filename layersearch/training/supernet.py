@@ -58,6 +58,7 @@ def train_super(
 ) -> float:
     """Train the fine-tuned `model` in place as a super-network whose sub-networks are what `draw` gives.
 
+    Each piece of a batch that is taken in pieces has a pattern of its own.
     Returns the mean loss of the last steps (full model and drawn patterns together); raises TrainingError when it is
     not finite.
     """
