@@ -9,7 +9,8 @@ import io
 import os
 import random
 import tempfile
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,26 @@ os.environ["LAYERSEARCH_CACHE"] = _COUNTED.name
 GOOD = ("good", "fine", "great", "warm", "bright")
 BAD = ("bad", "poor", "awful", "cold", "dull")
 PLAIN = ("the", "film", "was", "and", "a", "plot", "with", "music", "very", "it")
+
+
+@contextmanager
+def on_one_thread() -> Iterator[None]:
+    """Torch computes on one thread: tiny models are slower with more."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """`on_one_thread`, for tests that name it by `usefixtures`."""
+    with on_one_thread():
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -112,8 +133,6 @@ class TinyRun:
 @pytest.fixture(scope="session")
 def tiny_run(tiny_model: Path, tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
     """The study `tiny` of the tiny model, made by the command line without Ray."""
-    import torch
-
     folder = tmp_path_factory.mktemp("run")
     what: tuple[str, ...] = ("--model", str(tiny_model), "--task", "sst2", "--data", str(tiny_data), "--epochs", "2")
     what += (
@@ -133,11 +152,7 @@ def tiny_run(tiny_model: Path, tiny_data: Path, tmp_path_factory: pytest.TempPat
         "fine-tune",
     )
     how = ("--study", "tiny", "--storage", f"{folder}/study.db", "--files", f"{folder}/files", "--workers", "0")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # tiny models are slower with more
-    try:
+    with on_one_thread():
         said = call("run", *what, *how, "--trials", "5", "--device", "cpu")
-    finally:
-        torch.set_num_threads(threads)
     assert said.code == 0, said.err
     return TinyRun(what, folder / "study.db", folder / "files", said)

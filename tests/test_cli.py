@@ -15,12 +15,10 @@ import subprocess
 import sys
 import time
 from collections import namedtuple
-from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-import torch
 from transformers import AutoModelForSequenceClassification, MBartConfig, MBartForSequenceClassification
 
 from layersearch import __version__
@@ -30,19 +28,17 @@ from layersearch.search.starts import scaled
 from layersearch.search.trials import Row
 from tests.conftest import Said, TinyRun, call
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 ROOT = Path(__file__).parents[1]
 NUMBER = r"\d+\.\d+"
 
 
 @pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An empty working folder, no storage from the environment, one thread."""
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty working folder, no storage from the environment."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("LAYERSEARCH_STORAGE", raising=False)
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -16,6 +16,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from tests.conftest import on_one_thread
+
 LAYERS = 4
 TEXTS = [("a man eats", "somebody eats"), ("the cat sat on the mat and looked", "dogs bark"), ("no", "yes")]
 SOME = (
@@ -29,10 +31,8 @@ SOME = (
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
     """Tiny models are slower with more."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with on_one_thread():
+        yield
 
 
 def from_config(auto: Any, config: PreTrainedConfig, attention: str | None = "sdpa") -> PreTrainedModel:

@@ -6,13 +6,11 @@ import os
 import shutil
 import signal
 import sqlite3
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from layersearch.errors import StudyError
 from layersearch.search.again import asked_again
@@ -27,13 +25,7 @@ from layersearch.training.recipe import Recipe
 from tests.conftest import Said, TinyRun, call
 from tests.search.test_driver import Witness
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
 from layersearch.errors import TrainingError
 from layersearch.pattern import PartCounts, Pattern
@@ -28,15 +26,9 @@ from tests.conftest import TinyRun, call
 from tests.search.support import COUNTS, LAYERS, SPACE, open_study, outcome_of
 from tests.search.test_driver import Witness
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SCORES = {"0-3": 0.9, "0-2": 0.8, "0-1 3": 0.85, "0-1": 0.6, "2-3": 0.7, "0": 0.3, "3": 0.2}
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def method(folder: Path, space: SearchSpace = SPACE, **changes: object) -> OneShot:

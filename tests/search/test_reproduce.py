@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-import torch
 
 from layersearch.errors import ExportError
 from layersearch.models.folder import _hash_of
@@ -26,17 +25,15 @@ from layersearch.search.ship import ship
 from layersearch.search.trials import Row
 from tests.conftest import Said, TinyRun, call
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 HOW = How(name="tiny", workers=0, device="cpu")
 
 
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """One thread, and the proof in this process."""
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The proof in this process."""
     monkeypatch.setattr("layersearch.models.export._examine", lambda folder, case: examine(folder, asdict(case)))
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

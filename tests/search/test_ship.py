@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-import torch
 from transformers import AutoModelForSequenceClassification
 
 from layersearch.errors import ExportError, StudyError
@@ -27,15 +25,13 @@ from layersearch.training.evaluator import Evaluator
 from layersearch.training.job import Outcome
 from tests.conftest import TinyRun
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """One thread, and the proof in this process: tests/models/test_export.py and tests/test_cli.py have it real."""
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The proof in this process: tests/models/test_export.py and tests/test_cli.py have it real."""
     monkeypatch.setattr("layersearch.models.export._examine", lambda folder, case: examine(folder, asdict(case)))
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -5,26 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import torch
 
 from layersearch.search.record import read_study
 from layersearch.training.recipe import compressed_bytes
 from tests.conftest import Said, call
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 Words = tuple[str | Path | int, ...]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,12 +31,14 @@ from layersearch.search.times import Latency, bought_none, settings, times_of
 from layersearch.search.wish import Wish, best
 from tests.conftest import Said, TinyRun, call
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 REAL_GRAPHS = timing._graphs
 
 
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Few runs on one thread, and PyTorch in place of graphs: tests/models/test_onnx.py has real ones."""
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few runs, and PyTorch in place of graphs: tests/models/test_onnx.py has real ones."""
     monkeypatch.setattr(measure, "SECONDS", 0.02)
     monkeypatch.setattr(measure, "WARM_UP", 1)
     monkeypatch.setattr(measure, "FEWEST", 2)
@@ -46,10 +48,6 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         return {("ONNX Runtime", text): model for text, model in candidates.items()}
 
     monkeypatch.setattr(timing, "_graphs", graphs)
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

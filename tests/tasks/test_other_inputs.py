@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,16 +18,10 @@ from tests.tasks.test_perplexity import tokenizer
 if TYPE_CHECKING:
     from layersearch.search.record import Record
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 QUICK = ("--lr", "1e-2", "--batch-size", "8", "--max-length", "12", "--precision", "fp32", "--confirm", "1")
 HOW = ("--workers", "0", "--device", "cpu")
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # tiny models are slower with more
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 from transformers import AutoTokenizer
 
 from layersearch.models.base import BaseModel, load_base
@@ -14,16 +13,15 @@ from layersearch.tasks import load_task
 from layersearch.tasks.task import Encoded, Task
 from layersearch.training.evaluator import Evaluator
 from layersearch.training.recipe import Recipe
+from tests.conftest import on_one_thread
 
 RECIPE = Recipe(learning_rate=5e-3, batch_size=8, epochs=4, max_length=24, precision="fp32")
 
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with on_one_thread():
+        yield
 
 
 @pytest.fixture(scope="session")
