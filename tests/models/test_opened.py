@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, ViTImageProcessor
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, ViTImageProcessor
 
 import layersearch
 from layersearch.errors import ExportError
@@ -83,12 +83,17 @@ def test_a_folder_is_loaded_without_its_code(name: str, text: str, exported: Exp
     assert tokenizer("a man eats")["input_ids"]
 
 
-def test_no_code_of_the_folder_runs(exported: Exported) -> None:
-    folder = exported()
+def test_no_code_of_the_folder_runs(exported: Exported, tmp_path: Path) -> None:
+    """Where it does, with plain transformers and its trust, the code leaves a file behind."""
+    folder, ran = exported(), tmp_path / "ran"
     page = folder / PAGE
-    page.write_text("raise RuntimeError('it ran')\n")
+    page.write_text(f"{page.read_text()}\nopen({str(ran)!r}, 'w').close()\n")
     write_record(folder, facts_of(folder))
     load(folder)
+    assert not ran.exists()
+    with quiet():
+        AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True)
+    assert ran.exists()
 
 
 @pytest.mark.parametrize("strange", ["page", "map"])
