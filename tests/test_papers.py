@@ -255,6 +255,12 @@ def test_convergence_is_read_between_the_rungs() -> None:
     assert run.fewer((0, 3), (1, 3)) == verdicts.OPEN
 
 
+def test_a_constant_answer_is_what_layersearch_takes_it_for(setting: Any) -> None:
+    labels = setting.prepared("sst2").splits.validation.labels
+    found = import_module("results.bermo.run").constant_of(setting, "sst2")
+    assert found == pytest.approx(max(labels.mean(), 1 - labels.mean()), abs=1e-6)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("paper", ["sajjad", "undivided", "kao"])
 def test_a_paper_is_run_and_told_to_the_end(

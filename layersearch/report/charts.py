@@ -11,6 +11,7 @@ from layersearch.pattern import Pattern
 from layersearch.report.course import Step
 from layersearch.report.layers import LEAST_WIDE, PARAMETERS, halves_of, share_of, shares_kept
 from layersearch.report.svg import WIDTH, Axis, Chart, group, text
+from layersearch.search.divergence import constant_in
 from layersearch.search.record import Record
 from layersearch.search.trials import Row, best_no_larger, tied
 
@@ -32,12 +33,13 @@ def front_chart(record: Record) -> str:
     means = [(row, found.mean, found.spread or 0.0) for row, found in confirmed]
     ends = [end for row in record.shown() for end in row.interval or ()]
     ends += [mean + sign * spread for _, mean, spread in means for sign in (-1, 1)]
-    level = [record.facts["commonest"]] if "commonest" in record.facts else []
+    constant = constant_in(record.rows)
+    level = [] if constant is None else [constant]
     chart = Chart(
         Axis.over([share_of(row, record) for row in done], PARAMETERS, least=LEAST_WIDE),
         Axis.over([*(row.score or 0.0 for row in done), *ends, *level], record.purpose.metric),
     )
-    marks = [group([chart.level(score, "commonest")], "of-commonest") for score in level]
+    marks = [group([chart.level(score, "constant")], "of-constant") for score in level]
     marks += [*_unchanged(chart, record), *_others(chart, record, done), *_members(chart, record)]
     marks.append(group([_confirmed(chart, record, *found) for found in means], "of-confirmed"))
     return chart.page(marks, f"front of study {record.name}: {record.purpose.metric} over parameters")

@@ -14,6 +14,7 @@ from layersearch.pattern import Pattern
 from layersearch.report.canvas import new_axes, require_format, save
 from layersearch.report.course import course_of
 from layersearch.report.layers import LEAST_WIDE, PARAMETERS, share_of, shares_kept
+from layersearch.search.divergence import constant_in
 from layersearch.search.objectives import COSTS
 from layersearch.search.record import Record
 from layersearch.search.trials import Confirmed, Row
@@ -186,8 +187,8 @@ def _draw_against(axes: Axes, shown: Shown) -> list[Annotation]:
 def _draw_baseline(axes: Axes, shown: Shown) -> None:
     """A line and its interval, and one for an answer that reads nothing; a point only where the front has none."""
     record, baseline = shown.record, shown.record.baseline
-    if "commonest" in record.facts:
-        axes.axhline(record.facts["commonest"], color="0.5", linestyle=":", linewidth=1.2, label="commonest answer")
+    if (constant := constant_in(record.rows)) is not None:
+        axes.axhline(constant, color="0.5", linestyle=":", linewidth=1.2, label="best constant answer")
     if baseline is None or baseline.score is None:
         return
     axes.axhline(baseline.score, color=_UNCHANGED, linestyle="--", linewidth=1)

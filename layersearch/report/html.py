@@ -30,6 +30,7 @@ from layersearch.report.layers import PARAMETERS, share_of
 from layersearch.report.notes import cost_cells, notes_on_costs, notes_on_kept, notes_on_zeros, over_limits
 from layersearch.report.page import count, described, page, paragraph, section, table
 from layersearch.report.table import cells_of, confirmed_cell, with_more
+from layersearch.search.divergence import constant_in
 from layersearch.search.record import Record
 from layersearch.search.trials import Row, tied, tied_with_next
 
@@ -42,7 +43,7 @@ _GLYPHS = {
     "of-named": '<path class="named" d="M10,2l6,11h-12z"/>',
     "of-confirmed": '<path class="confirmed" d="M10,2l6,6l-6,6l-6,-6z"/>',
     "of-baseline": '<line class="baseline" x1="0" y1="8" x2="20" y2="8"/>',
-    "of-commonest": '<line class="commonest" x1="0" y1="8" x2="20" y2="8"/>',
+    "of-constant": '<line class="constant" x1="0" y1="8" x2="20" y2="8"/>',
 }
 
 
@@ -140,10 +141,10 @@ def _front(record: Record) -> str:
         "of-named": f"named strategies and the unchanged model ({named})",
         "of-confirmed": "confirmed on the validation set",
         "of-baseline": f"the unchanged model's score{' and interval' * has_intervals}",
-        "of-commonest": "what the commonest answer scores, whatever is read",
+        "of-constant": "what the best constant answer scores, whatever is read",
     }
     absent = {"of-intervals": not has_intervals, "of-ties": not near, "of-confirmed": not record.confirmed}
-    absent |= {"of-baseline": record.baseline is None, "of-commonest": "commonest" not in record.facts}
+    absent |= {"of-baseline": record.baseline is None, "of-constant": constant_in(record.rows) is None}
     legend = "".join(
         f'<label><input type="checkbox" value="{part}" checked><svg aria-hidden="true">{_GLYPHS[part]}</svg>'
         f"{escape(words)}</label>\n"

@@ -44,6 +44,14 @@ def diverged(row: Row, direction: Direction) -> bool:
     return better <= NO_BETTER
 
 
+def constant_in(rows: Iterable[Row]) -> float | None:
+    """What the best constant answer scores to the examples that scored `rows`; None where that is nothing, or unknown.
+
+    Of nothing no chart needs a line, for which its axis would reach down to 0: no correlation has more.
+    """
+    return next((row.constant for row in rows if row.constant), None)
+
+
 def divergences(rows: Iterable[Row], direction: Direction) -> dict[str, Divergence]:
     """By pattern, how many of the seeds that were trained to an end diverged; failures of another kind do not count."""
     known: dict[str, dict[int, bool]] = {}

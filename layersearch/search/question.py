@@ -223,20 +223,7 @@ class Prepared:
             **({"depths": list(self.counts.depths)} if self.counts.depths else {}),
             **({"measured": self.measured} if self.measured else {}),
             **self._columns,
-            **({} if self._commonest is None else {"commonest": self._commonest}),
         }
-
-    @property
-    def _commonest(self) -> float | None:
-        """What the commonest class of the training part scores on the part held out for the search, read or not."""
-        import numpy as np
-
-        from layersearch.tasks.metrics import METRICS
-
-        train, search, metric = self.splits.train.labels, self.splits.search.labels, self.task.metric
-        if self.task.kind not in ("classification", "image-classification") or metric not in METRICS:
-            return None
-        return round(METRICS[metric](np.full(len(search), np.bincount(train).argmax()), search), 6)
 
     @property
     def _columns(self) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from typing import Any
 
 from layersearch.analysis.analyze import drawn
 from layersearch.analysis.sentences import GENERATORS, generate
+from layersearch.tasks.constant import constant_score
 from layersearch.tasks.task import Examples
 from results.bermo.figures import draw_curves, draw_probes
 from results.machine import environment
@@ -135,14 +136,9 @@ def diverged(runs: Lines, task: str, way: str, mix: bool, constant: float) -> tu
 
 
 def constant_of(setting: Setting, task: str) -> float:
-    """The accuracy of the commonest label of the training part on the validation set; 0 for correlations."""
-    import numpy as np
-
-    prepared = setting.prepared(task)
-    if prepared.task.metric != "accuracy":
-        return 0.0
-    train, scored = (getattr(prepared.splits, part).labels for part in ("train", "validation"))
-    return float((scored == np.bincount(train).argmax()).mean())
+    """What the best constant answer scores on the validation set."""
+    room = Room(setting, task)
+    return constant_score(room.prepared.task, room.encoded("validation")) or 0.0
 
 
 def claims(runs: Lines, setting: Setting, constants: Mapping[str, float]) -> Lines:

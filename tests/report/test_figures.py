@@ -14,6 +14,7 @@ from layersearch.errors import LayersearchError
 from layersearch.report import figures
 from layersearch.report.figures import draw_all, draw_both, draw_front
 from layersearch.report.html import report_of
+from layersearch.search.divergence import constant_in
 from layersearch.search.purpose import Purpose
 from layersearch.search.record import Record, read_study
 from layersearch.search.trials import Confirmed
@@ -120,21 +121,20 @@ def test_the_unchanged_model_has_a_name_and_a_point_of_its_own_where_it_is_beate
     assert f"other trials ({others})" in legend
 
 
-def test_a_study_over_classes_knows_what_the_commonest_answer_scores(tiny_run: TinyRun, tiny_data: Path) -> None:
-    splits = load_task("sst2", tiny_data).splits(0.3, 0)
-    most = np.bincount(splits.train.labels).argmax()
-    facts = read_study(str(tiny_run.storage), "tiny", print).facts
-    assert facts["commonest"] == pytest.approx(np.mean(splits.search.labels == most), abs=1e-6)
+def test_a_study_over_classes_knows_what_the_best_constant_answer_scores(tiny_run: TinyRun, tiny_data: Path) -> None:
+    labels = load_task("sst2", tiny_data).splits(0.3, 0).search.labels
+    rows = read_study(str(tiny_run.storage), "tiny", print).rows
+    assert constant_in(rows) == pytest.approx(np.bincount(labels).max() / len(labels), abs=1e-6)
 
 
-def test_the_commonest_answer_has_a_line_where_the_task_has_classes(
-    record: Record, tmp_path: Path, legend: list[str]
+@pytest.mark.parametrize("constant", [0.3, 0.0, None])
+def test_the_best_constant_answer_has_a_line_where_it_scores_anything(
+    record: Record, tmp_path: Path, legend: list[str], constant: float | None
 ) -> None:
-    known = replace(record, facts={**record.facts, "commonest": 0.3})
+    known = replace(record, rows=tuple(replace(row, constant=constant) for row in record.rows))
     draw_front(known, tmp_path / "front.png")
-    assert legend[0] == "commonest answer"
-    assert report_of(known).count("of-commonest") == 2  # in the legend and in the chart
-    assert "of-commonest" not in report_of(record)
+    assert (legend[0] == "best constant answer") == bool(constant)
+    assert report_of(known).count("of-constant") == (2 if constant else 0)  # in the legend and in the chart
 
 
 @pytest.mark.parametrize(("seeds", "said"), [(1, "one fresh seed"), (3, "mean ± sd over 3 fresh seeds")])
