@@ -27,7 +27,7 @@ from layersearch.search.files import (
 )
 from layersearch.search.fronts import fronts, thinned
 from layersearch.search.question import How, Keep, Prepared, Question
-from layersearch.search.replicates import averaged
+from layersearch.search.replicates import MOST, averaged, contested
 from layersearch.search.study import Study
 from layersearch.search.trials import Row, front_of
 from layersearch.training.job import Job
@@ -45,7 +45,8 @@ class Keeping:
     `parameters` counts those of a pattern; `to_confirm` bytes are needed once the search is over. Under a cap the least
     useful weights go first: those that are not on the front, the worst first, then as `thinned` has it. The last ones
     stay, and so does what others start from. A paused candidate takes `state` bytes a parameter. The front is
-    that of the means over `further` seeds, as far as there were any when the search began or went on.
+    that of the means over `further` seeds. As long as `rounds` of such seeds are to come, those stay too whom they
+    could bring onto it; once they are over, `tidy` knows better.
     """
 
     keep: Keep = "front"
@@ -54,6 +55,7 @@ class Keeping:
     to_confirm: int = 0
     state: int = Recipe().state_bytes
     further: Sequence[Row] = ()
+    rounds: int = 0
 
     def begin(self, study: Study) -> None:
         """Remove what a driver that was killed left half written, and what is not kept any more."""
@@ -70,7 +72,7 @@ class Keeping:
 
     def _left_behind(self, study: Study, running: set[int]) -> list[int]:
         """The trials whose checkpoints go; the only one does not, unless none shall be kept."""
-        front = {row.number for row in self._front(study)}
+        front = {row.number for row in self._front(study)} | self._contested(study)
         done = {row.number for row in study.rows() if row.done}
         wanted = running | {"front": front, "all": done, "none": set[int]()}[self.keep]
         there = checkpoints_in(study.folder)
@@ -104,7 +106,9 @@ class Keeping:
         found = replace(job, checkpoint=str(checkpoint_of(study.folder, job.number)))
         if self.keep == "none" or not self.make_room(study, writing + self._bytes(found)):
             return job
-        return found if self.keep == "all" else replace(found, front=_points(self._front(study), study))
+        if self.keep == "all" or self.rounds:  # what is behind the front may count yet
+            return found
+        return replace(found, front=_points(self._front(study), study))
 
     def state_for(self, study: Study, job: Job, out: Iterable[Job] = ()) -> str | None:
         """Where a candidate is put down between two rungs; None where that does not fit: it would begin anew then."""
@@ -118,6 +122,12 @@ class Keeping:
         return (
             front_of(averaged(study.rows(), self.further), study.purpose.direction) if self.further else study.front()
         )
+
+    def _contested(self, study: Study) -> set[int]:
+        """The trials that the rounds to come may bring onto the front."""
+        rows = averaged(study.rows(), self.further) if self.rounds else []
+        patterns = contested(rows, study.purpose.direction)[: MOST * self.rounds]
+        return {row.number for row in rows if row.done and row.pattern in patterns}
 
     def _least_useful(self, rows: list[Row], study: Study) -> list[int]:
         """The trials of `rows`, those first that are best done without."""
@@ -145,12 +155,15 @@ def _points(rows: Iterable[Row], study: Study) -> tuple[tuple[float, ...], ...]:
     return tuple((sign * row.score, *row.sizes) for row in rows if row.score is not None)
 
 
-def keeping_of(question: Question, how: How, seeds: int, further: Sequence[Row]) -> Keeping:
-    """What `how` asks to be kept of a search with rows of `further` seeds that is confirmed with so many fresh ones."""
+def keeping_of(question: Question, how: How, confirm: int, further: Sequence[Row], rounds: int = 0) -> Keeping:
+    """What `how` asks to be kept of a search with rows of `further` seeds, which `rounds` of more of them follow.
+
+    It is confirmed with `confirm` fresh seeds.
+    """
     if not isinstance(question, Prepared):
         return Keeping(how.keep, how.disk, question.parameters_of, further=further)
-    later, state = _fresh_bytes(question, seeds), question.what.recipe.state_bytes
-    return Keeping(how.keep, how.disk, question.parameters_of, later, state, further)
+    later, state = _fresh_bytes(question, rounds + confirm), question.what.recipe.state_bytes
+    return Keeping(how.keep, how.disk, question.parameters_of, later, state, further, rounds)
 
 
 def require_disk(prepared: Prepared, how: How, seeds: int) -> None:

@@ -133,10 +133,12 @@ def _search(
             halving=None if halving is None else _rungs(question, halving),
             seconds=how.seconds,
             until_plateau=how.until_plateau,
-            keeping=keeping_of(question, how, then.replicates + then.confirm, studies.further()),
+            keeping=keeping_of(question, how, then.confirm, studies.further(), then.replicates),
         )
         if not (driver.done or (driver.searched and then.is_done(studies))):
             _work_through(driver, make)
+        if then.replicates:
+            keeping_of(question, how, 0, studies.further()).tidy(studies.search)
         if method is not None:
             method.clean_up()
         if after is not None:

@@ -18,6 +18,7 @@ from layersearch.search.files import bytes_in, checkpoint_of, checkpoints_in, is
 from layersearch.search.fronts import fronts, thinned
 from layersearch.search.keeping import BESIDE, Keeping
 from layersearch.search.record import read_study
+from layersearch.search.replicates import MOST
 from layersearch.search.study import Study
 from layersearch.training.job import Job
 from tests.conftest import TinyRun, call
@@ -105,6 +106,24 @@ def test_the_weights_of_the_front_of_the_means_stay(tmp_path: Path) -> None:
     assert lucky.number not in kept
     assert {row.number for row in front} - {lucky.number} <= set(kept)
     assert not study.rows()[lucky.number].seeds
+
+
+@pytest.mark.parametrize("rounds", [0, 2])
+def test_whom_further_seeds_may_bring_onto_the_front_stays_until_they_are_there(rounds: int, tmp_path: Path) -> None:
+    study = open_study(f"{tmp_path}/db", tmp_path)
+    worked(study, Keeping("front", None, PARAMETERS, rounds=rounds))
+    beaten = next(row for row in study.rows() if row.pattern == "0-1 3")
+    assert "0-2" in [row.pattern for row in study.front()], "as large, and a little better"
+    waiting = set(weights(study)) - {row.number for row in study.front()}
+    assert (beaten.number in waiting) == bool(rounds)
+    assert len(waiting) <= rounds * MOST
+    further = [replace(beaten, number=0, seed=1000, score=0.9)]
+    Keeping("front", None, PARAMETERS, further=further).tidy(study)
+    kept = {study.rows()[number].pattern for number in weights(study)}
+    assert ("0-1 3" in kept) == bool(rounds)
+    assert "0-2" not in kept
+    job = Job(99, "0-3", 0)
+    assert bool(Keeping(rounds=rounds).placed(study, job).front) == (not rounds), "what is behind it is written too"
 
 
 def test_the_front_is_thinned_where_its_members_lie_nearest() -> None:

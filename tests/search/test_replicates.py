@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -9,6 +10,7 @@ from statistics import fmean
 import numpy as np
 import pytest
 
+from layersearch.search.files import checkpoints_in
 from layersearch.search.quality import hypervolume
 from layersearch.search.question import How, What
 from layersearch.search.record import read_study
@@ -16,8 +18,13 @@ from layersearch.search.replicates import FIRST_SEED, MOST, averaged, contested,
 from layersearch.search.run import run
 from layersearch.search.trials import Row, front_of
 from layersearch.training import evaluator
+from layersearch.training.job import Job, Outcome
 from layersearch.training.recipe import Recipe
+from tests.search.support import outcome_of
 from tests.search.test_driver import Witness
+from tests.search.test_keeping import write
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 NOISE = 0.02
 
@@ -133,3 +140,30 @@ def test_a_search_goes_on_with_further_seeds_and_then_confirms_with_others(
     monkeypatch.setattr(evaluator, "measure", lambda *_: pytest.fail("trained"))
     run(what, how, trials=4, confirm=1, replicates=2, watcher=Witness())
     assert read_study(how.storage, None, print).rows == record.rows
+
+
+class MadeUp:
+    """In place of an evaluator: scores that follow from the pattern, but for one that is better with further seeds."""
+
+    better = "0-1 3"
+
+    def course(self, job: Job, _: object) -> Iterator[Outcome]:
+        outcome = outcome_of(job)
+        score = (outcome.score or 0.0) + 0.1 * (job.pattern == self.better and job.seed > 0)
+        beaten = any(other >= score and size <= (outcome.parameters or 0) for other, size in job.front)
+        if job.checkpoint is not None and not beaten:
+            write(Path(job.checkpoint), 1)
+        yield replace(outcome, score=score)
+
+
+def test_weights_are_kept_of_whom_further_seeds_bring_onto_the_front_in_the_same_run(
+    tiny_model: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("layersearch.search.run.make_evaluator", lambda *_: MadeUp())
+    recipe = Recipe(epochs=0.5, batch_size=8, max_length=24, precision="fp32")
+    what = What(str(tiny_model), "sst2", tiny_data, recipe=recipe, method="fine-tune")
+    how = How("s", f"{tmp_path}/db", tmp_path / "files", workers=0, device="cpu")
+    run(what, how, trials=12, confirm=1, replicates=1, watcher=Witness())
+    record = read_study(how.storage, None, print)
+    assert MadeUp.better in [one.pattern for one in record.front]
+    assert {one.number for one in record.front} == set(checkpoints_in(how.folder))
