@@ -57,7 +57,12 @@ class Thinning:
         self._last = sparsity.span(steps)[1]
 
     def groups(self) -> list[dict[str, Any]]:
-        """The scores as the optimizer takes them: without decay, at a learning rate of their own."""
+        """The scores as the optimizer takes them: without decay, at a learning rate of their own.
+
+        Their gradients are clipped together with the model's, by one norm over both: in the code of Sanh et al. the
+        scores are parameters of the model, and `clip_grad_norm_` takes all of these (huggingface/transformers @
+        00e12e7, examples/research_projects/movement-pruning/masked_run_glue.py).
+        """
         scores = [matrix.score for matrix in self._matrices if matrix.score is not None]
         return [{"params": scores, "lr": self._sparsity.rate, "weight_decay": 0.0}] if scores else []
 

@@ -80,8 +80,9 @@ class Training:
         self._step = 0
         self._backward = backward
         self._thinning = _thinning(model, recipe, self._steps)
-        scores = self._thinning.groups() if self._thinning else []
-        self._optimizer, self._schedule = _optimizer(model, recipe, self._steps, scores)
+        groups = self._thinning.groups() if self._thinning else []
+        self._scores = [score for group in groups for score in group["params"]]
+        self._optimizer, self._schedule = _optimizer(model, recipe, self._steps, groups)
         self._order = _endless(train, recipe)
         self._losses: list[torch.Tensor] = []
         torch.manual_seed(recipe.seed)
@@ -123,7 +124,7 @@ class Training:
         if self._thinning:
             self._thinning.spread()
         if self.recipe.max_grad_norm:
-            torch.nn.utils.clip_grad_norm_(model.parameters(), self.recipe.max_grad_norm)
+            torch.nn.utils.clip_grad_norm_([*model.parameters(), *self._scores], self.recipe.max_grad_norm)
         if self._thinning:
             self._thinning.lift()
         self._optimizer.step()

@@ -201,6 +201,26 @@ def test_halted_training_gives_the_same_bits(
     assert all(torch.equal(one, other) for one, other in pairs)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_scores_are_clipped_together_with_the_model(base: BaseModel, data: Data, method: str) -> None:
+    """As in the code of Sanh et al., where they are its parameters: the penalty's gradients count too."""
+    words: dict[str, Any] = {"sparsity_penalty": 1e6} if method == "soft-movement" else {}
+    thinned = training(base, data, sparsity_method=method, **words)
+    thinned.advance(0.3)  # scores have gradients, and so has the penalty
+    optimizer, seen = thinned._optimizer, list[torch.Tensor]()
+
+    def look(*_: object) -> None:
+        stepped = [p for group in optimizer.param_groups for p in group["params"]]
+        seen.extend(p.grad for p in stepped if p.grad is not None)
+
+    optimizer.register_step_pre_hook(look)
+    thinned.advance(0.32)
+    scored = sum(matrix.score is not None for matrix in thinned._thinning._matrices) if thinned._thinning else 0
+    assert (scored > 0) == (method != "magnitude")
+    assert len(seen) == scored + len(list(thinned.model.parameters()))
+    assert float(torch.nn.utils.get_total_norm(seen)) <= RECIPE.max_grad_norm * 1.0001
+
+
 def test_zeros_work_with_bf16_and_without_clipping(base: BaseModel, data: Data) -> None:
     recipe = replace(RECIPE, precision="bf16", max_grad_norm=0.0).with_(sparsity=0.5, sparsity_method="movement")
     thinned = begin(build(base.model, Pattern.full(4)), "classification", recipe, data["train"])
