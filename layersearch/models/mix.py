@@ -27,6 +27,8 @@ class ScalarMix(nn.Module):
     Hooks are on the layers only while they run, so that layers can be copied and exchanged.
     """
 
+    scalars: torch.Tensor
+
     def __init__(self, layers: int, how: str) -> None:
         super().__init__()
         words = how.split()
@@ -78,13 +80,11 @@ class ScalarMix(nn.Module):
         self._states.append(args[0] if args else kwargs["hidden_states"])
 
     def _after(self, _layer: nn.Module, _args: object, output: Any) -> Any:
-        if len(self._states) < self.layers:
-            return output
-        last = output[0] if isinstance(output, tuple) else output
-        return self._read(self._states, last, output)
+        return output if len(self._states) < self.layers else self.answer(self._states, output)
 
-    def _read(self, handed: Sequence[torch.Tensor], last: torch.Tensor, output: Any) -> Any:
-        """The answer of the last layer, when `handed` are what each layer was handed and `last` is its own state."""
+    def answer(self, handed: Sequence[torch.Tensor], output: Any) -> Any:
+        """In place of `output`, what the last layer answers, when `handed` are what each layer was handed."""
+        last = output[0] if isinstance(output, tuple) else output
         self._states = [*handed[0 if self.embeddings else 1 :], last]
         if self.pools:
             return output
@@ -93,14 +93,22 @@ class ScalarMix(nn.Module):
 
 
 def mix_layers(model: Any, path: str, mix: ScalarMix) -> None:
-    """Let the head of `model` read `mix` of the layers at `path` of its body, in place."""
+    """Let the head of `model` read `mix`, which moves in beside the layers at `path` of its body, in place."""
+    model.base_model.get_submodule(path.rpartition(".")[0]).add_module(MIX, mix)
+    read_mix(model, path, mix)
+
+
+def read_mix(model: Any, path: str, mix: ScalarMix) -> list[Any]:
+    """Let the head of `model` read `mix` of the layers at `path` of its body, until what this gives is removed."""
     above, _, mix.name = path.rpartition(".")
     owner = model.base_model.get_submodule(above)
-    owner.add_module(MIX, mix)
-    owner.register_forward_pre_hook(mix.begin)
-    owner.register_forward_hook(mix.end, always_call=True)
-    if mix.pools:
-        pooler_of(model).register_forward_hook(mix.pooled)
+    begin, end = owner.register_forward_pre_hook(mix.begin), owner.register_forward_hook(mix.end, always_call=True)
+    return [begin, end, *pool_mix(model, mix)]
+
+
+def pool_mix(model: Any, mix: ScalarMix) -> list[Any]:
+    """Let `mix` stand for what the pooler of `model` makes of the last layer, where it mixes that."""
+    return [pooler_of(model).register_forward_hook(mix.pooled)] if mix.pools else []
 
 
 def pooler_of(model: Any) -> Any:

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from layersearch.errors import ModelError
 from layersearch.mixing import Mixing
 from layersearch.models.families import FAMILIES, Stack
-from layersearch.models.mix import MIX, ScalarMix, mix_layers, pooler_of
+from layersearch.models.mix import MIX, ScalarMix, mix_layers, pool_mix, pooler_of, read_mix
 from layersearch.pattern import Block, Pattern
 
 Start = Literal["even", "last"]
@@ -30,55 +30,52 @@ LAST = 0.9  # of a mix that begins on the last layer; all of it without softmax
 _LAYERS, _HOW = "mixed_layers", "mixed_how"  # in the configuration of a model with a mix
 
 
-class SharedMix(ScalarMix):
-    """A super-network's mix: one scalar a layer of the unchanged model, for all patterns that mix it.
+class SharedMix(nn.Module):
+    """A super-network's scalars: one a layer of the unchanged model, for all patterns that mix it.
 
-    It lies still until `reading`. A pattern mixes the states of its own blocks, and the last of them has a lead, so
-    that every pattern begins as one that reads its last layer.
+    It lies still beside the layers. What a pattern reads is a mix `of` its own blocks.
     """
 
     def __init__(self, layers: int, how: str) -> None:
-        super().__init__(layers, how)
-        nn.init.zeros_(self.scalars)
-        self._chosen: list[int] = []
-        self._run: Sequence[Any] = ()
+        super().__init__()
+        whole = ScalarMix(layers, how)
+        self.layers, self.how, self.embeddings = layers, how, whole.embeddings
+        self.scalars, self.gamma = nn.Parameter(torch.zeros_like(whole.scalars)), whole.gamma
 
-    def shares(self) -> torch.Tensor:
-        """What each state of the pattern counts."""
-        chosen = self.scalars[self._chosen]
-        own = torch.cat((chosen[:-1], chosen[-1:] + _lead(len(chosen), softmax=self.softmax)))
-        return own.softmax(0) if self.softmax else own
+    def of(self, blocks: Sequence[Block], first: int) -> ScalarMix:
+        """The mix of `blocks`, whose layers are numbered from `first` on, by the scalars as they are now.
 
-    @contextmanager
-    def reading(self, blocks: Sequence[Block], first: int, run: Sequence[Any] = ()) -> Iterator[None]:
-        """Mix while the model runs `blocks` of its stack, whose layers are numbered from `first` on.
-
-        `run` are layers that remember what each of the blocks was `handed`, where the model runs the last of them only.
+        The last block has a lead, so that every pattern begins as one that reads its last layer.
         """
-        whole, self.layers = self.layers, len(blocks)
-        self._chosen, self._run = _places(blocks, first, self), run
-        try:
-            yield
-        finally:
-            self.layers, self._chosen, self._run = whole, [], ()
-
-    def begin(self, owner: nn.Module, args: object) -> None:
-        """Before `owner` runs its layers."""
-        if self._chosen:
-            super().begin(owner, args)
-
-    def _after(self, layer: nn.Module, args: object, output: Any) -> Any:
-        if not self._run:
-            return super()._after(layer, args, output)
-        if layer is not self._run[-1]:
-            return output
-        last = output[0] if isinstance(output, tuple) else output
-        return self._read([one.handed for one in self._run], last, output)
+        mix = ScalarMix(len(blocks), self.how)
+        chosen = self.scalars[_places(blocks, first, mix)]
+        del mix.scalars  # which are parameters of its own
+        mix.scalars = torch.cat((chosen[:-1], chosen[-1:] + _lead(len(chosen), softmax=mix.softmax)))
+        mix.gamma = self.gamma
+        return mix
 
 
-def mix_of(model: nn.Module) -> ScalarMix | None:
-    """The mix that stands beside a model's layers, if there is one."""
-    return next((module for module in model.modules() if isinstance(module, ScalarMix)), None)
+@contextmanager
+def reading(model: PreTrainedModel, row: Stack, mix: ScalarMix, run: Sequence[Any] = ()) -> Iterator[None]:
+    """Let the head of `model` read `mix` of the stack that `row` describes, until the context ends.
+
+    `run` are layers that remember what they were `handed`, where the model runs the last of them only.
+    """
+    if run:
+        last = run[-1].register_forward_hook(lambda _, __, output: mix.answer([one.handed for one in run], output))
+        hooks = [last, *pool_mix(model, mix)]
+    else:
+        hooks = read_mix(model, row.path, mix)
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def mix_of(model: nn.Module) -> ScalarMix | SharedMix | None:
+    """The mix that stands beside a model's layers, if there is one; a super-network's is shared."""
+    return next((module for module in model.modules() if isinstance(module, ScalarMix | SharedMix)), None)
 
 
 def give_readout(
@@ -102,7 +99,8 @@ def give_readout(
     if not pattern.mixes:
         return
     require_mixable(candidate, row, mixing)
-    mix = _put_beside(candidate, row, ScalarMix(len(blocks), str(mixing)))
+    mix = ScalarMix(len(blocks), str(mixing))
+    _put_beside(candidate, row, mix)
     with torch.no_grad():
         if source is not None:
             mix.scalars.copy_(source.scalars[_places(blocks, first, source)])
@@ -153,8 +151,8 @@ def require_mixable(model: PreTrainedModel, row: Stack, mixing: Mixing) -> None:
 
 def learnt(model: nn.Module, pattern: Pattern) -> str | None:
     """What a candidate of `pattern` has learnt to mix, in words: what each state counts, and gamma; None for no mix."""
-    mix = mix_of(model) if pattern.mixes else None
-    if mix is None:
+    mix = mix_of(model)
+    if not (pattern.mixes and isinstance(mix, ScalarMix)):
         return None
     names = [str(block) for block in pattern.blocks][-mix.layers :]
     names = ["embeddings", *names] if mix.embeddings else names
@@ -163,14 +161,17 @@ def learnt(model: nn.Module, pattern: Pattern) -> str | None:
     return ", ".join(f"{name}: {share:.4f}" for name, share in shares) + gamma
 
 
-def _put_beside(model: PreTrainedModel, row: Stack, mix: ScalarMix) -> ScalarMix:
-    mix_layers(model, row.path, mix.to(model.device).train(model.training))
+def _put_beside(model: PreTrainedModel, row: Stack, mix: ScalarMix | SharedMix) -> None:
+    mix.to(model.device).train(model.training)
+    if isinstance(mix, ScalarMix):
+        mix_layers(model, row.path, mix)
+    else:
+        model.base_model.get_submodule(row.path.rpartition(".")[0]).add_module(MIX, mix)
     setattr(model.config, _LAYERS, mix.layers)
     setattr(model.config, _HOW, mix.how)
-    return mix
 
 
-def _take_away(model: PreTrainedModel, mix: ScalarMix) -> None:
+def _take_away(model: PreTrainedModel, mix: ScalarMix | SharedMix) -> None:
     """Let `model` read its last layer, in place."""
     for module in model.modules():
         for hooks in (module._forward_pre_hooks, module._forward_hooks):
@@ -182,7 +183,7 @@ def _take_away(model: PreTrainedModel, mix: ScalarMix) -> None:
         delattr(model.config, key)
 
 
-def _places(blocks: Sequence[Block], first: int, mix: ScalarMix) -> list[int]:
+def _places(blocks: Sequence[Block], first: int, mix: ScalarMix | SharedMix) -> list[int]:
     """Which scalars of `mix`, one a layer, belong to the states of `blocks`."""
     before = [0] if mix.embeddings else []
     return before + [block.layer - first + len(before) for block in blocks]

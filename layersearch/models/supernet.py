@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 from layersearch.models.families import Lead
 from layersearch.models.parts import Dropped
 from layersearch.models.places import configs_of, settings_of
-from layersearch.models.readout import SharedMix, mix_of
+from layersearch.models.readout import SharedMix, mix_of, reading
 from layersearch.models.surgery import dropped_parts, layers_of, split, stacks_of
 from layersearch.pattern import Block, Pattern
 
@@ -56,7 +56,8 @@ class SuperNetwork:
         """Lets the head read what `pattern` says of `blocks`, those of the last stack; `run`: they have run."""
         if not pattern.mixes or not isinstance(self._mix, SharedMix):
             return nullcontext()
-        return self._mix.reading(blocks, self._stack_of.index(self._stack_of[-1]), run)
+        mix = self._mix.of(blocks, self._stack_of.index(self._stack_of[-1]))
+        return reading(self.model, self._stacks[-1][1], mix, run)
 
     def outputs(self, patterns: Iterable[Pattern], inputs: Inputs) -> Iterator[tuple[Pattern, Any]]:
         """What the model gives as every pattern on one batch (its logits and all else), in depth-first order.

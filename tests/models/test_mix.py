@@ -52,15 +52,17 @@ def mixed_patterns(tiny: Tiny) -> list[Pattern]:
 
 def of(model: PreTrainedModel) -> ScalarMix:
     found = mix_of(model)
-    assert found is not None
+    assert isinstance(found, ScalarMix)
     return found
 
 
 def drawn(model: PreTrainedModel) -> PreTrainedModel:
     """With other scalars than those it begins with."""
     generator = torch.Generator().manual_seed(3)
+    mix = mix_of(model)
+    assert mix is not None
     with torch.no_grad():
-        for parameter in of(model).parameters():
+        for parameter in mix.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=generator))
     return model
 
@@ -298,8 +300,7 @@ def test_a_shared_mix_begins_on_the_last_layer_of_every_pattern() -> None:
     hold_mix(network, [pattern], Mixing())
     mix = mix_of(network)
     assert isinstance(mix, SharedMix)
-    with mix.reading(pattern.blocks, 0):
-        assert mix.shares().tolist() == pytest.approx([1 - LAST, LAST])
+    assert mix.of(pattern.blocks, 0).shares().tolist() == pytest.approx([1 - LAST, LAST])
 
 
 @pytest.mark.parametrize("name", [name for name, tiny in TINY.items() if AutoModelForCausalLM in tiny.heads])

@@ -11,6 +11,7 @@ from layersearch.errors import LayersearchError
 from layersearch.mixing import Mixing
 from layersearch.models import checkpoint
 from layersearch.models.costs import count_parts
+from layersearch.models.mix import ScalarMix
 from layersearch.models.readout import LAST, SharedMix, mix_of
 from layersearch.pattern import Pattern
 from layersearch.training.evaluator import Evaluator
@@ -28,7 +29,7 @@ def work(evaluator: Evaluator) -> Evaluator:
 
 def shares(folder: Path) -> list[float]:
     mix = mix_of(checkpoint.load(folder)[0])
-    assert mix is not None
+    assert isinstance(mix, ScalarMix)
     found: list[float] = mix.shares().tolist()
     return found
 
@@ -97,8 +98,7 @@ def test_a_super_network_shares_a_mix(work: Evaluator, tmp_path: Path) -> None:
     told_in(folder).unlink()  # and is asked again, of its last layer
     job = Job(1, "0 3 mix", 0, checkpoint=str(tmp_path / "kept"), start=str(folder), budget=1e-6)
     assert work(job).reason is None
-    with mix.reading(Pattern.parse("0 3 mix").blocks, 0):
-        expected = mix.shares().tolist()
+    expected = mix.of(Pattern.parse("0 3 mix").blocks, 0).shares().tolist()
     assert shares(tmp_path / "kept") == pytest.approx(expected, abs=0.01)
     plain = Job(2, "0 3", 0, checkpoint=str(tmp_path / "plain"), start=str(folder), budget=1e-6)
     assert work(plain).mix is None
