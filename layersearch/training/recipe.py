@@ -149,14 +149,19 @@ class Recipe:
         return self.state_bytes + 4 + (4 if self._scored else 0) + (4 if "hidden" in self.teach else 0)
 
     def as_dict(self) -> dict[str, float | int | str]:
-        """The fields by name, for the study and the model card; those that came later only where they say something."""
+        """The fields by name, for the study and the model card; those after the `_FIRST` only if they say something.
+
+        Studies made before those were there go on.
+        """
         values = asdict(self) | self._sparse
-        return {name: values[name] for name in values if name not in _LATER or values[name] != getattr(Recipe, name)}
+        return {name: values[name] for name in values if name in _FIRST or values[name] != getattr(Recipe, name)}
 
 
 _SPARSE = tuple(f"sparsity{ending}" for ending in ("", "_method", "_scope", "_steps", "_lr", "_penalty"))
-# Studies made before these fields were there go on.
-_LATER = ("freeze", "drop_every", "mix", "mix_lr", "teach", "start_weights", *_SPARSE)
+_FIRST = (
+    *("learning_rate", "batch_size", "epochs", "warmup", "weight_decay"),
+    *("max_grad_norm", "max_length", "seed", "precision"),
+)
 
 
 def frozen(text: str) -> tuple[bool, frozenset[int]]:

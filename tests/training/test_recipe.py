@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import fields
 
 import pytest
 
@@ -67,6 +68,14 @@ def test_with_changes_what_is_given_and_leaves_what_is_none() -> None:
 def test_a_recipe_is_told_whole_by_its_dictionary() -> None:
     recipe = Recipe(epochs=0.5, precision="bf16")
     assert Recipe(**recipe.as_dict()) == recipe  # type: ignore[arg-type]
+    assert Recipe(**(mixed := Recipe(mix_lr=0.1)).as_dict()) == mixed  # type: ignore[arg-type]
+
+
+def test_fields_that_came_after_the_first_studies_are_told_only_where_they_say_something() -> None:
+    """A new field is left out by being new, or no study from before it could go on."""
+    first = [field.name for field in fields(Recipe)][:9]
+    assert list(Recipe().as_dict()) == first
+    assert list(Recipe(freeze="embeddings").as_dict()) == [*first, "freeze"]
 
 
 def test_defaults_of_zeros_follow_what_is_changed_later() -> None:
