@@ -165,6 +165,7 @@ class Desk:
             self.study: Study = studies.sibling(ENDING, "validation")
             self.study.note(**self.prepared.facts)
             self.study.heal()
+        self._waiting: dict[tuple[str, int], Job] = {}  # jobs out of the study that are not claimed
 
     @cached_property
     def evaluator(self) -> Evaluator:
@@ -193,18 +194,29 @@ class Desk:
             lock.release()
 
     def do(self, one: Asked, start_of: Callable[[int], Path | None], kept: Mapping[tuple[str, int], Path]) -> None:
-        """Train and score one candidate unless that is known; first what a kill left.
+        """Train and score one candidate, which is claimed, unless that is known.
 
         `kept` says whose weights stay, `start_of` a seed where its candidates start.
         """
         key = (one.pattern, one.seed)
-        if key not in self._known():
-            self.study.enqueue(one.pattern, one.seed)
-            while (job := self.study.ask()) is not None:
-                self._train(self._placed(job, kept.get((job.pattern, job.seed)), start_of(job.seed)))
         place = kept.get(key)
+        while key not in self._known() and (job := self._job_of(one)) is not None:  # again if it was lost
+            self._train(self._placed(job, place, start_of(one.seed)))
         if place is not None and not whole(place) and (row := self._known().get(key)) and row.done:
             self.evaluator(self._placed(Job(-1, one.pattern, one.seed, "validation"), place, start_of(one.seed)))
+
+    def _job_of(self, one: Asked) -> Job | None:
+        """The study's job for a candidate.
+
+        What a kill left comes out of the study before it. That waits until it is claimed in its turn: meanwhile another
+        process may be at it.
+        """
+        key = (one.pattern, one.seed)
+        if key not in self._waiting:
+            self.study.enqueue(one.pattern, one.seed)
+            while (job := self.study.ask()) is not None:
+                self._waiting[job.pattern, job.seed] = job
+        return self._waiting.pop(key, None)
 
     def _known(self) -> Mapping[tuple[str, int], Row]:
         """What all processes know of this task and way."""

@@ -52,6 +52,11 @@ class Room:
         """The unchanged model's pattern."""
         return str(Pattern.full(self.prepared.num_layers))
 
+    @property
+    def made_for(self) -> dict[str, str]:
+        """What a table of passes over the task's models holds for; the mark is of data, recipe and all else."""
+        return {"model": self.setting.scale.model, "task": self.task, "mark": self.prepared.purpose.mark}
+
     @cached_property
     def base(self) -> BaseModel:
         """The pre-trained model."""

@@ -6,7 +6,8 @@ Knows: files. Does not know: what they are about.
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,18 +38,39 @@ def refreshed(path: Path, lines: Sequence[dict[str, Any]]) -> Lines:
     return read_csv(path)
 
 
-def kept(path: Path, make: Callable[[], Sequence[dict[str, Any]]]) -> Lines:
-    """What `make` finds out, made once and kept in `path`; delete the file to make it again."""
-    if not path.exists() and (lines := make()):
-        write_csv(path, lines)
-    return read_csv(path)
+def kept(path: Path, made_for: Mapping[str, str], make: Callable[[], Sequence[dict[str, Any]]]) -> Lines:
+    """What `make` finds out, kept in `path` with what it was made for; made again where that was something else."""
+    if not _made(path, made_for) and (lines := make()):
+        _keep(path, made_for, lines)
+    return _made(path, made_for)
 
 
-def kept_by_seed(path: Path, seeds: Sequence[int], make: Callable[[int], Sequence[dict[str, Any]]]) -> Lines:
-    """What `make` finds out of each seed, kept in `path`; only seeds that are not in it are made, and may be later."""
-    known = read_csv(path)
+def kept_by_seed(
+    path: Path, made_for: Mapping[str, str], seeds: Sequence[int], make: Callable[[int], Sequence[dict[str, Any]]]
+) -> Lines:
+    """What `make` finds out of each seed, kept like that; only seeds that are not in it are made, and may be later."""
+    known = _made(path, made_for)
     new = [line for seed in seeds if str(seed) not in {one["seed"] for one in known} for line in make(seed)]
-    return refreshed(path, [*known, *new])
+    if new:
+        _keep(path, made_for, [*known, *new])
+    return _made(path, made_for)
+
+
+def _made(path: Path, made_for: Mapping[str, str]) -> Lines:
+    """The lines of a table that was made for this; none where it was for something else, or nobody noted for what."""
+    note = _note(path)
+    return read_csv(path) if note.exists() and json.loads(note.read_text()) == dict(made_for) else []
+
+
+def _keep(path: Path, made_for: Mapping[str, str], lines: Sequence[dict[str, Any]]) -> None:
+    """Write lines, then what they were made for: a kill in between leaves lines that count for nothing."""
+    _note(path).unlink(missing_ok=True)
+    write_csv(path, lines)
+    _note(path).write_text(json.dumps(dict(made_for), indent=1) + "\n")
+
+
+def _note(path: Path) -> Path:
+    return path.with_suffix(".json")
 
 
 def shown(lines: Sequence[dict[str, Any]]) -> str:

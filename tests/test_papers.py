@@ -82,6 +82,29 @@ def test_processes_leave_out_what_others_have_done_or_are_at(setting: Any, capsy
     assert len(papers.found(setting, whole)) == 3
 
 
+def test_what_a_kill_left_is_not_trained_beside_another_process_that_took_it_over(
+    setting: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluator = import_module("layersearch.training.evaluator").Evaluator
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluator, "__call__", killed)
+        with pytest.raises(KeyboardInterrupt):
+            papers.train(setting, asked("0-2"))
+    whole = asked("0-3", "0-2", "1-3")
+    with ExitStack() as stack:
+        desk = papers.Desk(replace(setting, process=1), "sst2", papers.PLAIN, stack)
+        with desk.claimed(whole[1]):
+            papers.train(setting, whole)
+    assert [line.split("seed 0 ")[1][:3] for line in trained(capsys.readouterr().out)] == ["0-3", "1-3"]
+    papers.train(setting, whole)
+    assert [line.split("seed 0 ")[1][:3] for line in trained(capsys.readouterr().out)] == ["0-2"]
+    assert len(papers.found(setting, whole)) == 3
+
+
 def test_dropping_after_fine_tuning_starts_from_kept_weights_of_the_seed(
     setting: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -164,10 +187,29 @@ def test_only_new_seeds_are_looked_at(tmp_path: Path) -> None:
         made.append(seed)
         return [{"seed": seed, "score": seed / 10}] if seed < 2 else []
 
-    sheet.kept_by_seed(tmp_path / "x.csv", [0, 2], make)
-    found = sheet.kept_by_seed(tmp_path / "x.csv", [0, 1, 2], make)
+    sheet.kept_by_seed(tmp_path / "x.csv", {"model": "a"}, [0, 2], make)
+    found = sheet.kept_by_seed(tmp_path / "x.csv", {"model": "a"}, [0, 1, 2], make)
     assert made == [0, 2, 1, 2]
     assert [line["seed"] for line in found] == ["0", "1"]
+
+
+def test_what_was_found_out_of_another_model_task_or_recipe_is_not_taken(setting: Any, tmp_path: Path) -> None:
+    room = import_module("results.passes").Room
+    longer = replace(setting, scale=replace(setting.scale, recipe=setting.scale.recipe.with_(epochs=0.75)))
+    first, second = (room(one, "sst2").made_for for one in (setting, longer))
+    assert (first["task"], first["model"]) == ("sst2", setting.scale.model)
+    assert first["mark"] != second["mark"]
+    file, none = tmp_path / "x.csv", list[dict[str, Any]]
+    assert sheet.kept(file, first, lambda: [{"k": 1}]) == [{"k": "1"}]
+    assert sheet.kept(file, first, lambda: pytest.fail("is there")) == [{"k": "1"}]
+    assert sheet.kept(file, second, none) == [], "not what was found out of the first"
+    assert sheet.kept(file, second, lambda: [{"k": 2}]) == [{"k": "2"}]
+    seeds = tmp_path / "seeds.csv"
+    for made_for, score in ((first, 1), (second, 2)):
+        (line,) = sheet.kept_by_seed(seeds, made_for, [0], lambda seed, score=score: [{"seed": seed, "score": score}])
+        assert line["score"] == str(score)
+    seeds.with_suffix(".json").unlink()
+    assert sheet.kept_by_seed(seeds, second, [0], lambda _: []) == [], "nobody noted for what"
 
 
 def test_what_is_written_by_hand_stays(tmp_path: Path) -> None:
@@ -203,6 +245,28 @@ def test_sajjads_claims_follow_from_the_scores() -> None:
     assert told["half of the layers, from the top, cost at most 3 points (k = 3)"] == verdicts.FAILS
     (line,) = run.droppable(made_up(), NAMED, ["stsb"])
     assert [line[f"{points} points"] for points in (1, 2, 3)] == [1, 2, 2]
+
+
+def test_a_line_breaks_where_a_number_of_layers_has_no_score_and_the_legend_covers_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    drawn: list[Any] = []
+    figures = import_module("results.sajjad.figures")
+    monkeypatch.setattr(figures, "save", lambda figure, _: drawn.append(figure))
+    runs = [row for row in made_up() if row["pattern"] != NAMED["top", 2]]
+    published = sheet.read_csv(import_module("results.sajjad.run").HERE / "published.csv")
+    figures.draw_strategies(runs, NAMED, ["stsb"], published, tmp_path / "x.png")
+    (figure,) = drawn
+    here, bert = figure.axes[:2]
+    lines = {line.get_label(): line for line in here.lines}
+    assert lines["top"].get_xdata() == pytest.approx([0, 1 / 4, 2 / 4, 3 / 4])
+    assert [math.isnan(score) for score in lines["top"].get_ydata()] == [False, False, True, False]
+    assert not any(math.isnan(score) for score in lines["bottom"].get_ydata())
+    assert list(lines["unchanged model"].get_ydata()) == pytest.approx([85.0, 85.0, 85.0])
+    top = next(line for line in bert.lines if line.get_label() == "top")
+    assert list(top.get_ydata()) == [86.19, 84.86, 84.19, 83.28]
+    assert not any(one.get_legend() for one in figure.axes)
+    assert len(figure.legends) == 1
 
 
 def test_layers_and_ffn_halves_of_equal_parameters_are_compared() -> None:
@@ -251,6 +315,8 @@ def test_convergence_is_read_between_the_rungs() -> None:
     assert run.reached(line, 0.2) == pytest.approx(0.375)
     assert run.reached(line, 0.8) == pytest.approx(1.0)
     assert run.reached(line, 0.9) is None
+    soon = {"score": "0.8", "on the way": "0.125:0.7000 0.5:0.7500"}
+    assert run.reached(soon, 0.69) == run.reached(soon, 0.1) == 0.125, "there, or before: no point is made up"
     assert run.fewer((0, 9), (8, 9)) == verdicts.HOLDS
     assert run.fewer((0, 3), (1, 3)) == verdicts.OPEN
 

@@ -27,6 +27,7 @@ from results.machine import environment
 from results.papers import Asked, Setting, Way, found, setting_of, train, words
 from results.passes import Room
 from results.sheet import Lines, refreshed, shown, write_readme
+from results.trained import counted
 from results.verdicts import FAILS, HOLDS, OPEN, by_seed, cell, difference, verdict
 
 HERE = Path(__file__).parent
@@ -99,19 +100,24 @@ def everything(
 
 
 def reached(line: Mapping[str, Any], level: float) -> float | None:
-    """The share of its steps after which a training first has a score of `level`, between rungs by a straight line."""
+    """The share of its steps after which a training first has a score of `level`, between rungs by a straight line.
+
+    One that has it at the first rung had it there or before: nothing is known of what lies before it.
+    """
     parts = (part.partition(":") for part in line["on the way"].split())
-    points = [(0.0, 0.0), *((float(share), float(score)) for share, _, score in parts), (1.0, float(line["score"]))]
+    points = [*((float(share), float(score)) for share, _, score in parts), (1.0, float(line["score"]))]
+    if points[0][1] >= level:
+        return points[0][0]
     for (share, score), (then, later) in pairwise(points):
         if later >= level:
-            return share + (then - share) * max(0.0, level - score) / (later - score) if later > score else then
+            return share + (then - share) * (level - score) / (later - score)
     return None
 
 
 def convergence(runs: Lines, task: str) -> tuple[dict[int, float], dict[int, float]]:
     """Shares of the steps by seed until NEAR of the last-layer model's final score: without the mix, and with it.
 
-    One who never comes there counts as 1.
+    One who never comes there counts as 1, and one who is there at the first rung as the share of that.
     """
     plain, mixed = ({int(row["seed"]): row for row in _of(runs, task, CURVE, mix)} for mix in (False, True))
     both = [seed for seed in plain if seed in mixed]
@@ -214,11 +220,9 @@ def report(setting: Setting, given: argparse.Namespace, asked: Sequence[Asked]) 
     sparse_ways = {sparse(*one).name for one in SPARSE}
     thinned = dict.fromkeys(row["task"] for row in runs if row["way"] in sparse_ways)
     constants = {task: constant_of(setting, task) for task in thinned}
-    failed = [f"{row['task']} {row['pattern']} seed {row['seed']}: {row['reason']}" for row in runs if not row["score"]]
-    there = f"{len(runs)} of {len(asked)} trainings are in the table; {len(failed)} failed. {'; '.join(failed)}"
     probed, learnt = pair_table(runs, setting.tables, "frozen"), pair_table(runs, setting.scale.tasks, CURVE.name)
     thin = sparse_table(runs, constants)
-    parts = ["## Verdicts", shown(claims(runs, setting, constants)), "## Here", there.strip()]
+    parts = ["## Verdicts", shown(claims(runs, setting, constants)), "## Here", counted(runs, asked)]
     if probed:
         draw_probes(runs, list(setting.tables), to / "probes.png")
         parts += ["Probes of the frozen model, accuracy in points (seeds):", shown(probed), "![probes](probes.png)"]

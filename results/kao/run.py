@@ -21,6 +21,7 @@ from results.machine import environment
 from results.papers import PLAIN, Asked, Setting, Way, found, setting_of, train, words
 from results.passes import Room, answers, last_states
 from results.sheet import Lines, kept, kept_by_seed, refreshed, shown, write_readme
+from results.trained import claim_lines, counted, tasks_in
 from results.verdicts import by_seed, cell, difference, interval_of, verdict
 
 HERE = Path(__file__).parent
@@ -129,13 +130,10 @@ def table_of(runs: Lines, all_of: Sequence[Deepened], tasks: Sequence[str]) -> L
 
 
 def claims(runs: Lines, all_of: Sequence[Deepened], tasks: Sequence[str]) -> Lines:
-    """A line a claim and task."""
-    lines: Lines = []
-    for task in tasks:
-        for claim, apart in _of_task(runs, all_of, task):
-            if apart is not None:
-                lines.append({"claim": claim, "task": task, "in points": str(apart), "verdict": verdict(apart)})
-    return lines
+    """A line a claim and task that was run."""
+    return claim_lines(
+        tasks, lambda task: ((claim, apart, verdict(apart)) for claim, apart in _of_task(runs, all_of, task))
+    )
 
 
 def _of_task(runs: Lines, all_of: Sequence[Deepened], task: str) -> Iterator[tuple[str, Any]]:
@@ -211,17 +209,15 @@ def report(setting: Setting, given: argparse.Namespace, room: Room, of: Sequence
     asked = everything(setting, of, given.seeds, given.patterns)
     all_of = [one for these in of for one in these]
     runs = refreshed(to / "runs.csv", found(setting, asked))
-    tasks = [task for task in setting.scale.tasks if any(row["task"] == task for row in runs)]
-    agreed = kept_by_seed(to / "agreement.csv", given.seeds, lambda seed: agreement_of(room, seed))
-    last = kept(to / "last-states.csv", lambda: last_of(room))
+    tasks = tasks_in(runs, setting.scale.tasks)
+    agreed = kept_by_seed(to / "agreement.csv", room.made_for, given.seeds, lambda seed: agreement_of(room, seed))
+    last = kept(to / "last-states.csv", room.made_for, lambda: last_of(room))
     judged = output_claims(agreed, last, room.prepared.num_layers)
     judged += claims(runs, all_of, tasks)
-    failed = [f"{row['task']} {row['pattern']} seed {row['seed']}: {row['reason']}" for row in runs if not row["score"]]
-    there = f"{len(runs)} of {len(asked)} trainings are in the table; {len(failed)} failed. {'; '.join(failed)}"
     if gains := table_scores(runs, all_of, tasks):
         draw_deepened(gains, to / "deepened.png")
     parts = [
-        "## Verdicts", shown(judged), "## Here: deepened and fine-tuned", there.strip(),
+        "## Verdicts", shown(judged), "## Here: deepened and fine-tuned", counted(runs, asked),
         "Scores in points on the official validation set: mean ± standard deviation (seeds).",
         shown(table_of(runs, all_of, tasks)), "![deepened models over the unchanged one](deepened.png)",
     ]  # fmt: skip

@@ -6,6 +6,7 @@ Knows: matplotlib, the lines of its tables. Does not know: how they came about.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import nan
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from layersearch.report.canvas import save
 from results.panels import panels
 from results.sheet import Lines
+from results.trained import Named
 from results.verdicts import by_seed
 
 COLOURS = {
@@ -25,44 +27,45 @@ COLOURS = {
 }
 
 
-def draw_strategies(
-    runs: Lines, named: Mapping[tuple[str, int], str], tasks: Sequence[str], published: Lines, file: Path
-) -> None:
-    """Score over the share of layers dropped: a panel a task, and one for each published model, apart."""
+def draw_strategies(runs: Lines, named: Named, tasks: Sequence[str], published: Lines, file: Path) -> None:
+    """Score over the share of layers dropped: a panel a task, and one for each published model, apart.
+
+    A line begins at the unchanged model and breaks where a number of layers has no score.
+    """
     models = list(dict.fromkeys(line["model"] for line in published))
-    figure, axes = panels(len(tasks) + len(models), 3.6)
+    figure, axes = panels(len(tasks) + len(models), 3.6, 4.2)
     layers = max(k for name, k in named if name == "top") + 1
     for one, task in zip(axes, tasks, strict=False):
-        _draw_task(one, runs, named, task, layers)
+        points = {key: by_seed(runs, task=task, pattern=p, way="plain") for key, p in named.items()}
+        _draw_lines(one, {key: [100 * s for s in scores.values()] for key, scores in points.items()}, layers, "-")
         one.set_title(f"here: {task}")
     for one, model in zip(axes[len(tasks) :], models, strict=True):
         mine = [line for line in published if line["model"] == model]
-        whole = next(float(line["average"]) for line in mine if line["strategy"] == "unchanged")
-        for name, colour in COLOURS.items():
-            points = [line for line in mine if line["strategy"] == name]
-            shares = [0.0, *(int(line["k"]) / int(line["layers"]) for line in points)]
-            one.plot(shares, [whole, *(float(line["average"]) for line in points)], ".--", color=colour)
+        found = {(line["strategy"], int(line["k"])): [float(line["average"])] for line in mine}
+        ks = {k for _, k in found if k}
+        missing: dict[tuple[str, int], list[float]] = {(name, k): [] for name in COLOURS for k in ks}
+        _draw_lines(one, missing | found, int(mine[0]["layers"]), "--")
         one.set_title(f"published: {model}, mean of 7")
         one.set_facecolor("#f4f1ea")
     for one in axes:
         one.set_xlabel("share of layers dropped")
+        one.set_xlim(left=-0.03)
     axes[0].set_ylabel("score, in points")
-    axes[0].legend(fontsize=7)
+    lines, names = axes[0].get_legend_handles_labels()
+    figure.legend(lines, names, fontsize=8, loc="outside lower center", ncols=len(names))
     save(figure, file)
 
 
-def _draw_task(one: Any, runs: Lines, named: Mapping[tuple[str, int], str], task: str, layers: int) -> None:
-    whole = by_seed(runs, task=task, pattern=named["unchanged", 0], way="plain")
+def _draw_lines(one: Any, scores: Mapping[tuple[str, int], Sequence[float]], layers: int, style: str) -> None:
+    """A line a strategy through the means of `scores` (by strategy and k), with a dot each."""
+    whole = scores["unchanged", 0]
     for name, colour in COLOURS.items():
-        shares, means = [0.0] * bool(whole), [100 * fmean(whole.values())] if whole else []
-        for (_, k), pattern in ((key, pattern) for key, pattern in named.items() if key[0] == name):
-            scores = by_seed(runs, task=task, pattern=pattern, way="plain")
-            points = [100 * score for score in scores.values()]
-            if points:
-                shares.append(k / layers)
-                means.append(fmean(points))
-                one.plot([k / layers] * len(points), points, ".", color=colour, markersize=4, alpha=0.6)
-        one.plot(shares, means, "-", color=colour, label=name, linewidth=1.4)
+        points = {0: whole} | {k: scores[its, k] for its, k in sorted(scores) if its == name}
+        means = [fmean(values) if values else nan for values in points.values()]
+        one.plot([k / layers for k in points], means, style, color=colour, label=name, linewidth=1.4)
+        for k, values in points.items():
+            one.plot([k / layers] * len(values), values, ".", color=colour, markersize=5, alpha=0.6)
+    one.plot([0.0] * len(whole), whole, "o", color="black", markersize=4, label="unchanged model", zorder=3)
 
 
 def draw_depths(probed: Lines, alike: Lines, file: Path) -> None:

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from layersearch.measured import contribution
-from layersearch.pattern import Pattern
 from layersearch.search.spelling import measure
 from layersearch.strategies import possible, spell
 from results.machine import environment
@@ -23,12 +23,11 @@ from results.papers import AFTER, Asked, Setting, found, setting_of, train, word
 from results.passes import Room, likeness, probes, times
 from results.sajjad.figures import draw_depths, draw_strategies
 from results.sheet import Lines, kept, kept_by_seed, read_csv, refreshed, shown, write_readme
+from results.trained import Named, claim_lines, counted, strategy_table, tasks_in
 from results.verdicts import FAILS, HOLDS, by_seed, cell, difference, not_above, verdict
 
 HERE = Path(__file__).parent
 STRATEGIES = ("top", "bottom", "alternate-even", "alternate-odd", "symmetric", "contribution")
-Named = Mapping[tuple[str, int], str]
-"""Patterns by strategy and k."""
 
 
 def named_patterns(setting: Setting) -> Named:
@@ -42,13 +41,13 @@ def named_patterns(setting: Setting) -> Named:
     spelled |= {(name, k): str(spell(name, layers, k)) for name, k in plain}
     file = setting.work / f"contribution-{setting.scale.model.replace('/', '_')}.csv"
     setting.work.mkdir(parents=True, exist_ok=True)
-    known = kept(file, lambda: [{"k": k, "pattern": str(p)} for k, p in _by_contribution(setting, room, ks)])
+    known = kept(file, room.made_for, lambda: _by_contribution(setting, room, ks))
     return spelled | {("contribution", int(line["k"])): line["pattern"] for line in known}
 
 
-def _by_contribution(setting: Setting, room: Room, ks: Sequence[int]) -> Iterator[tuple[int, Pattern]]:
+def _by_contribution(setting: Setting, room: Room, ks: Sequence[int]) -> Lines:
     measured = measure(room.prepared, setting.device)
-    return ((k, contribution(measured, k)) for k in ks)
+    return [{"k": k, "pattern": str(contribution(measured, k))} for k in ks]
 
 
 def halves(named: Named) -> list[int]:
@@ -71,18 +70,6 @@ def everything(setting: Setting, named: Named, seeds: Sequence[int], most: int |
 def scores_of(runs: Lines, task: str, pattern: str, way: str = "plain") -> dict[int, float]:
     """Scores by seed."""
     return by_seed(runs, task=task, pattern=pattern, way=way)
-
-
-def strategy_table(runs: Lines, named: Named, tasks: Sequence[str]) -> Lines:
-    """A line a strategy and k: pattern, parameters, a column a task (points, mean and deviation over seeds)."""
-    lines: Lines = []
-    for (name, k), pattern in named.items():
-        rows = [row for row in runs if row["pattern"] == pattern]
-        if rows:
-            line: dict[str, Any] = {"strategy": name, "k": k, "pattern": pattern, "layers": rows[0]["layers"]}
-            line["parameters"] = next((row["parameters"] for row in rows if row["parameters"]), "")
-            lines.append(line | {task: cell(scores_of(runs, task, pattern)) for task in tasks})
-    return lines
 
 
 def droppable(runs: Lines, named: Named, tasks: Sequence[str]) -> Lines:
@@ -112,15 +99,8 @@ def _until(fits: Sequence[tuple[int, Any]]) -> int:
 
 
 def claims(runs: Lines, named: Named, tasks: Sequence[str]) -> Lines:
-    """A line a claim and task that was run, with the difference it turns on and what is to be said of it."""
-    lines: Lines = []
-    for task in tasks:
-        lines += [
-            {"claim": claim, "task": task, "in points": str(apart), "verdict": said}
-            for claim, apart, said in _of_task(runs, named, task)
-            if apart is not None
-        ]
-    return lines
+    """A line a claim and task that was run."""
+    return claim_lines(tasks, partial(_of_task, runs, named))
 
 
 def _of_task(runs: Lines, named: Named, task: str) -> Iterator[tuple[str, Any, str]]:
@@ -207,12 +187,12 @@ def report(setting: Setting, given: argparse.Namespace, named: Named, asked: Seq
     """Tables, figures and the README, out of what the work folder or the CSVs here know."""
     to: Path = given.to
     runs = refreshed(to / "runs.csv", found(setting, asked))
-    tasks = [task for task in setting.scale.tasks if any(row["task"] == task for row in runs)]
+    tasks = tasks_in(runs, setting.scale.tasks)
     room = Room(setting, setting.scale.tasks[0])
-    probed = kept_by_seed(to / "probes.csv", given.seeds, lambda seed: probed_of(room, seed))
-    alike = kept_by_seed(to / "likeness.csv", given.seeds, lambda seed: alike_of(room, seed))
+    probed = kept_by_seed(to / "probes.csv", room.made_for, given.seeds, lambda seed: probed_of(room, seed))
+    alike = kept_by_seed(to / "likeness.csv", room.made_for, given.seeds, lambda seed: alike_of(room, seed))
     tops = [pattern for (name, _), pattern in named.items() if name == "top"][: len(halves(named)) * 2]
-    took = kept(to / "times.csv", lambda: times(room, tops))
+    took = kept(to / "times.csv", room.made_for, lambda: times(room, tops))
     table = strategy_table(runs, named, tasks)
     judged = claims(runs, named, tasks) + probe_claims(probed, alike)
     judged += time_claims(took, named["top", halves(named)[-1]])
@@ -230,8 +210,6 @@ def report(setting: Setting, given: argparse.Namespace, named: Named, asked: Seq
 
 
 def _ours(runs: Lines, table: Lines, most: Lines, took: Lines, asked: Sequence[Asked]) -> list[str]:
-    failed = [f"{row['task']} {row['pattern']} seed {row['seed']}: {row['reason']}" for row in runs if not row["score"]]
-    there = f"{len(runs)} of {len(asked)} trainings are in the table; {len(failed)} failed. {'; '.join(failed)}"
     later = [row for row in runs if row["way"] == "after"]
     after = [
         {"pattern": pattern, "task": task, "before": cell(scores_of(runs, task, pattern)),
@@ -239,7 +217,8 @@ def _ours(runs: Lines, table: Lines, most: Lines, took: Lines, asked: Sequence[A
         for task, pattern in dict.fromkeys((row["task"], row["pattern"]) for row in later)
     ]  # fmt: skip
     parts = [
-        "## Here", there.strip(), "Scores in points on the official validation set: mean ± standard deviation (seeds).",
+        "## Here", counted(runs, asked),
+        "Scores in points on the official validation set: mean ± standard deviation (seeds).",
         shown(table), "![strategies by number of dropped layers](strategies.png)",
     ]  # fmt: skip
     tables = {

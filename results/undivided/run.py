@@ -20,14 +20,13 @@ from results.machine import environment
 from results.papers import Asked, Setting, found, setting_of, train, words
 from results.passes import Room, attention_cka, probes, times
 from results.sheet import Lines, kept, kept_by_seed, refreshed, shown, write_readme
+from results.trained import Named, claim_lines, counted, strategy_table, tasks_in
 from results.undivided.figures import draw_cka, draw_equal
-from results.verdicts import by_seed, cell, difference, not_above, verdict
+from results.verdicts import by_seed, difference, not_above, verdict
 
 HERE = Path(__file__).parent
 FFN = ("ffn-only", "ffn-only-bottom", "ffn-only-alternate")
 WHOLE = ("top", "bottom", "alternate-even", "alternate-odd", "symmetric")
-Named = Mapping[tuple[str, int], str]
-"""Patterns by strategy and k."""
 
 
 def named_patterns(room: Room) -> Named:
@@ -53,25 +52,9 @@ def everything(setting: Setting, named: Named, seeds: Sequence[int], most: int |
     ]  # fmt: skip
 
 
-def table_of(runs: Lines, named: Named, tasks: Sequence[str]) -> Lines:
-    """A line a strategy and k: pattern, parameters, a column a task."""
-    lines: Lines = []
-    for (name, k), pattern in named.items():
-        rows = [row for row in runs if row["pattern"] == pattern]
-        if rows:
-            line: dict[str, Any] = {"strategy": name, "k": k, "pattern": pattern, "layers": rows[0]["layers"]}
-            line["parameters"] = next((row["parameters"] for row in rows if row["parameters"]), "")
-            lines.append(line | {task: cell(by_seed(runs, task=task, pattern=pattern)) for task in tasks})
-    return lines
-
-
 def claims(runs: Lines, named: Named, tasks: Sequence[str], layers: int) -> Lines:
-    """A line a claim and task."""
-    lines: Lines = []
-    for task in tasks:
-        for claim, apart, said in _of_task(runs, named, task, layers):
-            lines.append({"claim": claim, "task": task, "in points": str(apart), "verdict": said})
-    return lines
+    """A line a claim and task that was run."""
+    return claim_lines(tasks, lambda task: _of_task(runs, named, task, layers))
 
 
 def _of_task(runs: Lines, named: Named, task: str, layers: int) -> Iterator[tuple[str, Any, str]]:
@@ -168,22 +151,21 @@ def report(setting: Setting, given: argparse.Namespace, room: Room, named: Named
     """Tables, figures and the README, out of what the work folder or the CSVs here know."""
     to: Path = given.to
     runs = refreshed(to / "runs.csv", found(setting, asked))
-    tasks = [task for task in setting.scale.tasks if any(row["task"] == task for row in runs)]
+    tasks = tasks_in(runs, setting.scale.tasks)
     layers = room.prepared.num_layers
-    likeness = kept_by_seed(to / "cka.csv", given.seeds, lambda seed: cka_of(room, named, given.seeds, seed))
-    probed = kept_by_seed(to / "probes.csv", given.seeds, lambda seed: probes_of(room, named, seed))
+    made_for, seeds = room.made_for, given.seeds
+    likeness = kept_by_seed(to / "cka.csv", made_for, seeds, lambda seed: cka_of(room, named, seeds, seed))
+    probed = kept_by_seed(to / "probes.csv", made_for, seeds, lambda seed: probes_of(room, named, seed))
     timed = [p for (name, k), p in named.items() if name in ("ffn-only", "top") and k > 1]
-    took = kept(to / "times.csv", lambda: times(room, timed))
+    took = kept(to / "times.csv", made_for, lambda: times(room, timed))
     draw_equal(runs, named, tasks, to / "equal.png")
     judged = claims(runs, named, tasks, layers) + looked_claims(
         setting.scale.tasks[0], likeness, probed, took, named, layers
     )
-    failed = [f"{row['task']} {row['pattern']} seed {row['seed']}: {row['reason']}" for row in runs if not row["score"]]
-    there = f"{len(runs)} of {len(asked)} trainings are in the table; {len(failed)} failed. {'; '.join(failed)}"
     parts = [
-        "## Verdicts", shown(judged), "## Here", there.strip(),
+        "## Verdicts", shown(judged), "## Here", counted(runs, asked),
         "Scores in points on the official validation set: mean ± standard deviation (seeds).",
-        shown(table_of(runs, named, tasks)), "![score by parameters](equal.png)",
+        shown(strategy_table(runs, named, tasks)), "![score by parameters](equal.png)",
     ]  # fmt: skip
     if likeness:
         draw_cka(likeness, to / "cka.png")
