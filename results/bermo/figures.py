@@ -5,7 +5,7 @@ Knows: matplotlib, the lines of its table. Does not know: how they came about.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
@@ -33,17 +33,20 @@ def draw_probes(runs: Lines, tasks: Sequence[str], file: Path) -> None:
     save(figure, file)
 
 
-def draw_curves(runs: Lines, tasks: Sequence[str], way: str, file: Path) -> None:
-    """Scores on the validation set over the share of the steps: a panel a task, a line a seed."""
-    figure, axes = panels(len(tasks), 4.6)
-    for one, task in zip(axes, tasks, strict=True):
+def draw_curves(runs: Lines, of: Sequence[tuple[str, str]], models: Mapping[str, str], file: Path) -> None:
+    """Scores on the validation set over the share of the steps: a panel a task and way, a line a seed.
+
+    `models` says of each way what is trained in it.
+    """
+    figure, axes = panels(len(of), 4.6)
+    for one, (task, way) in zip(axes, of, strict=True):
         for name, (mix, colour) in KINDS.items():
             rows = [row for row in runs if (row["task"], row["way"]) == (task, way) and row["score"]]
             for number, row in enumerate(row for row in rows if row["pattern"].endswith(" mix") is mix):
                 points = [tuple(map(float, part.split(":"))) for part in row["on the way"].split()]
                 points.append((1.0, float(row["score"])))
                 one.plot(*zip(*points, strict=True), ".-", color=colour, alpha=0.7, label=None if number else name)
-        one.set_title(task)
+        one.set_title(f"{task}, {models[way]}")
         one.set_xlabel("share of the steps")
     axes[0].set_ylabel("score on the validation set")
     axes[0].legend(fontsize=8)

@@ -13,13 +13,14 @@ import argparse
 import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from layersearch.analysis.analyze import drawn
 from layersearch.analysis.sentences import GENERATORS, generate
+from layersearch.strategies import spell
 from layersearch.tasks.constant import constant_score
 from layersearch.tasks.task import Examples
 from results.bermo.figures import draw_curves, draw_probes
@@ -33,7 +34,8 @@ from results.verdicts import FAILS, HOLDS, OPEN, by_seed, cell, difference, verd
 HERE = Path(__file__).parent
 SENTENCES = 2500  # of a probing task to train on
 EIGHTHS = tuple(n / 8 for n in range(1, 8))
-CURVE = Way("curve", rungs=EIGHTHS)
+CURVE, DROPPED = Way("curve", rungs=EIGHTHS), Way("curve-dropped", rungs=EIGHTHS)
+CURVES = {CURVE.name: "unchanged", DROPPED.name: "top third dropped"}
 SPARSE = (("magnitude", 0.5), ("soft-movement", 0.5), ("magnitude", 0.8), ("soft-movement", 0.8))
 NEAR = 0.95  # of the final score of the model without a mix, where "as good" begins
 READ = (("last layer", False), ("mix", True))
@@ -76,23 +78,25 @@ def _write(file: Path, labels: Sequence[str], *parts: Examples) -> None:
     part.replace(file)
 
 
-PARTS = ("curves", "probes", "sparsity", "others")
+PARTS = ("curves", "dropped", "probes", "sparsity", "others")
 
 
 def everything(
     setting: Setting, room: Room, seeds: Sequence[int], most: int | None, parts: Sequence[str] = PARTS
 ) -> list[Asked]:
-    """What is trained, in its order: curves of the first task, probes, sparsity on the small task, the other curves."""
-    pair = [room.unchanged, f"{room.unchanged} mix"]
+    """What is trained, in its order: curves of the first task, those without a third of the layers, the other parts."""
+    layers = room.prepared.num_layers
     first, *others = setting.scale.tasks
     small = SMALL if SMALL in setting.scale.tasks else first
 
     def both(task: str, way: Way) -> Iterator[Asked]:
-        return (Asked(task, pattern, seed, way) for seed in seeds for pattern in pair)
+        pattern = str(spell("top", layers, layers // 3)) if way == DROPPED else room.unchanged
+        return (Asked(task, each, seed, way) for seed in seeds for each in (pattern, f"{pattern} mix"))
 
     found_ = {
         "curves": [(first, CURVE)],
-        "probes": [(task, frozen(room.prepared.num_layers)) for task in list(setting.tables)[:most]],
+        "dropped": [(first, DROPPED)],
+        "probes": [(task, frozen(layers)) for task in list(setting.tables)[:most]],
         "sparsity": [(small, sparse(*one)) for one in SPARSE[:most]],
         "others": [(task, CURVE) for task in others[:most]],
     }
@@ -114,19 +118,19 @@ def reached(line: Mapping[str, Any], level: float) -> float | None:
     return None
 
 
-def convergence(runs: Lines, task: str) -> tuple[dict[int, float], dict[int, float]]:
+def convergence(runs: Lines, task: str, way: str) -> tuple[dict[int, float], dict[int, float]]:
     """Shares of the steps by seed until NEAR of the last-layer model's final score: without the mix, and with it.
 
     One who never comes there counts as 1, and one who is there at the first rung as the share of that.
     """
-    plain, mixed = ({int(row["seed"]): row for row in _of(runs, task, CURVE, mix)} for mix in (False, True))
+    plain, mixed = ({int(row["seed"]): row for row in _of(runs, task, way, mix)} for mix in (False, True))
     both = [seed for seed in plain if seed in mixed]
     levels = {seed: NEAR * float(plain[seed]["score"]) for seed in both}
     return tuple({seed: reached(rows[seed], levels[seed]) or 1.0 for seed in both} for rows in (plain, mixed))  # type: ignore[return-value]
 
 
-def _of(runs: Lines, task: str, way: Way, mix: bool) -> Lines:
-    mine = (row for row in runs if (row["task"], row["way"]) == (task, way.name) and row["score"])
+def _of(runs: Lines, task: str, way: str, mix: bool) -> Lines:
+    mine = (row for row in runs if (row["task"], row["way"]) == (task, way) and row["score"])
     return [row for row in mine if row["pattern"].endswith(" mix") is mix]
 
 
@@ -157,15 +161,15 @@ def claims(runs: Lines, setting: Setting, constants: Mapping[str, float]) -> Lin
     for task in (task for task in setting.tables if any(row["task"] == task for row in runs)):
         apart = difference(*(scores_of(runs, task, "frozen", mix) for mix in (True, False)))
         told("a probe reads more off the mix than off the last layer", task, apart, verdict(apart))
-    for task in setting.scale.tasks:
-        plain, mixed = convergence(runs, task)
+    for task, (way, model) in product(setting.scale.tasks, CURVES.items()):
+        plain, mixed = convergence(runs, task, way)
         if plain:
             sooner = difference(plain, mixed)
             times = median(plain[seed] / mixed[seed] for seed in plain)
             what = f"{times:.2f} times; share of steps saved {sooner}"
-            told(f"the mix is sooner at {NEAR:.0%} of the final score", task, sooner, verdict(sooner), what)
-            apart = difference(*(scores_of(runs, task, CURVE.name, mix) for mix in (True, False)))
-            told("the mix ends better", task, apart, verdict(apart))
+            told(f"{model}: the mix is sooner at {NEAR:.0%} of the final score", task, sooner, verdict(sooner), what)
+            apart = difference(*(scores_of(runs, task, way, mix) for mix in (True, False)))
+            told(f"{model}: the mix ends better", task, apart, verdict(apart))
     for task, constant in constants.items():
         for way in (sparse(*one).name for one in SPARSE):
             pair = [scores_of(runs, task, way, mix) for mix in (True, False)]
@@ -203,11 +207,12 @@ def sparse_table(runs: Lines, constants: Mapping[str, float]) -> Lines:
     return lines
 
 
-def pair_table(runs: Lines, tasks: Iterable[str], way: str) -> Lines:
-    """A line a task: scores of the last layer and of the mix."""
+def pair_table(runs: Lines, of: Iterable[tuple[str, str]]) -> Lines:
+    """A line a task and way: scores of the last layer and of the mix."""
     lines = []
-    for task in tasks:
-        line = {"task": task} | {name: cell(scores_of(runs, task, way, mix)) for name, mix in READ}
+    for task, way in of:
+        line = {"task": task} | ({"model": CURVES[way]} if way in CURVES else {})
+        line |= {name: cell(scores_of(runs, task, way, mix)) for name, mix in READ}
         if line["last layer"] or line["mix"]:
             lines.append(line)
     return lines
@@ -220,14 +225,16 @@ def report(setting: Setting, given: argparse.Namespace, asked: Sequence[Asked]) 
     sparse_ways = {sparse(*one).name for one in SPARSE}
     thinned = dict.fromkeys(row["task"] for row in runs if row["way"] in sparse_ways)
     constants = {task: constant_of(setting, task) for task in thinned}
-    probed, learnt = pair_table(runs, setting.tables, "frozen"), pair_table(runs, setting.scale.tasks, CURVE.name)
+    probed = pair_table(runs, [(task, "frozen") for task in setting.tables])
+    learnt = pair_table(runs, product(setting.scale.tasks, CURVES))
     thin = sparse_table(runs, constants)
     parts = ["## Verdicts", shown(claims(runs, setting, constants)), "## Here", counted(runs, asked)]
     if probed:
         draw_probes(runs, list(setting.tables), to / "probes.png")
         parts += ["Probes of the frozen model, accuracy in points (seeds):", shown(probed), "![probes](probes.png)"]
     if learnt:
-        draw_curves(runs, [line["task"] for line in learnt], CURVE.name, to / "curves.png")
+        drawn_ = [(line["task"], way) for line in learnt for way, model in CURVES.items() if model == line["model"]]
+        draw_curves(runs, drawn_, CURVES, to / "curves.png")
         parts += ["Fine-tuned, at the end:", shown(learnt), "![scores on the way](curves.png)"]
     parts += ["With zeros in the matrices:", shown(thin)] if thin else []
     write_readme(to, [*parts, environment("torch", "transformers")])
