@@ -135,13 +135,9 @@ def _corpus(data: Path, columns: Columns) -> Corpus:
     _found.cache_clear()  # of a large table few examples may be wanted
     train = _examples(found.train, found.texts)
     most = MOST if columns.examples is None else columns.examples or len(train)
-    warnings: list[str] = []
+    drawn = f"{data} has {len(train):,} rows, of which {most:,} are drawn; --examples N draws N, and 0 takes all"
+    warnings = [drawn] if most < len(train) and columns.examples is None else []
     if most < len(train):
-        if columns.examples is None:
-            warnings.append(
-                f"{data} has {len(train):,} rows, of which {most:,} are drawn; --examples N draws another number, and "
-                "--examples 0 takes all"
-            )
         train = train.take(held_out(train.labels, most / len(train), _SEED))
     if found.validation is None:
         unseen = held_out(train.labels, VALIDATION, _SEED)
