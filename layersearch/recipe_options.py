@@ -30,7 +30,7 @@ DropEvery = Annotated[
     float | None, typer.Option(help="Drop one layer after every so many epochs, in place of all before training.")
 ]
 Mix = Annotated[str | None, typer.Option(help=f"How a space's mixes are made, any of: {' '.join(MIX_WORDS)}.")]
-MixRate = Annotated[float | None, typer.Option("--mix-lr", help="Peak learning rate of the scalars of mixes.")]
+MixRate = Annotated[float | None, typer.Option("--mix-lr", help="Peak learning rate of mixes: scalars, gamma.")]
 ShareOfZeros = Annotated[
     float | None,
     typer.Option("--sparsity", help="Share of the weights of the layers' matrices that end as zero, such as 0.5."),

@@ -124,7 +124,7 @@ def begin(
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
-    return Training(model, kind, recipe, train, loss_of)
+    return Training(model, kind, recipe, train, loss_of, whole=teacher is not None and teacher.leader is not None)
 
 
 @dataclass(frozen=True)

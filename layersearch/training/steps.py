@@ -60,8 +60,8 @@ class Training:
     `backward` adds a batch's gradients, times a factor, to those in `model` and returns its loss times that factor,
     detached. `done` is the share of the steps that are done.
 
-    A processor takes a long batch in pieces whose gradients are added, for the memory that activations take, where
-    a loss is a mean over examples: their mean is the batch's.
+    A processor takes a long batch of texts with one label each in pieces whose gradients are added, for the memory that
+    activations take: the mean of their losses is the batch's. A loss that is no mean over examples needs it `whole`.
     """
 
     def __init__(
@@ -71,6 +71,8 @@ class Training:
         recipe: Recipe,
         train: Encoded,
         backward: Callable[[Batch, float], torch.Tensor],
+        *,
+        whole: bool = False,
     ) -> None:
         import torch
 
@@ -79,6 +81,7 @@ class Training:
         self._steps = max(1, math.ceil(recipe.epochs * math.ceil(len(train) / recipe.batch_size)))
         self._step = 0
         self._backward = backward
+        self._whole = whole or KINDS[kind].per_token or train.pixels is not None or model.device.type != "cpu"
         self._thinning = _thinning(model, recipe, self._steps)
         groups = self._thinning.groups() if self._thinning else []
         self._scores = [score for group in groups for score in group["params"]]
@@ -87,6 +90,11 @@ class Training:
         self._losses: list[torch.Tensor] = []
         torch.manual_seed(recipe.seed)
         self._random = _random_state(model.device)
+
+    @property
+    def step(self) -> int:
+        """How many steps are done."""
+        return self._step
 
     @property
     def done(self) -> float:
@@ -136,9 +144,7 @@ class Training:
 
     def _pieces(self, indices: NDArray[np.int64]) -> list[NDArray[np.int64]]:
         """What is taken at once of a batch."""
-        if self.model.device.type != "cpu" or KINDS[self.kind].per_token or self.train.pixels is not None:
-            return [indices]
-        return pieces_of(self.train, indices, TOKENS)
+        return [indices] if self._whole else pieces_of(self.train, indices, TOKENS)
 
     def state(self) -> dict[str, Any]:
         """What `restore` needs to go on from here: weights, moments, the step, random numbers, losses, zeros."""

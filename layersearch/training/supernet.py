@@ -57,27 +57,30 @@ def train_super(
     taught: float = OneShotRecipe.taught,
 ) -> float:
     """Train the fine-tuned `model` in place as a super-network whose sub-networks are what `draw` gives.
-
-    Each piece of a batch that is taken in pieces has a pattern of its own.
     Returns the mean loss of the last steps (full model and drawn patterns together); raises TrainingError when it is
     not finite.
     """
     net, row = SuperNetwork(model), KINDS[kind]
     chosen = random.Random(recipe.seed)
+    drawn: dict[int, Pattern] = {}  # by step: pieces of a batch are taken with one pattern
 
     def backward(batch: Batch, factor: float) -> torch.Tensor:
         full = answers_of(model(**batch.inputs), batch.inputs, kind)
         loss = factor * row.loss(full, batch.labels, batch.lengths)
         loss.backward()  # type: ignore[no-untyped-call]
         told, total = row.told(full.detach(), batch.labels), loss.detach()
-        with net.running(draw(chosen)) as part:
+        if training.step not in drawn:
+            drawn.clear()
+            drawn[training.step] = draw(chosen)
+        with net.running(drawn[training.step]) as part:
             logits = answers_of(part(**batch.inputs), batch.inputs, kind)
         apart = row.distance(logits, told, batch.labels, batch.lengths)
         loss = factor * ((1 - taught) * row.loss(logits, batch.labels, batch.lengths) + taught * apart)
         loss.backward()  # type: ignore[no-untyped-call]
         return total + loss.detach()
 
-    return Training(model, kind, recipe, train, backward).advance(1.0, heartbeat)
+    training = Training(model, kind, recipe, train, backward)
+    return training.advance(1.0, heartbeat)
 
 
 def groups_of(patterns: Iterable[Pattern], units: int, width: int) -> list[list[Pattern]]:

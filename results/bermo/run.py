@@ -142,7 +142,7 @@ def scores_of(runs: Lines, task: str, way: str, mix: bool) -> dict[int, float]:
 def diverged(runs: Lines, task: str, way: str, mix: bool, constant: float) -> tuple[int, int]:
     """How many trainings failed, or score no better than a constant answer, and of how many."""
     rows = [row for row in runs if (row["task"], row["way"]) == (task, way) and row["pattern"].endswith(" mix") is mix]
-    return sum(not row["score"] or float(row["score"]) <= constant + 1e-6 for row in rows), len(rows)
+    return sum(not row["score"] or float(row["score"]) <= constant + 1e-5 for row in rows), len(rows)
 
 
 def constant_of(setting: Setting, task: str) -> float:

@@ -15,8 +15,9 @@ from transformers import PreTrainedModel
 from layersearch.errors import TrainingError
 from layersearch.models.base import BaseModel, load_base
 from layersearch.tasks.task import Encoded, Task
+from layersearch.training.batches import Batch
 from layersearch.training.finetune import evaluate, finetune, predict
-from layersearch.training.steps import has_bf16, resolve_precision
+from layersearch.training.steps import Training, has_bf16, resolve_precision
 from tests.training.conftest import RECIPE
 
 Data = dict[str, Encoded]
@@ -72,6 +73,23 @@ def test_a_batch_in_pieces_teaches_what_the_whole_batch_does(
     assert len(pieces[2]) > 2 * len(whole[2])
     assert pieces[0] == pytest.approx(whole[0], rel=1e-4)
     assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(whole[1], pieces[1], strict=True))
+
+
+def test_a_loss_that_is_no_mean_over_examples_takes_the_whole_batch(
+    base: BaseModel, data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("layersearch.training.steps.TOKENS", 30)
+    sizes: dict[bool, list[int]] = {False: [], True: []}
+    for whole, seen in sizes.items():
+
+        def backward(batch: Batch, factor: float, seen: list[int] = seen) -> torch.Tensor:
+            seen.append(len(batch.labels))
+            return torch.tensor(factor)
+
+        recipe = RECIPE.with_(epochs=1)
+        Training(fresh(base), "classification", recipe, data["train"], backward, whole=whole).advance(1.0)
+    assert set(sizes[True]) == {RECIPE.batch_size}
+    assert max(sizes[False]) < RECIPE.batch_size
 
 
 @pytest.mark.parametrize(("epochs", "steps"), [(1.0, 6), (0.5, 3), (0.01, 1), (1.2, 8)])

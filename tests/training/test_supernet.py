@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import numpy as np
+import pytest
 import torch
 
 from layersearch.models.base import BaseModel
@@ -54,9 +55,12 @@ def test_a_teacher_is_followed_even_where_the_labels_say_otherwise(base: BaseMod
     assert (predict(model, "classification", train, "fp32").argmax(axis=1) == wrong).mean() > 0.9
 
 
-def test_the_random_state_of_the_draws_is_the_recipes(base: BaseModel, data: dict[str, Encoded]) -> None:
+def test_the_random_state_of_the_draws_is_the_recipes(
+    base: BaseModel, data: dict[str, Encoded], monkeypatch: pytest.MonkeyPatch
+) -> None:
     drawn: list[list[Pattern]] = []
-    for _ in range(2):
+    for tokens in (1024, 1024, 30):  # where a batch is taken in pieces, its pattern is still one
+        monkeypatch.setattr("layersearch.training.steps.TOKENS", tokens)
         seen: list[Pattern] = []
 
         def draw(rng: random.Random, seen: list[Pattern] = seen) -> Pattern:
@@ -65,4 +69,4 @@ def test_the_random_state_of_the_draws_is_the_recipes(base: BaseModel, data: dic
 
         train_super(build(base.model, Pattern.full(4)), "classification", RECIPE.with_(epochs=1.0), data["train"], draw)
         drawn.append(seen)
-    assert drawn[0] == drawn[1]
+    assert drawn[0] == drawn[1] == drawn[2]
