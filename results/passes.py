@@ -29,7 +29,8 @@ from layersearch.search.spelling import measure
 from layersearch.tasks.task import Encoded
 from layersearch.training.finetune import begin, predict
 from layersearch.training.recipe import Recipe
-from results.papers import PLAIN, Asked, Setting, Way, whole
+from results.asked import PLAIN, Asked, Setting, Way
+from results.papers import whole
 
 EXAMPLES = 400  # that passes look at; probes fit on twice as many
 BATCH = 32  # examples of a timed batch, as in Sajjad et al.

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+wanted = import_module("results.asked")
+known = import_module("results.known")
 papers = import_module("results.papers")
 verdicts = import_module("results.verdicts")
 sheet = import_module("results.sheet")
@@ -24,13 +26,13 @@ def setting(tmp_path: Path) -> Any:
     tiny.make_model(tmp_path / "model")
     (tmp_path / "glue").mkdir()
     tiny.make_data(tmp_path / "glue" / "SST-2", random.Random(0))
-    recipe = papers.HERE_RECIPE.with_(epochs=0.5, max_length=16)
-    scale = papers.Scale("here", str(tmp_path / "model"), ("sst2",), recipe)
-    return papers.Setting(scale, tmp_path / "glue", tmp_path / "work", "cpu")
+    recipe = wanted.HERE_RECIPE.with_(epochs=0.5, max_length=16)
+    scale = wanted.Scale("here", str(tmp_path / "model"), ("sst2",), recipe)
+    return wanted.Setting(scale, tmp_path / "glue", tmp_path / "work", "cpu")
 
 
 def asked(*patterns: str, seeds: tuple[int, ...] = (0,), **more: Any) -> list[Any]:
-    return [papers.Asked("sst2", pattern, seed, **more) for seed in seeds for pattern in patterns]
+    return [wanted.Asked("sst2", pattern, seed, **more) for seed in seeds for pattern in patterns]
 
 
 def trained(out: str) -> list[str]:
@@ -42,7 +44,7 @@ def test_what_is_known_is_not_trained_again(setting: Any, capsys: pytest.Capture
     assert len(trained(capsys.readouterr().out)) == 2
     papers.train(setting, asked("0-3", "0-2", "0-3 3", seeds=(0, 1)))
     assert len(trained(capsys.readouterr().out)) == 4
-    lines = papers.found(setting, asked("0-3", "0-2", "1-3"))
+    lines = known.found(setting, asked("0-3", "0-2", "1-3"))
     assert [(line["pattern"], line["way"], line["metric"]) for line in lines] == [
         ("0-3", "plain", "accuracy"),
         ("0-2", "plain", "accuracy"),
@@ -65,21 +67,21 @@ def test_after_a_kill_the_rest_is_trained(setting: Any, monkeypatch: pytest.Monk
         papers.train(setting, asked("0-3", "0-2", "0-1"))
     papers.train(setting, asked("0-3", "0-2", "0-1"))
     assert calls == ["0-3", "0-2", "0-2", "0-1"]
-    assert [line["pattern"] for line in papers.found(setting, asked("0-3", "0-2", "0-1"))] == ["0-3", "0-2", "0-1"]
+    assert [line["pattern"] for line in known.found(setting, asked("0-3", "0-2", "0-1"))] == ["0-3", "0-2", "0-1"]
 
 
 def test_processes_leave_out_what_others_have_done_or_are_at(setting: Any, capsys: pytest.CaptureFixture[str]) -> None:
     other = replace(setting, process=1)
     (at_work, *_) = whole = asked("0-3", "0-2", "1-3")
     with ExitStack() as stack:
-        desk = papers.Desk(setting, "sst2", papers.PLAIN, stack)
+        desk = papers.Desk(setting, "sst2", wanted.PLAIN, stack)
         with desk.claimed(at_work) as mine:
             assert mine
             papers.train(other, whole)
     assert [line.split("seed 0 ")[1][:3] for line in trained(capsys.readouterr().out)] == ["0-2", "1-3"]
     papers.train(replace(setting, process=2), whole)
     assert [line.split("seed 0 ")[1][:3] for line in trained(capsys.readouterr().out)] == ["0-3"]
-    assert len(papers.found(setting, whole)) == 3
+    assert len(known.found(setting, whole)) == 3
 
 
 def test_what_a_kill_left_is_not_trained_beside_another_process_that_took_it_over(
@@ -96,33 +98,56 @@ def test_what_a_kill_left_is_not_trained_beside_another_process_that_took_it_ove
             papers.train(setting, asked("0-2"))
     whole = asked("0-3", "0-2", "1-3")
     with ExitStack() as stack:
-        desk = papers.Desk(replace(setting, process=1), "sst2", papers.PLAIN, stack)
+        desk = papers.Desk(replace(setting, process=1), "sst2", wanted.PLAIN, stack)
         with desk.claimed(whole[1]):
             papers.train(setting, whole)
     assert [line.split("seed 0 ")[1][:3] for line in trained(capsys.readouterr().out)] == ["0-3", "1-3"]
     papers.train(setting, whole)
     assert [line.split("seed 0 ")[1][:3] for line in trained(capsys.readouterr().out)] == ["0-2"]
-    assert len(papers.found(setting, whole)) == 3
+    assert len(known.found(setting, whole)) == 3
+
+
+def test_what_a_kept_table_tells_is_not_trained_again_but_for_weights(
+    setting: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The work folder of another machine is lost, its table is not."""
+    monkeypatch.setattr(known, "HERE", tmp_path / "tables")
+    papers.train(setting, asked("0-3", "0-2"))
+    lines = known.found(setting, asked("0-3", "0-2"))
+    (tmp_path / "tables" / "paper").mkdir(parents=True)
+    sheet.refreshed(tmp_path / "tables" / "paper" / "runs.csv", lines)
+    capsys.readouterr()
+
+    elsewhere = replace(setting, work=tmp_path / "elsewhere")
+    papers.train(elsewhere, [*asked("0-3", keep=True), *asked("0-2", "0-1")])
+    assert [line.split("seed 0 ")[1][:3] for line in trained(capsys.readouterr().out)] == ["0-1"]
+    found = known.found(elsewhere, asked("0-3", "0-2", "0-1"))
+    assert [line["pattern"] for line in found] == ["0-3", "0-2", "0-1"]
+    assert [str(line["score"]) for line in found[:2]] == [str(line["score"]) for line in lines]
+    assert len(list((elsewhere.work / "weights").glob("*/0-3-0/model.safetensors"))) == 1, "made again for its weights"
+
+    longer = replace(elsewhere, scale=replace(setting.scale, recipe=setting.scale.recipe.with_(epochs=0.25)))
+    assert known.found(longer, asked("0-3")) == [], "another recipe is another question"
 
 
 def test_dropping_after_fine_tuning_starts_from_kept_weights_of_the_seed(
     setting: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    papers.train(setting, asked("0-2", seeds=(3,), way=papers.AFTER))
+    papers.train(setting, asked("0-2", seeds=(3,), way=wanted.AFTER))
     assert [line.split(" seed ")[1].split(" ")[:2] for line in trained(capsys.readouterr().out)] == [
         ["3", "0-3"],
         ["3", "0-2"],
     ]
-    (line,) = papers.found(setting, asked("0-2", seeds=(3,), way=papers.AFTER))
+    (line,) = known.found(setting, asked("0-2", seeds=(3,), way=wanted.AFTER))
     assert line["way"] == "after"
     assert len(list((setting.work / "weights").glob("here-sst2-plain-*/0-3-3/model.safetensors"))) == 1
 
 
 def test_scores_on_the_way_are_kept(setting: Any) -> None:
-    curve = papers.Way("curve", rungs=(0.25, 0.5))
+    curve = wanted.Way("curve", rungs=(0.25, 0.5))
     papers.train(setting, asked("0-3"))  # an end that is known has no way
     papers.train(setting, asked("0-3", way=curve))
-    (line,) = papers.found(setting, asked("0-3", way=curve))
+    (line,) = known.found(setting, asked("0-3", way=curve))
     assert [part.partition(":")[0] for part in line["on the way"].split()] == ["0.25", "0.5"]
     assert line["score"] is not None
 
@@ -131,8 +156,8 @@ def test_a_table_is_a_task_too(setting: Any, tmp_path: Path) -> None:
     rows = [f"the {word},{label}" for label, words in enumerate((tiny.BAD, tiny.GOOD)) for word in words]
     (tmp_path / "own.csv").write_text("\n".join(["text,label", *rows * 6]) + "\n")
     own = replace(setting, tables={"probe": (tmp_path / "own.csv", tmp_path / "own.csv")})
-    papers.train(own, [papers.Asked("probe", "0-3", 0)])
-    (line,) = papers.found(own, [papers.Asked("probe", "0-3", 0)])
+    papers.train(own, [wanted.Asked("probe", "0-3", 0)])
+    (line,) = known.found(own, [wanted.Asked("probe", "0-3", 0)])
     assert line["metric"] == "accuracy"
 
 
@@ -144,7 +169,7 @@ def test_a_failure_stays_in_the_table(setting: Any, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(finetune, "measure", broken)
     papers.train(setting, asked("0-3"))
-    (line,) = papers.found(setting, asked("0-3"))
+    (line,) = known.found(setting, asked("0-3"))
     assert line["score"] is None
     assert line["reason"] == "the loss is nan at step 3"
 
@@ -305,7 +330,7 @@ def test_a_fresh_layer_is_new_and_the_others_are_not(setting: Any, tmp_path: Pat
     assert all(torch.equal(one, other) for one, other in zip(*weights, strict=False))
     assert not torch.equal(weights[1][4], weights[0][3])
     assert float(new[4].attention.self.query.weight.detach().std()) == pytest.approx(0.02, rel=0.3)
-    papers.train(setting, asked("0-4", way=papers.Way("fresh", model=str(folder))))
+    papers.train(setting, asked("0-4", way=wanted.Way("fresh", model=str(folder))))
 
 
 def test_convergence_is_read_between_the_rungs() -> None:

@@ -23,9 +23,11 @@ from layersearch.analysis.sentences import GENERATORS, generate
 from layersearch.strategies import spell
 from layersearch.tasks.constant import constant_score
 from layersearch.tasks.task import Examples
+from results.asked import Asked, Setting, Way, setting_of, words
 from results.bermo.figures import draw_curves, draw_probes
+from results.known import found
 from results.machine import environment
-from results.papers import Asked, Setting, Way, found, setting_of, train, words
+from results.papers import train
 from results.passes import Room
 from results.sheet import Lines, refreshed, shown, write_readme
 from results.trained import counted

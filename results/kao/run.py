@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from layersearch.pattern import Block, Pattern
+from results.asked import PLAIN, Asked, Setting, Way, setting_of, words
 from results.kao.figures import draw_agreement, draw_deepened
+from results.known import found
 from results.machine import environment
-from results.papers import PLAIN, Asked, Setting, Way, found, setting_of, train, words
+from results.papers import train
 from results.passes import Room, answers, last_states
 from results.sheet import Lines, kept, kept_by_seed, refreshed, shown, write_readme
 from results.trained import claim_lines, counted, tasks_in

@@ -18,8 +18,10 @@ from typing import Any
 from layersearch.measured import contribution
 from layersearch.search.spelling import measure
 from layersearch.strategies import possible, spell
+from results.asked import AFTER, Asked, Setting, setting_of, words
+from results.known import found
 from results.machine import environment
-from results.papers import AFTER, Asked, Setting, found, setting_of, train, words
+from results.papers import train
 from results.passes import Room, likeness, probes, times
 from results.sajjad.figures import draw_depths, draw_strategies
 from results.sheet import Lines, kept, kept_by_seed, read_csv, refreshed, shown, write_readme

@@ -16,8 +16,10 @@ from statistics import fmean
 from typing import Any
 
 from layersearch.strategies import possible, spell
+from results.asked import Asked, Setting, setting_of, words
+from results.known import found
 from results.machine import environment
-from results.papers import Asked, Setting, found, setting_of, train, words
+from results.papers import train
 from results.passes import Room, attention_cka, probes, times
 from results.sheet import Lines, kept, kept_by_seed, refreshed, shown, write_readme
 from results.trained import Named, claim_lines, counted, strategy_table, tasks_in

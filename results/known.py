@@ -1,0 +1,92 @@
+"""What is known of trainings: by the studies of a work folder, and by the tables that lie beside the papers' commands.
+
+Knows: rows of studies, lines of runs.csv. Does not know: how a candidate is trained, what a paper makes of its lines.
+
+A work folder is lost with its machine, the tables are kept: a line there whose question is the one that is asked counts
+like a training, but has no weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from layersearch.pattern import Pattern
+from layersearch.search.purpose import Purpose
+from layersearch.search.record import Record, read_study
+from layersearch.search.storage import open_storage, parse_url
+from layersearch.search.trials import Row
+from results.asked import Asked, Setting, Way
+from results.sheet import Lines, read_csv
+
+ENDING = ".validation"
+ON_THE_WAY = "at "  # how the names of scores begin that a candidate had at a share of its steps
+
+COLUMNS = (
+    *("scale", "task", "way", "question", "pattern", "layers", "seed", "metric", "score", "parameters", "work"),
+    *("train_seconds", "score_seconds", "reason", "on the way"),
+)
+HERE = Path(__file__).parent
+Key = tuple[str, int]  # pattern and seed
+
+
+def question_of(purpose: Purpose) -> str:
+    """Eight letters that tell what makes a score (data, weights, recipe ...) from all else, wherever files lie."""
+    return hashlib.sha256(replace(purpose, scored_on="validation").evaluation.encode()).hexdigest()[:8]
+
+
+def tabled(purpose: Purpose) -> dict[Key, dict[str, Any]]:
+    """The lines of this question in the tables that are kept."""
+    lines = (line for file in sorted(HERE.glob("*/runs.csv")) for line in read_csv(file))
+    question = question_of(purpose)
+    return {(line["pattern"], int(line["seed"])): line for line in lines if line.get("question") == question}
+
+
+def in_work(setting: Setting, task: str, way: Way, mark: str) -> dict[Key, tuple[Row, Record]]:
+    """The rows of all processes' studies of a task and way, those with a score before failures."""
+    known: dict[Key, tuple[Row, Record]] = {}
+    for name in _names(setting):
+        if name.startswith(f"{setting.name(task, way)}-{mark}-"):
+            record = read_study(setting.storage, name, print)
+            for row in record.rows:
+                failed = row.state == "FAIL" and not row.lost
+                if row.done or (failed and (row.pattern, row.seed) not in known):
+                    known[row.pattern, row.seed] = (row, record)
+    return known
+
+
+def _names(setting: Setting) -> list[str]:
+    if not Path(setting.storage).exists():
+        return []
+    storage = open_storage(parse_url(setting.storage), print, create=False)
+    try:
+        return [study.study_name for study in storage.get_all_studies() if study.study_name.endswith(ENDING)]
+    finally:
+        storage.engine.dispose()
+
+
+def found(setting: Setting, asked: Sequence[Asked]) -> Lines:
+    """What is known of what is asked, a line each, in the order of `asked`; failures with their reason.
+
+    The work folder goes before the tables.
+    """
+    known: dict[tuple[str, Way], dict[Key, dict[str, Any]]] = {}
+    for task, way in dict.fromkeys((one.task, one.way) for one in asked):
+        purpose = setting.prepared(task, way).purpose
+        rows = in_work(setting, task, way, purpose.mark)
+        known[task, way] = tabled(purpose) | {key: _line(setting, task, way, *row) for key, row in rows.items()}
+    every = ((known[one.task, one.way], (one.pattern, one.seed)) for one in asked)
+    return [lines[key] for lines, key in every if key in lines]
+
+
+def _line(setting: Setting, task: str, way: Way, row: Row, record: Record) -> dict[str, Any]:
+    diagram = Pattern.parse(row.pattern).diagram(int(record.facts["num_layers"]))
+    values = (setting.scale.name, task, way.name, question_of(record.purpose), row.pattern, diagram, row.seed)
+    score = None if row.score is None else round(row.score, 5)
+    told = (record.purpose.metric, score, row.parameters, row.work, row.train_seconds, row.score_seconds)
+    on_the_way = {name: score for name, score in (row.metrics or {}).items() if name.startswith(ON_THE_WAY)}
+    curve = " ".join(f"{name.removeprefix(ON_THE_WAY)}:{score:.4f}" for name, score in on_the_way.items())
+    return dict(zip(COLUMNS, (*values, *told, row.reason, curve), strict=True))
