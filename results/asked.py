@@ -103,12 +103,13 @@ class Setting:
         recipe = recipe.with_(epochs=recipe.epochs * way.epochs, **dict(way.recipe))
         method: Method = "tune-drop-tune" if way.after else "fine-tune"
         model = way.model or self.scale.model
+        space = What.space if recipe.mix_lr is None else "mix"  # a rate of scalars is refused where none are
         if task in self.tables:
             table, validation = self.tables[task]
             columns = Columns("text", ("label",), validation=validation)
-            return What(model, "own", table, recipe=recipe, method=method, columns=columns)
+            return What(model, "own", table, space, recipe=recipe, method=method, columns=columns)
         data = None if self.data is None else self.data / FOLDERS.get(task, task.upper())
-        return What(model, task, data, recipe=recipe, method=method)
+        return What(model, task, data, space, recipe=recipe, method=method)
 
     def prepared(self, task: str, way: Way = PLAIN) -> Prepared:
         """The question looked up; what is scored on its way is another one, or a known end would stand for its way."""

@@ -346,6 +346,27 @@ def test_convergence_is_read_between_the_rungs() -> None:
     assert run.fewer((0, 3), (1, 3)) == verdicts.OPEN
 
 
+def test_probes_of_a_faster_mix_are_read_beside_both_others(setting: Any) -> None:
+    run = import_module("results.bermo.run")
+    room = import_module("results.passes").Room(setting, "sst2")
+    tables = replace(setting, tables={"probe a": (Path("a"), Path("b"))})
+    of = run.everything(tables, room, [0], None, ["probes"])
+    assert [(one.pattern, one.way.name) for one in of] == [
+        ("0-3", "frozen"),
+        ("0-3 mix", "frozen"),
+        ("0-3 mix", "frozen-faster-mix"),
+    ]
+    assert dict(of[2].way.recipe)["mix_lr"] > dict(of[1].way.recipe)["learning_rate"]
+    lines = [
+        {"task": one.task, "way": one.way.name, "pattern": one.pattern, "seed": seed, "score": str(score + seed / 999)}
+        for one, score in zip(of, (0.5, 0.4, 0.6), strict=True)
+        for seed in (0, 1)
+    ]
+    assert [line["verdict"] for line in run.claims(lines, tables, {})] == [verdicts.FAILS, verdicts.HOLDS]
+    (table,) = run.probe_table(lines, tables.tables)
+    assert [table[name][:4] for name in ("last layer", "mix", "faster mix")] == ["50.1", "40.1", "60.1"]
+
+
 def test_a_constant_answer_is_what_layersearch_takes_it_for(setting: Any) -> None:
     labels = setting.prepared("sst2").splits.validation.labels
     found = import_module("results.bermo.run").constant_of(setting, "sst2")

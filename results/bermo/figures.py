@@ -13,19 +13,22 @@ from layersearch.report.canvas import save
 from results.panels import panels
 from results.sheet import Lines
 
-KINDS = {"last layer": (False, "#1f5fa8"), "mix": (True, "#c2571a")}
+COLOURS = ("#1f5fa8", "#c2571a", "#4a7d3a")
+KINDS = {"last layer": (False, COLOURS[0]), "mix": (True, COLOURS[1])}
 
 
-def draw_probes(runs: Lines, tasks: Sequence[str], file: Path) -> None:
-    """Accuracy of the probes, the last layer's beside the mix's: a bar a mean, a dot a seed."""
+def draw_probes(runs: Lines, tasks: Sequence[str], read: Mapping[str, tuple[str, bool]], file: Path) -> None:
+    """Accuracy of the probes: a bar a mean, a dot a seed; `read` is the way, and whether with a mix, by name."""
     figure, (one,) = panels(1, 7.0, 4.0)
-    for number, (name, (mix, colour)) in enumerate(KINDS.items()):
+    width = 0.8 / len(read)
+    for number, (name, (way, mix)) in enumerate(read.items()):
         for place, task in enumerate(tasks):
-            rows = [row for row in runs if (row["task"], row["way"]) == (task, "frozen") and row["score"]]
+            rows = [row for row in runs if (row["task"], row["way"]) == (task, way) and row["score"]]
             scores = [float(row["score"]) for row in rows if row["pattern"].endswith(" mix") is mix]
             if scores:
-                at = place + 0.36 * number - 0.18
-                one.bar([at], [fmean(scores)], width=0.34, color=colour, alpha=0.6, label=name if place == 0 else None)
+                at = place + width * (number - (len(read) - 1) / 2)
+                label = None if place else name
+                one.bar([at], [fmean(scores)], width=0.94 * width, color=COLOURS[number], alpha=0.6, label=label)
                 one.plot([at] * len(scores), scores, ".", color="black", markersize=4)
     one.set_xticks(range(len(tasks)), [task.removeprefix("probe ") for task in tasks])
     one.set_ylabel("accuracy of the probe")
