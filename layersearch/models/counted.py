@@ -33,12 +33,13 @@ class Counted:
     """What a configuration tells of the model that it describes.
 
     `positions` are the most tokens an example may have, 0 where there is no limit; `parts` are the costs that are
-    counted, by the names of `search/objectives.py`.
+    counted, by the names of `search/objectives.py`, and `matrices` the weights of which some may become zero.
     """
 
     model_type: str
     positions: int
     parts: Mapping[str, PartCounts]
+    matrices: PartCounts
 
 
 def counted(
@@ -56,15 +57,17 @@ def counted(
     from layersearch.models.base import load_config
     from layersearch.models.costs import count_all
     from layersearch.models.families import positions_of
+    from layersearch.models.matrices import count_weights
+    from layersearch.models.surgery import auto_class, rows_of, skeleton
 
     config = load_config(folder, num_labels=num_labels, kind=kind)
+    model = skeleton(auto_class(kind), config)
     if mixes:
         from layersearch.models.readout import require_mixable
-        from layersearch.models.surgery import auto_class, rows_of, skeleton
 
-        model = skeleton(auto_class(kind), config)
         require_mixable(model, rows_of(model)[-1], mixing)
-    found = Counted(config.model_type, positions_of(config), count_all(config, length, kind, mixing))
+    parts = count_all(config, length, kind, mixing)
+    found = Counted(config.model_type, positions_of(config), parts, count_weights(model))
     if file is not None:
         with suppress(OSError):  # a full disk or a folder that is not ours costs the next question some seconds
             _write(file, found)
@@ -102,14 +105,16 @@ def _read(file: Path) -> Counted | None:
     if digest != hashlib.sha256(text.encode()).hexdigest():
         return None
     found: dict[str, Any] = json.loads(text)
-    parts = {
-        name: PartCounts(**{key: _frozen(value) for key, value in of.items()}) for name, of in found["parts"].items()
-    }
-    return Counted(found["model_type"], found["positions"], parts)
+    parts = {name: _parts(of) for name, of in found["parts"].items()}
+    return Counted(found["model_type"], found["positions"], parts, _parts(found["matrices"]))
+
+
+def _parts(values: Mapping[str, Any]) -> PartCounts:
+    return PartCounts(**{key: _frozen(value) for key, value in values.items()})
 
 
 def _write(file: Path, found: Counted) -> None:
-    text = json.dumps({**vars(found), "parts": {name: asdict(part) for name, part in found.parts.items()}})
+    text = json.dumps(asdict(found))
     with whole_file(file) as stream:
         stream.write(f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}".encode())
 

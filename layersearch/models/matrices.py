@@ -5,10 +5,14 @@ Knows: which parameters of a layer are matrices that its tokens are multiplied b
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from torch import nn
 from transformers import PreTrainedModel
 
+from layersearch.models.families import Stack
 from layersearch.models.surgery import half_of, layers_of, rows_of
+from layersearch.pattern import PartCounts
 
 _ADDED = ("bias", "embed")  # in the names of tables [heads, width] that XLNet adds to its tokens
 
@@ -20,16 +24,35 @@ def matrices_of(model: PreTrainedModel) -> dict[str, nn.Parameter]:
     """
     inside: set[int] = set()
     for layer, row in zip(layers_of(model), rows_of(model), strict=True):
-        tables = {id(module.weight) for module in layer.modules() if isinstance(module, nn.Embedding)}
-        inside |= {
-            id(parameter)
-            for name, parameter in layer.named_parameters()
-            if half_of(name, row) is not None
-            and parameter.dim() >= 2
-            and id(parameter) not in tables
-            and not any(part in name.rpartition(".")[2] for part in _ADDED)
-        }
+        inside |= {id(parameter) for _, parameter in _in_layer(layer, row)}
     return {name: parameter for name, parameter in model.named_parameters() if id(parameter) in inside}
+
+
+def count_weights(model: PreTrainedModel) -> PartCounts:
+    """How many weights the matrices of each half of `model`, an unchanged one, have; it may be on the meta device.
+
+    `Pattern.parameters` of the answer is how many those of a candidate have. What all layers share counts outside them.
+    """
+    parts = tuple(zip(layers_of(model), rows_of(model), strict=True))
+    attention, ffn = (
+        tuple(0 if row.shared else _count(layer, row, half) for layer, row in parts) for half in ("attention", "ffn")
+    )
+    total = sum(parameter.numel() for parameter in matrices_of(model).values())
+    return PartCounts(total - sum(attention) - sum(ffn), attention, ffn)
+
+
+def _count(layer: nn.Module, row: Stack, half: str) -> int:
+    return sum(parameter.numel() for own, parameter in _in_layer(layer, row) if own == half)
+
+
+def _in_layer(layer: nn.Module, row: Stack) -> Iterator[tuple[str, nn.Parameter]]:
+    """The matrices of a layer, each with the half that it belongs to."""
+    tables = {id(module.weight) for module in layer.modules() if isinstance(module, nn.Embedding)}
+    for name, parameter in layer.named_parameters():
+        half = half_of(name, row)
+        added = any(part in name.rpartition(".")[2] for part in _ADDED)
+        if half is not None and parameter.dim() >= 2 and id(parameter) not in tables and not added:
+            yield half, parameter
 
 
 def zeros_in(model: PreTrainedModel) -> tuple[int, int]:

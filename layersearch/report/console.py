@@ -262,6 +262,9 @@ def print_plan(question: Question, listed: Sequence[Line], below: Sequence[str],
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title, side in (("layers", "left"), ("pattern", "left"), ("parameters", "right"), ("share", "right")):
         table.add_column(title, justify=side, no_wrap=True)  # type: ignore[arg-type]
+    sparse = any(line.non_zero is not None for line in listed)
+    if sparse:
+        table.add_column("non-zero", justify="right", no_wrap=True)
     costs = [name for name in (question.costs.parts if question.costs else ()) if name != "parameters"]
     for name in costs:
         table.add_column(COSTS[name].title, justify="right", no_wrap=True)
@@ -272,9 +275,10 @@ def print_plan(question: Question, listed: Sequence[Line], below: Sequence[str],
     for line in listed:
         diagram = coloured(line.pattern.diagram(layers))
         cells = (diagram, str(line.pattern), f"{line.parameters:,}", f"{line.share:.1%}")
+        left = [f"{line.non_zero:,}"] if sparse else []
         more = (COSTS[name].shown(line.costs[name]) for name in costs)
         first = ["yes" if line.is_start else ""] if named else []
-        table.add_row(*cells, *more, line.export, *first, *([] if line.within else ["over"]))
+        table.add_row(*cells, *left, *more, line.export, *first, *([] if line.within else ["over"]))
     print_table(console, table)
     signs = legend_for(line.pattern for line in listed)
     console.print(f"{signs}; {len(listed)} of {size:,} patterns listed", style="dim", soft_wrap=True)

@@ -26,7 +26,7 @@ from layersearch.search.files import (
     state_of,
 )
 from layersearch.search.fronts import fronts, thinned
-from layersearch.search.question import How, Keep, Prepared, Question
+from layersearch.search.question import NETWORKS, How, Keep, Prepared, Question
 from layersearch.search.replicates import MOST, averaged, contested
 from layersearch.search.study import Study
 from layersearch.search.trials import Row, front_of
@@ -34,7 +34,6 @@ from layersearch.training.job import Job
 from layersearch.training.recipe import BYTES_A_PARAMETER, Recipe
 
 BESIDE = 1 << 16  # bytes of a checkpoint beside its weights: the manifest, names of tensors
-NETWORKS = {"one-shot": 2, "distill": 1, "tune-drop-tune": 1}  # models of a seed that its candidates start from
 
 
 @dataclass(frozen=True)

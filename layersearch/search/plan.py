@@ -15,8 +15,9 @@ from typing import Literal
 from layersearch.models.families import Form, form_of
 from layersearch.pattern import Pattern
 from layersearch.search.one_shot import FEWEST_TUNED, MOST_SHARED, MOST_TUNED
-from layersearch.search.question import TRIALS, Prepared, Question
+from layersearch.search.question import NETWORKS, TRIALS, Prepared, Question
 from layersearch.training.recipe import BYTES_A_PARAMETER, Halving, OneShotRecipe
+from layersearch.training.schedule import zeros_among
 
 SAMPLED = 500  # patterns of a large space that stand for all
 
@@ -27,7 +28,8 @@ ExportForm = Form | Literal["no weights"]
 class Line:
     """One pattern of the space: its parameters, their share of the unchanged model's, and how it could be exported.
 
-    `costs` are the others by name, in counted units; `within` says whether it keeps the limits.
+    `costs` are the others by name, in counted units; `within` says whether it keeps the limits. `non_zero` of the
+    parameters are not made zero, None where the recipe makes none so.
     """
 
     pattern: Pattern
@@ -37,12 +39,14 @@ class Line:
     is_start: bool
     costs: Mapping[str, int] = field(default_factory=dict)
     within: bool = True
+    non_zero: int | None = None
 
     def as_record(self) -> dict[str, str | int | float | bool]:
         """Plain values for CSV and JSON."""
         first = (("pattern", str(self.pattern)), ("parameters", self.parameters), ("share", self.share))
+        left = {} if self.non_zero is None else {"non_zero": self.non_zero}
         last = {"export": self.export, "is_start": self.is_start, "within_limits": self.within}
-        return {**dict(first), **self.costs, **last}
+        return {**dict(first), **left, **self.costs, **last}
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,21 @@ def lines(question: Question, limit: int | None = None) -> Iterator[Line]:
         export: ExportForm = "no weights" if replayed else form_of(pattern, model_type)
         others = {name: costs.of(name, pattern) for name in costs.parts if name != "parameters"} if costs else {}
         within = costs is None or costs.allows(pattern)
-        yield Line(pattern, parameters, parameters / unchanged, export, pattern in start, others, within)
+        share, left = parameters / unchanged, non_zero(question, pattern) if isinstance(question, Prepared) else None
+        yield Line(pattern, parameters, share, export, pattern in start, others, within, left)
+
+
+def non_zero(prepared: Prepared, pattern: Pattern) -> int | None:
+    """The parameters that the zeros of the recipe leave, to a weight; None where it makes none.
+
+    The unchanged model keeps all where the candidates start from it or learn from it. What is zero without the recipe,
+    such as the row of a padding token, is not known before training and counts as not zero.
+    """
+    zeros, parameters = prepared.what.recipe.zeros, prepared.parameters_of(pattern)
+    if zeros is None:
+        return None
+    dense = prepared.what.method in NETWORKS and pattern == Pattern.full(prepared.num_layers)
+    return parameters - (0 if dense else zeros_among(pattern.parameters(prepared.matrices), zeros.share))
 
 
 def _later(prepared: Prepared, start: Sequence[Pattern]) -> list[Pattern]:

@@ -59,7 +59,7 @@ def prepare(what: What, space: SearchSpace | None = None, *, weights: bool = Tru
     if what.measured_on is not None and not space.unmeasured:
         raise LayersearchError(f"--measure-on {what.measured_on}: the space {what.space} names no measured strategy")
     purpose = _purpose(what, task, revision, splits.fingerprint, space)
-    return Prepared(what, task, splits, space, costs, folder, purpose, model.model_type)
+    return Prepared(what, task, splits, space, costs, folder, purpose, model.model_type, model.matrices)
 
 
 def _purpose(what: What, task: Task, revision: str, data: str, space: SearchSpace) -> Purpose:

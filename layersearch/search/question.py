@@ -40,6 +40,8 @@ Method = Literal["one-shot", "distill", "tune-drop-tune", "fine-tune", "halving"
 """Where a candidate starts: from a super-network, from the fine-tuned unchanged model (taught by it, or not), or from
 the pre-trained one; with halving from there too, and trained as far as it is among the best."""
 
+NETWORKS = {"one-shot": 2, "distill": 1, "tune-drop-tune": 1}  # models of a seed that its candidates start from
+
 
 @dataclass(frozen=True)
 class What:
@@ -172,7 +174,8 @@ class Question(Protocol):
 class Prepared:
     """The question with its parts looked up: nothing is loaded yet but the texts and the model's configuration.
 
-    `measured` are costs that `search/measured_costs.py` measured, as the study keeps them.
+    `matrices` are the weights by part of which the recipe may make some zero, `measured` costs that
+    `search/measured_costs.py` measured, as the study keeps them.
     """
 
     what: What
@@ -183,6 +186,7 @@ class Prepared:
     folder: Path
     purpose: Purpose
     model_type: str
+    matrices: PartCounts
     measured: Mapping[str, Any] | None = None
 
     @property

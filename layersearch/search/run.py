@@ -17,11 +17,20 @@ from layersearch.pattern import Pattern
 from layersearch.search.distill import Distill, to_hold
 from layersearch.search.driver import Driver
 from layersearch.search.halving import Rungs
-from layersearch.search.keeping import NETWORKS, keeping_of, require_disk
+from layersearch.search.keeping import keeping_of, require_disk
 from layersearch.search.measured_costs import with_measured
 from layersearch.search.one_shot import OneShot
 from layersearch.search.preparing import prepare
-from layersearch.search.question import How, Prepared, Question, What, remarks, resolve_device, trials_of
+from layersearch.search.question import (
+    NETWORKS,
+    How,
+    Prepared,
+    Question,
+    What,
+    remarks,
+    resolve_device,
+    trials_of,
+)
 from layersearch.search.replay import Replay
 from layersearch.search.signals import stopped_by_signals
 from layersearch.search.spelling import knowing, spelled, stored_of

@@ -62,6 +62,11 @@ class Sparsity:
         return frozenset(first + round((last - first) * time / times) for time in range(1, times + 1))
 
 
+def zeros_among(weights: int, share: float) -> int:
+    """How many of so many weights end as zeros: `share` of them, to the nearest whole number."""
+    return round(share * weights)
+
+
 def settled(
     sparsity: float | None,
     sparsity_method: str | None,

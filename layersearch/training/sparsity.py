@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 
 from layersearch.errors import TrainingError
 from layersearch.models.matrices import matrices_of
-from layersearch.training.schedule import THRESHOLD, Sparsity
+from layersearch.training.schedule import THRESHOLD, Sparsity, zeros_among
 
 
 @dataclass
@@ -161,7 +161,7 @@ def _parts(sizes: Sequence[int], share: float) -> list[int]:
     ends, total = [0], 0
     for size in sizes:
         total += size
-        ends.append(round(share * total))
+        ends.append(zeros_among(total, share))
     return [end - begin for begin, end in pairwise(ends)]
 
 

@@ -9,7 +9,9 @@ import pytest
 
 from layersearch.errors import ModelError
 from layersearch.models import costs, readout
+from layersearch.models.base import load_base
 from layersearch.models.counted import CACHE, Counted, counted
+from layersearch.models.matrices import count_weights
 
 
 @pytest.fixture(autouse=True)
@@ -29,6 +31,7 @@ def test_what_was_counted_is_read(tiny_model: Path, monkeypatch: pytest.MonkeyPa
     assert first.model_type == "bert"
     assert first.positions == 128
     assert set(first.parts) == {"parameters", "non-embedding", "macs"}
+    assert first.matrices == count_weights(load_base(tiny_model, num_labels=2, kind="classification").model)
 
 
 def test_another_question_is_counted_anew(tiny_model: Path, tmp_path: Path, cache: Path) -> None:

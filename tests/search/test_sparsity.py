@@ -68,6 +68,34 @@ def test_dense_count_and_non_zero_count_are_two_columns(sparse: Sparse) -> None:
     )
 
 
+def test_a_plan_has_both_columns_and_training_reaches_them(sparse: Sparse) -> None:
+    """To a weight, but for the padding token's row of 16 zeros, which is there without the recipe."""
+    plan = call("plan", *sparse.what, "--limit", 0)
+    assert plan.code == 0, plan.err
+    assert "  non-zero  " in plan.out.splitlines()[0]
+    told = {row["pattern"]: row for row in csv.DictReader(io.StringIO(call("plan", *sparse.what, "--csv").out))}
+    record = read_study(str(sparse.folder / "study.db"), None, print)
+    for row in record.rows:
+        dense, left = int(told[row.pattern]["parameters"]), int(told[row.pattern]["non_zero"])
+        assert row.parameters == dense
+        assert row.non_zero is not None
+        assert left - 16 <= row.non_zero <= left
+        assert row.sparsity is not None
+        weights = (dense - left) / row.sparsity
+        assert weights == pytest.approx(round(weights), abs=1e-6)
+        assert f"{left:,}" in plan.out
+
+
+def test_a_plan_leaves_dense_what_others_start_from_and_has_no_column_without_zeros(sparse: Sparse) -> None:
+    words = ["distill" if word == "fine-tune" else word for word in sparse.what]
+    rows = json.loads(call("plan", *words, "--json").out)
+    assert [row["pattern"] for row in rows if row["non_zero"] == row["parameters"]] == ["0-3"]
+    plain = [word for word in sparse.what if not str(word).startswith("--sparsity") and word not in ("0.4", "movement")]
+    said = call("plan", *plain)
+    assert said.code == 0, said.err
+    assert "non-zero" not in said.out.splitlines()[0]
+
+
 def test_show_tells_the_size_without_zeros_and_that_it_buys_no_time(sparse: Sparse) -> None:
     said = " ".join(call("show", "--storage", sparse.folder / "study.db", "--trial", 0).out.split())
     assert "sparsity 40.0" in said

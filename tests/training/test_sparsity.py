@@ -16,8 +16,8 @@ from transformers import PreTrainedModel
 from layersearch.kinds import KINDS, answers_of
 from layersearch.models import checkpoint
 from layersearch.models.base import BaseModel, load_base, load_reader
-from layersearch.models.matrices import matrices_of, not_zero, zeros_in
-from layersearch.models.surgery import build, layers_of
+from layersearch.models.matrices import count_weights, matrices_of, not_zero, zeros_in
+from layersearch.models.surgery import build, layers_of, skeleton
 from layersearch.pattern import Pattern
 from layersearch.tasks import load_task
 from layersearch.tasks.task import Encoded
@@ -27,7 +27,7 @@ from layersearch.training.evaluator import Evaluator
 from layersearch.training.finetune import begin
 from layersearch.training.job import Job
 from layersearch.training.recipe import preset
-from layersearch.training.schedule import Sparsity
+from layersearch.training.schedule import Sparsity, SparsityScope, zeros_among
 from layersearch.training.sparsity import Thinning
 from layersearch.training.steps import Training
 from tests.models.conftest import minilm
@@ -261,6 +261,25 @@ def test_the_matrices_of_every_family_get_their_zeros(name: str) -> None:
         thinning.press()
     assert of(model) == pytest.approx(0.5, abs=1e-3)
     assert torch.isfinite(model(**entry.inputs()).logits).all()
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_zeros_are_counted_to_a_weight_before_a_model_is_made(name: str, scope: SparsityScope) -> None:
+    entry = FAMILIES[name]
+    base = entry.model()
+    counts = count_weights(skeleton(entry.heads[0], entry.config()))
+    assert counts == count_weights(base)
+    texts = [*entry.whole[:3], *(entry.halved[:3] if entry.halves else ()), *([] if entry.shared else ["0 0t 2-3"])]
+    for text in texts:
+        pattern = Pattern.parse(text)
+        model = build(base, pattern)
+        thinning = Thinning(model, Sparsity(0.337, "magnitude", scope, 0.0, 1.0), 2)
+        for _ in range(2):
+            thinning.lift()
+            thinning.press()
+        weights = pattern.parameters(counts)
+        assert zeros_in(model) == (zeros_among(weights, 0.337), weights), text
 
 
 def test_what_several_layers_share_counts_once() -> None:
