@@ -76,7 +76,8 @@ class ModelCard:
     what the candidate was trained from, None for the base model's own weights; `confirmed_with` are the fresh seeds;
     `times` were taken on `hardware`; `form` is that of the folder; `mix` says what was learnt to mix of the layers,
     None where the head reads the last one. `zeros` are the weights of the layers' matrices that are zero, and how many
-    there are; `non_zero` of all parameters are not.
+    there are; `non_zero` of all parameters are not. `diverged` says in words which trainings came to nothing, empty
+    where none did.
     """
 
     base_model: str
@@ -100,6 +101,7 @@ class ModelCard:
     mix: str | None = None
     zeros: tuple[int, int] = (0, 0)
     non_zero: int = 0
+    diverged: str = ""
 
 
 METRICS = {  # what the hub calls them, where it is another name
@@ -151,7 +153,7 @@ The unchanged model was fine-tuned and scored with the same recipe{_of_start(car
 {_scores(card)}
 
 A score on the search split is the best of many and therefore optimistic; the one on the validation set is to be quoted.
-{_times(card)}
+{_diverged(card)}{_times(card)}
 ## Training
 
 Seed {card.seed}{_fresh(card)}. Recipe: {_pairs(card.recipe)}.
@@ -182,6 +184,10 @@ def _zeros(card: ModelCard, manifest: Manifest) -> str:
         "parameters are not zero. PyTorch is not faster with zeros, and the files here hold them like other numbers: "
         f"with a bit a parameter that says where they are it would be {left} |\n"
     )
+
+
+def _diverged(card: ModelCard) -> str:
+    return f"\nWarning: {card.diverged}.\n" if card.diverged else ""
 
 
 def _tied(pattern: Pattern) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from layersearch.search.divergence import WHAT_DIVERGED
 from layersearch.search.files import bytes_in
 from layersearch.search.files import shown as shown_bytes
 from layersearch.search.objectives import COSTS, OVER, SCORE, off_by
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 POINT = 0.01  # of a metric whose best is 1
 NO_FASTER = "PyTorch is not faster with them, and they lie in its files like other numbers"  # zeros
-WHAT_DIVERGED = "no finite loss and logits, or no better than one answer to everything"
 
 
 def cost_cells(record: Record, row: Row) -> dict[str, str]:

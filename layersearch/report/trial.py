@@ -16,9 +16,9 @@ from rich.text import Text
 from layersearch.pattern import Pattern
 from layersearch.report.commands import export_command
 from layersearch.report.layers import share_of
-from layersearch.report.notes import NO_FASTER, WHAT_DIVERGED, counted_cells, over_limits, time_cells
+from layersearch.report.notes import NO_FASTER, counted_cells, over_limits, time_cells
 from layersearch.report.table import coloured, confirmed_cell, interval_cell, kept_cell
-from layersearch.search.divergence import diverged
+from layersearch.search.divergence import WHAT_DIVERGED, diverged
 from layersearch.search.trials import IN_WORDS, Confirmed, Row, as_record, best_no_larger, in_words, tied
 from layersearch.training.recipe import BYTES_A_PARAMETER
 

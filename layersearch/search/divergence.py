@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from layersearch.search.trials import Direction, Row
 from layersearch.training.job import DIVERGED
 
+WHAT_DIVERGED = "no finite loss and logits, or no better than one answer to everything"
 NO_BETTER = 1e-9  # than a constant answer: scores are rounded in their last digits
 
 
@@ -42,6 +43,18 @@ def diverged(row: Row, direction: Direction) -> bool:
         return False
     better = row.score - row.constant if direction == "maximize" else row.constant - row.score
     return better <= NO_BETTER
+
+
+def told_of(row: Row, confirmed: Divergence | None, direction: Direction) -> str:
+    """What a reader of a trial's weights has to know: whether their own training or its pattern's fresh seeds diverged.
+
+    `confirmed` are the seeds of its confirmation, None where there are none. Nothing where all went well.
+    """
+    own = [f"the training of these weights (seed {row.seed}) diverged"] if diverged(row, direction) else []
+    lost = confirmed.diverged if confirmed else ()
+    seeds = f"seed{'s' * (len(lost) > 1)} {', '.join(map(str, lost))}"
+    again = [f"{confirmed} in the confirmation of this pattern ({seeds})"] if confirmed and lost else []
+    return f"{'; '.join([*own, *again])}: {WHAT_DIVERGED}" if own or again else ""
 
 
 def constant_in(rows: Iterable[Row]) -> float | None:

@@ -21,6 +21,7 @@ from layersearch.models.onnx_export import export_onnx
 from layersearch.pattern import Pattern
 from layersearch.search.again import cost_again, jobs_again, prepared_again, train_again
 from layersearch.search.agreement import from_network
+from layersearch.search.divergence import told_of
 from layersearch.search.question import How, Prepared
 from layersearch.search.record import Record
 from layersearch.search.reproduce import question_in
@@ -121,6 +122,7 @@ def _card(record: Record, row: Row, prepared: Prepared) -> ModelCard:
         data=_data(record, prepared),
         confirmed_with=record.confirmed[row.pattern].seeds if row.pattern in record.confirmed else (),
         times=_times(record, row),
+        diverged=told_of(row, record.diverged.get(row.pattern), record.purpose.direction),
         hardware=str((record.facts.get("timed_on") or record.facts.get("measured") or {}).get("hardware", "")),
     )
 

@@ -8,6 +8,7 @@ import pytest
 from huggingface_hub import ModelCard as HubCard
 from huggingface_hub import ModelCardData
 
+from layersearch.kinds import KindName
 from layersearch.models.card import Data, LatencyRow, ModelCard, Score, write_card
 from layersearch.models.checkpoint import Manifest
 from layersearch.models.families import Form
@@ -94,6 +95,34 @@ def test_the_text_has_data_scores_times_and_seeds() -> None:
     ):
         assert fact in text, fact
     assert "Milliseconds" not in write_card(replace(CARD, times=()), MANIFEST)
+
+
+def test_the_text_says_which_trainings_diverged_where_any_did() -> None:
+    text = write_card(replace(CARD, diverged="2 of 3 seeds diverged: no finite loss"), MANIFEST)
+    assert "is to be quoted.\n\nWarning: 2 of 3 seeds diverged: no finite loss.\n\nMilliseconds" in text
+    assert "Warning" not in write_card(CARD, MANIFEST)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "words"),
+    [
+        ("0-3", "none"),
+        ("0-1 3", "2"),
+        ("0 1a 2f 3", "the FFN half of 1 and the attention half of 2"),
+        ("2f 2a", "0, 1, 3"),
+    ],
+)
+def test_the_text_says_what_was_dropped_halves_too(pattern: str, words: str) -> None:
+    text = write_card(CARD, replace(MANIFEST, pattern=Pattern.parse(pattern)))
+    assert f"| dropped of 0-3 | {words} |" in text
+
+
+@pytest.mark.parametrize(
+    ("kind", "reader"), [("classification", "AutoTokenizer"), ("image-classification", "AutoImageProcessor")]
+)
+def test_the_text_names_what_reads_the_inputs(kind: KindName, reader: str) -> None:
+    text = write_card(CARD, replace(MANIFEST, kind=kind))
+    assert f"reader = {reader}.from_pretrained(folder)" in text
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from layersearch.search.divergence import Divergence, diverged, divergences
+from layersearch.search.divergence import WHAT_DIVERGED, Divergence, diverged, divergences, told_of
 from layersearch.search.trials import Row
 from layersearch.tasks import load_task
 from layersearch.tasks.constant import MOST_CLASSES, constant_score
@@ -38,6 +38,17 @@ def test_the_rate_is_over_seeds_that_were_trained_to_an_end() -> None:
     assert found == {"0-3": Divergence((2, 3), (1, 2, 3)), "1": Divergence((), (1,))}
     assert found["0-3"].rate == pytest.approx(2 / 3)
     assert str(found["0-3"]) == "2 of 3 seeds diverged"
+
+
+def test_who_takes_the_weights_is_told_what_diverged() -> None:
+    good, bad = row(0, 0.9), row(0, 0.6)
+    assert told_of(good, None, "maximize") == told_of(good, Divergence((), (1, 2)), "maximize") == ""
+    again = "2 of 3 seeds diverged in the confirmation of this pattern (seeds 1, 3)"
+    assert told_of(good, Divergence((1, 3), (1, 2, 3)), "maximize") == f"{again}: {WHAT_DIVERGED}"
+    own = "the training of these weights (seed 0) diverged"
+    assert told_of(bad, None, "maximize") == f"{own}: {WHAT_DIVERGED}"
+    one = "1 of 1 seeds diverged in the confirmation of this pattern (seed 2)"
+    assert told_of(bad, Divergence((2,), (2,)), "maximize") == f"{own}; {one}: {WHAT_DIVERGED}"
 
 
 def encoded(labels: list[float]) -> Encoded:

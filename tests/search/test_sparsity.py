@@ -160,6 +160,12 @@ def test_trainings_that_come_to_nothing_are_counted(tiny_model: Path, tiny_data:
     assert all("divergence_rate" in row and "non_zero" not in row for row in rows)
     table = call("confirm", "--storage", tmp_path / "study.db", "--seeds", 3, "--workers", 0, "--device", "cpu").out
     assert "diverged" in table.splitlines()[0]
+    row = next(row for row in record.rows if row.done and record.diverged[row.pattern].diverged)
+    to = tmp_path / "exported"
+    said = call("export", "--storage", tmp_path / "study.db", "--trial", row.number, "--to", to, "--device", "cpu")
+    assert said.code == 0, said.err
+    (warning,) = [line for line in (to / "README.md").read_text().splitlines() if line.startswith("Warning: ")]
+    assert f"{record.diverged[row.pattern]} in the confirmation of this pattern (seed" in warning
 
 
 @pytest.mark.parametrize("method", ["distill", "one-shot"])
