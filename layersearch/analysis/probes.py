@@ -10,7 +10,7 @@ third.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,8 +46,9 @@ class Probed:
     """The probes of one task at all places: before the first layer, then after each.
 
     `scores` are of the task's `metric` on the third part, with 95 % bootstrap `intervals` over its examples;
-    `strengths` were chosen on the second. `majority` is the score of the commonest answer of the first (of numbers the
-    mean). `examples` are those of the three parts.
+    `strengths` were chosen on the second. `majority` is the score of one constant answer, the commonest of the first
+    part (of numbers the mean). `examples` are those of the three parts. `best` is the place with the best score among
+    those whose whole interval is better than `majority`, the first of equal ones; None where there is none.
     """
 
     task: str
@@ -57,6 +58,7 @@ class Probed:
     strengths: tuple[float, ...]
     majority: float
     examples: tuple[int, int, int]
+    best: int | None
 
 
 def probe(task: Task, fit: Part, dev: Part, test: Part, heartbeat: Callable[[float], None] = lambda _: None) -> Probed:
@@ -74,9 +76,9 @@ def probe(task: Task, fit: Part, dev: Part, test: Part, heartbeat: Callable[[flo
         best, chosen, answers = -np.inf, STRENGTHS[0], None
         rows = tuple(np.asarray(part.rows[place], dtype=np.float64) for part in (fit, dev, test))
         for strength, on_dev, on_test in answers_by_strength(task.kind, task.num_labels, rows, fit.labels):
-            found = sign * task.score(on_dev, dev.scored)[task.metric]
-            if found > best:
-                best, chosen, answers = found, strength, on_test
+            score = sign * task.score(on_dev, dev.scored)[task.metric]
+            if score > best:
+                best, chosen, answers = score, strength, on_test
         assert answers is not None
         scores.append(task.score(answers, test.scored)[task.metric])
         intervals.append(task.noise(answers, test.scored).interval)
@@ -84,7 +86,16 @@ def probe(task: Task, fit: Part, dev: Part, test: Part, heartbeat: Callable[[flo
         heartbeat((place + 1) / len(fit.rows))
     majority = task.score(_commonest(task, fit.labels, len(test.labels)), test.scored)[task.metric]
     counts = (len(fit.labels), len(dev.labels), len(test.labels))
-    return Probed(task.name, task.metric, tuple(scores), tuple(intervals), tuple(strengths), majority, counts)
+    found = tuple(scores), tuple(intervals), tuple(strengths), majority, counts
+    return Probed(task.name, task.metric, *found, _best(scores, intervals, majority, sign))
+
+
+def _best(
+    scores: Sequence[float], intervals: Sequence[tuple[float, float]], majority: float, sign: float
+) -> int | None:
+    """See `Probed`; `sign` is -1 where less is better."""
+    above = [place for place, ends in enumerate(intervals) if min(sign * end for end in ends) > sign * majority]
+    return max(above, key=lambda place: sign * scores[place], default=None)
 
 
 def require_labels(task: Task) -> None:

@@ -28,8 +28,9 @@ ABOUT = {
     "similarity": "contribution: cosine of the first token before and after the layer; influence: 1 - cosine over all "
     "tokens, of the layer and of each half. What turns little changes little, and is the first to be dropped.",
     "blocks": "The run of layers of each length that turns the last token least, in half turns (0: not at all).",
-    "probes": "Score of a linear model on the frozen states, with its 95 % interval; *: the best place. What a probe "
-    "reads off is there; where the score stands still, further layers add nothing that it can read.",
+    "probes": "Score of a linear model on the frozen states, with its 95 % interval; *: the best place of those whose "
+    "interval lies above the constant answer. What a probe reads off is there; where the score stands still, further "
+    "layers add nothing that it can read.",
     "readout": "Share of tokens that each place says right through the model's own head, and at which it says what the "
     "unmodified model says at its end; 95 % intervals over texts.",
 }
@@ -87,6 +88,8 @@ def print_analysis(found: Analysis) -> None:
         _head(console, _about_probes(probed[0]))
         for table in _probes(probed, found):
             console.print(table)
+        for words in without_best(probed, found):
+            console.print(words, soft_wrap=True, markup=False)
         _say(console, "probes")
     for number, read in enumerate(found.readout):
         _head(console, f"Read-out: {found.names[number]}, {read.tokens:,} tokens of {read.texts:,} texts")
@@ -180,8 +183,17 @@ def _about_probes(first: Probed) -> str:
     fit, dev, test = first.examples
     return (
         f"Probes of {first.task}, {first.metric}: fitted on {fit:,} examples, strength chosen on {dev:,}, scored on "
-        f"{test:,}; the commonest answer scores {first.majority:.4f}"
+        f"{test:,}; the constant answer scores {first.majority:.4f}"
     )
+
+
+def without_best(probed: Sequence[Probed], found: Analysis) -> list[str]:
+    """A line for each model of which no probe is better than one answer to everything."""
+    return [
+        f"{'' if len(probed) == 1 else f'{name}: '}none reads more than the constant answer ({one.majority:.4f})"
+        for name, one in zip(found.names, probed, strict=True)
+        if one.best is None
+    ]
 
 
 def _probes(probed: Sequence[Probed], found: Analysis) -> Iterator[Table]:
@@ -197,8 +209,7 @@ def _probes(probed: Sequence[Probed], found: Analysis) -> Iterator[Table]:
 
 def _probe_cells(one: Probed, row: int) -> list[str]:
     low, high = one.intervals[row]
-    best = "*" if one.scores[row] == max(one.scores) else " "
-    return [f"{one.scores[row]:.4f}{best}", f"{low:.4f} to {high:.4f}"]
+    return [f"{one.scores[row]:.4f}{'*' if row == one.best else ' '}", f"{low:.4f} to {high:.4f}"]
 
 
 def _read(read: ReadOut, places: Sequence[str]) -> Table:

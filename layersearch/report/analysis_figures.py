@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from layersearch.analysis.analyze import Analysis
 from layersearch.analysis.similarity import Similarity
 from layersearch.analysis.subject import EMBEDDINGS
-from layersearch.report.analysis import depths_of
+from layersearch.report.analysis import depths_of, without_best
 from layersearch.report.canvas import save
 
 if TYPE_CHECKING:
@@ -44,15 +44,15 @@ def draw_analysis(found: Analysis, folder: Path) -> list[Path]:
     return drawn
 
 
-def _new(down: int, across: int, width: float, height: float) -> tuple[Figure, NDArray[Any]]:
-    """A figure of so many axes, each of so many inches."""
+def _new(down: int, across: int, width: float, height: float, *, sharey: bool = False) -> tuple[Figure, NDArray[Any]]:
+    """A figure of so many axes, each of so many inches, their scales upwards shared or not."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     size = (width * across, height * down)
-    return pyplot.subplots(down, across, figsize=size, dpi=150, layout="constrained", squeeze=False)
+    return pyplot.subplots(down, across, figsize=size, dpi=150, layout="constrained", squeeze=False, sharey=sharey)
 
 
 def blocks_of(similar: Similarity) -> NDArray[np.float64]:
@@ -74,7 +74,7 @@ def _draw_cka(found: Analysis, file: Path) -> Path:
         axis.set_ylabel(found.names[0], parse_math=False)
         axis.set_xlabel(found.names[-1], parse_math=False)
         axis.invert_yaxis()
-        figure.colorbar(image, ax=axis, shrink=0.8)
+    figure.colorbar(image, ax=axes, shrink=0.8)
     save(figure, file)
     return file
 
@@ -99,27 +99,28 @@ def _heat(
 
 
 def _draw_blocks(found: Analysis, file: Path) -> Path:
-    """Angular distance by first layer and length; the least of each length in a frame."""
+    """Angular distance by first layer and length, of all models in one scale; the least of each length in a frame."""
     figure, axes = _new(1, len(found.similarity), 6.2, 5)
-    for number, (similar, axis) in enumerate(zip(found.similarity, axes[0], strict=True)):
-        blocks = blocks_of(similar)
+    maps = [blocks_of(similar) for similar in found.similarity]
+    most = max(float(np.nanmax(blocks)) for blocks in maps)
+    for number, (similar, blocks, axis) in enumerate(zip(found.similarity, maps, axes[0], strict=True)):
         names = found.places[number][1:]
         lengths = [str(length + 1) for length in range(similar.num_layers)]
-        image = _heat(axis, blocks, lengths, names, low=0.0, high=float(np.nanmax(blocks)))
+        image = _heat(axis, blocks, lengths, names, low=0.0, high=most)
         for length, row in enumerate(blocks):
             axis.plot(int(np.nanargmin(row)), length, marker="s", ms=20, mfc="none", mec=_COLOURS[1], mew=1.5)
         axis.set_xlabel("first layer of the block")
         axis.set_ylabel("layers in the block")
-        axis.set_title(f"angular distance, half turns: {found.names[number]}", fontsize=10, parse_math=False)
+        axis.set_title(f"angular distance, half turns\n{found.names[number]}", fontsize=10, parse_math=False)
         axis.invert_yaxis()
-        figure.colorbar(image, ax=axis, shrink=0.8)
+    figure.colorbar(image, ax=axes, shrink=0.8)
     save(figure, file)
     return file
 
 
 def _draw_changes(found: Analysis, file: Path) -> Path:
-    """1 - cosine of attention and FFN halves as bars, layer by layer."""
-    figure, axes = _new(1, len(found.similarity), 6.2, 3.6)
+    """1 - cosine of attention and FFN halves as bars, layer by layer, of all models in one scale."""
+    figure, axes = _new(1, len(found.similarity), 6.2, 3.6, sharey=True)
     for number, (similar, axis) in enumerate(zip(found.similarity, axes[0], strict=True)):
         layers = np.arange(similar.num_layers)
         for half, (name, colour) in enumerate(zip(("attention", "FFN"), ("#1f5fa8", "#8fb4dd"), strict=True)):
@@ -142,8 +143,13 @@ def _draw_probes(found: Analysis, file: Path) -> Path:
     for probed, axis in zip(found.probes, axes.flat, strict=False):
         for number, one in enumerate(probed):
             _curve(axis, one.scores, one.intervals, found, number)
-        axis.axhline(probed[0].majority, color="0.35", linestyle="--", linewidth=1, label="commonest answer")
-        axis.set_title(f"probes of {probed[0].task}", fontsize=10, parse_math=False)
+            if one.best is not None:
+                at = depths_of(found, number)[one.best], one.scores[one.best]
+                axis.plot(*at, "*", color=_COLOURS[number], mec="black", mew=0.6, markersize=13, zorder=3)
+        axis.axhline(probed[0].majority, color="0.35", linestyle="--", linewidth=1, label="constant answer")
+        none = without_best(probed, found)
+        title = "\n".join((f"probes of {probed[0].task}", *none))
+        axis.set_title(title, fontsize=8 if none else 10, parse_math=False, wrap=True)
         axis.set_ylabel(probed[0].metric)
         _name_places(axis, found)
     for axis in axes.flat[len(found.probes) :]:

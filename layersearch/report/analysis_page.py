@@ -18,7 +18,7 @@ from layersearch.analysis.similarity import Similarity
 from layersearch.analysis.subject import EMBEDDINGS
 from layersearch.durable import whole_file
 from layersearch.errors import LayersearchError
-from layersearch.report.analysis import ABOUT, depths_of, map_title
+from layersearch.report.analysis import ABOUT, depths_of, map_title, without_best
 from layersearch.report.page import described, page, paragraph, section, table
 from layersearch.report.svg import WIDTH, Axis, Chart, text
 
@@ -59,14 +59,16 @@ def page_of(found: Analysis, about: Sequence[tuple[str, object]] = ()) -> str:
 
 
 def sections_of(found: Analysis) -> list[str]:
-    """A section for each thing that was found out."""
+    """A section for each thing that was found out. What is of one kind has one scale, whichever model it is of."""
     parts = []
+    most = max((turn for similar in found.similarity for row in _turns(similar) for turn in row), default=1.0)
+    changes = [change for similar in found.similarity for change in similar.all_halves]
     if found.cka:
         maps = "".join(f"<figure>{_map(one, found)}</figure>\n" for one in found.cka)
         parts.append(section("Layers that are alike", paragraph(ABOUT["cka"]), maps))
     for name, places, similar in zip(found.names, found.places, found.similarity, strict=False):
-        charts = f"<figure>{_changes(similar)}</figure>\n"
-        turns = paragraph(BLOCKS) + f"<figure>{_blocks(similar, places[1:])}</figure>\n"
+        charts = f"<figure>{_changes(similar, changes)}</figure>\n"
+        turns = paragraph(BLOCKS) + f"<figure>{_blocks(similar, places[1:], most)}</figure>\n"
         legend = "Blue: attention halves. Orange: FFN halves."
         parts.append(
             section(f"What layers change: {name}", paragraph(f"{ABOUT['similarity']} {legend}"), charts, turns)
@@ -83,10 +85,11 @@ def _colours(found: Analysis) -> str:
     return "" if len(found.names) == 1 else f" Blue: {found.names[0]}. Orange: {found.names[1]}."
 
 
-def _heat(values: Sequence[Sequence[float]], down: Sequence[str], across: Sequence[str], about: str) -> str:
-    """Cells, the darker the nearer to the largest value, with their numbers; NaN is left empty."""
+def _heat(
+    values: Sequence[Sequence[float]], down: Sequence[str], across: Sequence[str], about: str, top: float = 1.0
+) -> str:
+    """Cells, the darker the nearer to the value `top`, with their numbers; NaN is left empty."""
     cell = min(_CELL, (WIDTH - _LEFT) / len(across))
-    top = max((value for row in values for value in row if not math.isnan(value)), default=1.0) or 1.0
     marks = [text(_LEFT + (n + 0.5) * cell, 16, "middle", name, "tick") for n, name in enumerate(across)]
     for number, (name, row) in enumerate(zip(down, values, strict=True)):
         y = _TOP + number * 24
@@ -114,25 +117,39 @@ def _map(one: Map, found: Analysis) -> str:
     return f"<figcaption>{escape(title)}</figcaption>{_heat(one.values.tolist(), one.down, across, title)}"
 
 
-def _blocks(similar: Similarity, names: Sequence[str]) -> str:
+def _turns(similar: Similarity) -> list[list[float]]:
+    """The angular distances of all blocks [length - 1][first layer]."""
     layers = similar.num_layers
-    values = [
-        [similar.block(start, length) if start + length <= layers else math.nan for start in range(layers)]
-        for length in range(1, layers + 1)
-    ]
-    down = [f"{length} layer{'s' * (length > 1)} from" for length in range(1, layers + 1)]
-    return _heat(values, down, names, "angular distance of all blocks")
+    return [[similar.block(start, length) for start in range(layers - length + 1)] for length in range(1, layers + 1)]
 
 
-def _changes(similar: Similarity) -> str:
-    """The influence of attention and FFN halves over the depth."""
+def _blocks(similar: Similarity, names: Sequence[str], most: float) -> str:
+    down = [f"{length} layer{'s' * (length > 1)} from" for length in range(1, similar.num_layers + 1)]
+    return _heat(_turns(similar), down, names, "angular distance of all blocks", most or 1.0)
+
+
+def _changes(similar: Similarity, within: Sequence[float]) -> str:
+    """The influence of attention and FFN halves over the depth, on an axis that holds the values `within` too."""
     curves = [(range(similar.num_layers), similar.all_halves[half::2], ()) for half in (0, 1)]
-    return _curves(curves, "layer", "influence: 1 - cosine")
+    return _curves(curves, "layer", "influence: 1 - cosine", within=within)
 
 
-def _curves(curves: Sequence[Curve], across: str, title: str, level: float | None = None) -> str:
-    """Up to two curves with their intervals over the depth; `level` is drawn from side to side."""
-    ends = [end for _, scores, pairs in curves for end in (*scores, *(end for pair in pairs for end in pair))]
+def _curves(
+    curves: Sequence[Curve],
+    across: str,
+    title: str,
+    level: float | None = None,
+    stars: Sequence[tuple[float, float]] = (),
+    within: Sequence[float] = (),
+) -> str:
+    """Up to two curves with their intervals over the depth; `level` is drawn from side to side, `stars` over points.
+
+    The axis upwards also has room for the values `within`.
+    """
+    ends = [
+        *within,
+        *(end for _, scores, pairs in curves for end in (*scores, *(end for pair in pairs for end in pair))),
+    ]
     x = Axis.over([place for places, _, _ in curves for place in places], across)
     chart = Chart(x, Axis.over([*ends, *([] if level is None else [level])], title), height=300)
     marks = [] if level is None else [chart.level(level, "baseline")]
@@ -142,6 +159,8 @@ def _curves(curves: Sequence[Curve], across: str, title: str, level: float | Non
         marks += [chart.whisker(place, *pair, whisker) for place, pair in zip(places, intervals, strict=False)]
         draw = chart.dot if mark == "member" else chart.diamond
         marks += [draw(*point, 4, mark) for point in points]
+    for x_of, y_of in (chart.at(*point) for point in stars):
+        marks.append(text(x_of, y_of - 6, "middle", "*", "title"))
     return chart.page(marks, title)
 
 
@@ -150,13 +169,18 @@ def _probes(probed: Sequence[Probed], found: Analysis) -> str:
     fit, dev, test = first.examples
     words = (
         f"{first.task}: fitted on {fit:,} examples, strength chosen on {dev:,}, scored on {test:,}; dashed: the "
-        f"commonest answer, {first.majority:.4f}"
+        f"constant answer, {first.majority:.4f}"
     )
+    words = "; ".join((words, *without_best(probed, found)))
     curves = [(depths_of(found, n), one.scores, one.intervals) for n, one in enumerate(probed)]
-    chart = _curves(curves, "layers passed", first.metric, first.majority)
+    best = [
+        (depths_of(found, n)[one.best], one.scores[one.best]) for n, one in enumerate(probed) if one.best is not None
+    ]
+    chart = _curves(curves, "layers passed", first.metric, first.majority, best)
+    scores = [f"{score:.4f}{'*' if place == first.best else ''}" for place, score in enumerate(first.scores)]
     rows = [
-        {"place": place, first.metric: f"{score:.4f}", "95 % interval": "{:.4f} to {:.4f}".format(*pair)}
-        for place, score, pair in zip(found.places[0], first.scores, first.intervals, strict=True)
+        {"place": place, first.metric: score, "95 % interval": "{:.4f} to {:.4f}".format(*pair)}
+        for place, score, pair in zip(found.places[0], scores, first.intervals, strict=True)
     ]
     inside = f"<figure><figcaption>{escape(words)}</figcaption>{chart}</figure>\n"
     return f"{inside}<details><summary>{escape(found.names[0])} as a table</summary>\n{table(rows)}</details>\n"
@@ -171,7 +195,12 @@ def _readout(found: Analysis) -> str:
     says = "the next token" if found.readout[0].foretells else "the token itself"
     titles = {False: f"says {says}, share of tokens", True: "agrees with the unmodified model, share of tokens"}
     charts = (
-        _curves([of(n, read, agreement=which) for n, read in enumerate(found.readout)], "layers passed", title)
+        _curves(
+            [of(n, read, agreement=which) for n, read in enumerate(found.readout)],
+            "layers passed",
+            title,
+            within=(0, 1),
+        )
         for which, title in titles.items()
     )
     return "".join(f"<figure>{chart}</figure>\n" for chart in charts)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from layersearch.analysis.probes import STRENGTHS, Part, Probed, probe
+from layersearch.analysis.probes import STRENGTHS, Part, Probed, _best, probe
 from layersearch.errors import DataError
 from layersearch.kinds import KindName
 from layersearch.tasks.task import Encoded, Examples
@@ -43,6 +43,7 @@ def check(found: Probed, least: float) -> None:
     assert found.scores[1] > least > found.intervals[0][1]
     low, high = found.intervals[1]
     assert low <= found.scores[1] <= high
+    assert found.best == 1
     assert found.examples == (200, 80, 120)
     assert set(found.strengths) <= set(STRENGTHS)
 
@@ -73,6 +74,18 @@ def test_the_strength_is_the_second_parts_choice() -> None:
     )
     always = part_of(dev.rows, np.full(400, np.bincount(fit.labels).argmax()))
     assert probe(task_of("classification", ("a", "b"), "accuracy"), fit, always, test).strengths == (STRENGTHS[0],)
+
+
+def test_a_place_is_best_only_where_its_whole_interval_lies_above_the_constant_answer() -> None:
+    """Labels that no place tells: scores lie about the commonest answer's, some above it, and none is best."""
+    rng = np.random.default_rng(1)
+    parts = three_parts(lambda x: (rng.random(len(x)) < 0.4).astype(np.int64))
+    found = probe(task_of("classification", ("a", "b"), "accuracy"), *parts)
+    assert all(low <= found.majority for low, _ in found.intervals)
+    assert found.best is None
+    assert _best((0.7, 0.8, 0.8), ((0.6, 0.8), (0.71, 0.9), (0.71, 0.9)), 0.7, 1.0) == 1
+    assert _best((0.9, 0.8), ((0.6, 0.99), (0.75, 0.85)), 0.7, 1.0) == 1, "the better one may be chance"
+    assert _best((9.0, 5.0), ((8.0, 10.0), (4.0, 6.0)), 7.0, -1.0) == 1, "where less is better"
 
 
 def test_a_class_that_is_not_learnt_is_not_said() -> None:

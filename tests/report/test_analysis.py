@@ -1,0 +1,145 @@
+"""What an analysis shows, on made-up results: where the best probe stands, and that pictures share their scales."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from layersearch.analysis.analyze import Analysis, Map
+from layersearch.analysis.probes import Probed
+from layersearch.analysis.similarity import Similarity
+from layersearch.analysis.wanted import Wanted
+from layersearch.report import analysis_figures
+from layersearch.report.analysis import as_plain, print_analysis
+from layersearch.report.analysis_page import page_of
+
+PLACES = ("embeddings", "0", "1")
+NONE = "none reads more than the constant answer (0.6842)"
+
+
+def probed(scores: tuple[float, ...], best: int | None) -> Probed:
+    pairs = tuple((score - 0.05, score + 0.05) for score in scores)
+    return Probed("mrpc", "accuracy", scores, pairs, (1.0,) * len(scores), 0.6842, (80, 20, 50), best)
+
+
+def analysis(*probes: Probed, **more: Any) -> Analysis:
+    names = ("first", "second")[: max(1, len(probes))]
+    return Analysis(names, (PLACES,) * len(names), Wanted(), 50, probes=(probes,) if probes else (), **more)
+
+
+READS = probed((0.60, 0.69, 0.80), 2)
+READS_NOTHING = probed((0.60, 0.6842, 0.70), None)
+
+
+def drawn(found: Analysis, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The figure of that name, as matplotlib has it."""
+    figures: dict[str, Any] = {}
+    monkeypatch.setattr(analysis_figures, "save", lambda figure, file: figures.update({file.name: figure}))
+    analysis_figures.draw_analysis(found, tmp_path)
+    return figures[name]
+
+
+def stars(figure: Any) -> list[tuple[float, float]]:
+    lines = [line for axis in figure.axes for line in axis.lines if line.get_marker() == "*"]
+    return [(float(line.get_xdata()[0]), float(line.get_ydata()[0])) for line in lines]
+
+
+def test_the_best_probe_has_the_star_everywhere(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = analysis(READS)
+    print_analysis(found)
+    said = capsys.readouterr().out
+    assert re.findall(r"(\d\.\d{4})\*", said) == ["0.8000"]
+    assert "none reads more" not in said
+    assert as_plain(found)["probes"][0][0]["best"] == 2
+    figure = drawn(found, "probes.png", tmp_path, monkeypatch)
+    assert stars(figure) == [(2.0, 0.80)]
+    assert figure.axes[0].get_title() == "probes of mrpc"
+    page = page_of(found)
+    assert page.count(">*</text>") == 1
+    assert "0.8000*" in page
+    assert "none reads more" not in page
+
+
+def test_where_no_probe_reads_more_than_a_constant_answer_that_is_said_and_nobody_has_a_star(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = analysis(READS_NOTHING)
+    print_analysis(found)
+    said = capsys.readouterr().out
+    assert not re.search(r"\d\*", said)
+    assert NONE in said.splitlines()
+    assert as_plain(found)["probes"][0][0]["best"] is None
+    figure = drawn(found, "probes.png", tmp_path, monkeypatch)
+    assert stars(figure) == []
+    assert figure.axes[0].get_title() == f"probes of mrpc\n{NONE}"
+    page = page_of(found)
+    assert ">*</text>" not in page
+    assert not re.search(r"\d\*", page)
+    assert f"; {NONE}</figcaption>" in page
+
+
+def test_of_two_models_the_one_is_named_that_reads_nothing(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = analysis(READS, READS_NOTHING)
+    print_analysis(found)
+    assert f"second: {NONE}" in capsys.readouterr().out.splitlines()
+    figure = drawn(found, "probes.png", tmp_path, monkeypatch)
+    assert len(stars(figure)) == 1
+    assert figure.axes[0].get_title() == f"probes of mrpc\nsecond: {NONE}"
+    assert f"; second: {NONE}</figcaption>" in page_of(found)
+
+
+def similar(scale: float) -> Similarity:
+    """Two layers whose changes and turns are so many times one another's."""
+    cosines = (1 - 0.2 * scale, 1 - 0.1 * scale)
+    halves = tuple(scale * value for value in (0.10, 0.05, 0.08, 0.03))
+    turns = tuple(tuple(scale * 0.1 * max(0, after - before) for after in range(5)) for before in range(5))
+    return replace(
+        SIMILAR, first_token=cosines, all_tokens=cosines, all_halves=halves, first_halves=halves, apart=turns
+    )
+
+
+SIMILAR = Similarity((0.9, 0.9), (0.9, 0.9), (0.1,) * 4, (0.1,) * 4, ((0.0,) * 5,) * 5)
+
+
+def beside() -> Analysis:
+    """Two models, the second of which turns half as far, and maps whose largest values differ."""
+    layers = Map("layers", PLACES, PLACES, np.full((3, 3), 0.5))
+    attention = Map("attention", PLACES[1:], PLACES[1:], np.full((2, 2), 0.25))
+    names = ("first", "second")
+    both = (similar(1.0), similar(0.5))
+    return Analysis(names, (PLACES, PLACES), Wanted(), 50, cka=(layers, attention), similarity=both)
+
+
+@pytest.mark.parametrize("name", ["cka.png", "blocks.png"])
+def test_maps_beside_each_other_share_one_scale_and_one_bar(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figure = drawn(beside(), name, tmp_path, monkeypatch)
+    one, other = (axis.images[0].get_clim() for axis in figure.axes if axis.images)
+    assert one == other == (0.0, pytest.approx(1.0 if name == "cka.png" else 0.4))
+    assert len(figure.axes) == 3  # the third is the bar
+
+
+def test_changes_of_two_models_share_one_scale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = drawn(beside(), "changes.png", tmp_path, monkeypatch).axes
+    assert one.get_ylim() == other.get_ylim()
+
+
+def test_the_page_shades_alike_what_is_alike() -> None:
+    page = page_of(beside())
+    maps = [svg for svg in re.findall(r"<svg.*?</svg>", page, re.DOTALL) if "chart map" in svg]
+    shades = [sorted(set(re.findall(r'fill-opacity="([\d.]+)"', svg))) for svg in maps]
+    assert shades == [["0.50"], ["0.25"], ["0.50", "1.00"], ["0.25", "0.50"]]
+    charts = [svg for svg in re.findall(r"<svg.*?</svg>", page, re.DOTALL) if "1 - cosine" in svg]
+    ticks = [re.findall(r'class="tick"[^>]*>([^<]*)<', svg) for svg in charts]
+    assert len(ticks) == 2
+    assert ticks[0] == ticks[1]
