@@ -142,7 +142,7 @@ def _curves(
     stars: Sequence[tuple[float, float]] = (),
     within: Sequence[float] = (),
 ) -> str:
-    """Up to two curves with their intervals over the depth; `level` is drawn from side to side, `stars` over points.
+    """Up to two curves with their intervals over the depth; `level` is drawn from side to side, `stars` beside points.
 
     The axis upwards also has room for the values `within`.
     """
@@ -160,7 +160,7 @@ def _curves(
         draw = chart.dot if mark == "member" else chart.diamond
         marks += [draw(*point, 4, mark) for point in points]
     for x_of, y_of in (chart.at(*point) for point in stars):
-        marks.append(text(x_of, y_of - 6, "middle", "*", "title"))
+        marks.append(text(x_of + 6, y_of - 4, "start", "★", "title"))
     return chart.page(marks, title)
 
 

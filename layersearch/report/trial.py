@@ -115,7 +115,7 @@ def _scores(record: Record, row: Row) -> dict[str, str]:
     if row.seeds:
         score += f"; the mean of {len(row.seeds)} seeds: {', '.join(f'{its:.4f}' for its in row.seeds)}"
     seeds = [] if found is None else [f"seed {s}: {v:.4f}" for s, v in zip(found.seeds, found.scores, strict=True)]
-    lost = record.diverged.get(row.pattern)
+    lost = record.diverged.get(row.pattern) if row.done else None
     return {
         metric: score,
         "diverged": f"yes: {WHAT_DIVERGED}" if diverged(row, record.purpose.direction) else "",

@@ -62,7 +62,7 @@ def test_the_best_probe_has_the_star_everywhere(
     assert stars(figure) == [(2.0, 0.80)]
     assert figure.axes[0].get_title() == "probes of mrpc"
     page = page_of(found)
-    assert page.count(">*</text>") == 1
+    assert page.count(">★</text>") == 1
     assert "0.8000*" in page
     assert "none reads more" not in page
 
@@ -80,7 +80,7 @@ def test_where_no_probe_reads_more_than_a_constant_answer_that_is_said_and_nobod
     assert stars(figure) == []
     assert figure.axes[0].get_title() == f"probes of mrpc\n{NONE}"
     page = page_of(found)
-    assert ">*</text>" not in page
+    assert ">★</text>" not in page
     assert not re.search(r"\d\*", page)
     assert f"; {NONE}</figcaption>" in page
 

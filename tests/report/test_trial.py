@@ -13,6 +13,7 @@ from rich.console import Console
 from layersearch.errors import StudyError
 from layersearch.report.table import coloured
 from layersearch.report.trial import as_plain, print_trial
+from layersearch.search.divergence import Divergence
 from layersearch.search.record import Record
 from layersearch.search.trials import Row
 from tests.conftest import TinyRun, call
@@ -77,14 +78,16 @@ def test_what_another_trial_did_in_its_place_is_not_its_own(record: Record) -> N
     """A trial that was stopped and queued again: its pattern is confirmed, by the score of another."""
     member = next(row for row in record.front if row.number)
     lost = Row(90, "FAIL", member.pattern, member.seed, lost=True, reason="stopped", parameters=member.parameters)
-    more = replace(record, rows=(*record.rows, lost))
+    seeds = {member.pattern: Divergence((44,), (43, 44))}
+    more = replace(record, rows=(*record.rows, lost), diverged=seeds)
     said, plain = shown(more, 90), as_plain(more, 90, "")
     assert said["trial"] == (
         f"90 of {record.name}: was stopped and queued again (stopped); trial {member.number} has its pattern, and the "
         "scores"
     )
     assert "confirmed" in shown(more, member.number)
-    assert not {"confirmed", "95 % interval", "kept", record.purpose.metric} & set(said)
+    assert "seeds that diverged" in shown(more, member.number)
+    assert not {"confirmed", "95 % interval", "kept", "seeds that diverged", record.purpose.metric} & set(said)
     assert (plain["scored_by"], plain["confirmed_mean"], plain["confirmed_scores"]) == (member.number, None, {})
     assert as_plain(more, member.number, "")["scored_by"] is None
 
