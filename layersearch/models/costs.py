@@ -22,14 +22,17 @@ from layersearch.pattern import PartCounts
 
 
 def count_all(
-    config: PreTrainedConfig, length: int, kind: KindName = "classification", mixing: Mixing = USUAL
+    source: PreTrainedModel | PreTrainedConfig,
+    length: int,
+    kind: KindName = "classification",
+    mixing: Mixing = USUAL,
 ) -> dict[str, PartCounts]:
     """Every cost that is counted, by the names of `search/objectives.py`: MACs for one sequence of `length` tokens.
 
     The model has the head of `kind`; a mix of its layers has the parameters that `mixing` says, and its few MACs are
-    left out. Nothing is built but shapes (meta device). Raises ModelError like `count_parts`.
+    left out. Of a configuration nothing is built but shapes (meta device). Raises ModelError like `count_parts`.
     """
-    model = skeleton(auto_class(kind), config)
+    model = skeleton(auto_class(kind), source) if isinstance(source, PreTrainedConfig) else source
     parameters = count_parts(model, kind, mixing)
     embeddings = {id(parameter) for parameter in _embedded(model)}
     kept = sum(p.numel() for p in model.parameters() if id(p) not in embeddings)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from layersearch.durable import whole_file
+from layersearch.errors import ModelError
 from layersearch.kinds import KindName
 from layersearch.mixing import USUAL, Mixing
 from layersearch.pattern import PartCounts
@@ -33,13 +34,17 @@ class Counted:
     """What a configuration tells of the model that it describes.
 
     `positions` are the most tokens an example may have, 0 where there is no limit; `parts` are the costs that are
-    counted, by the names of `search/objectives.py`, and `matrices` the weights of which some may become zero.
+    counted, by the names of `search/objectives.py`, and `matrices` the weights of which some may become zero;
+    `unmixable` says why its layers cannot be mixed, `skips` which setting lets training skip some of them, each None
+    where nothing does.
     """
 
     model_type: str
     positions: int
     parts: Mapping[str, PartCounts]
     matrices: PartCounts
+    unmixable: str | None = None
+    skips: str | None = None
 
 
 def counted(
@@ -47,31 +52,37 @@ def counted(
 ) -> Counted:
     """The model in `folder` with the head of `kind` (`num_labels` outputs), its MACs for `length` tokens.
 
-    A mix of its layers has the parameters that `mixing` says; with `mixes` it is one that can have such a mix. Taken
-    from the disk if it was counted before. Raises ModelError like `load_config`, `count_all` and `require_mixable`.
+    A mix of its layers has the parameters that `mixing` says. Taken from the disk if it was counted before. Raises
+    ModelError like `load_config` and `count_all`, and with `mixes` for a model that can have no such mix.
     """
-    file = _file(folder, num_labels, kind, length, mixing, mixes)
-    known = None if file is None else _read(file)
-    if known is not None:
-        return known
+    file = _file(folder, num_labels, kind, length, mixing)
+    found = None if file is None else _read(file)
+    if found is None:
+        found = _count(folder, num_labels, kind, length, mixing)
+        if file is not None:
+            with suppress(OSError):  # a full disk or a folder that is not ours costs the next question some seconds
+                _write(file, found)
+    if mixes and found.unmixable:
+        raise ModelError(found.unmixable)
+    return found
+
+
+def _count(folder: Path, num_labels: int, kind: KindName, length: int, mixing: Mixing) -> Counted:
     from layersearch.models.base import load_config
     from layersearch.models.costs import count_all
-    from layersearch.models.families import positions_of
+    from layersearch.models.families import positions_of, skipped_layers
     from layersearch.models.matrices import count_weights
+    from layersearch.models.readout import require_mixable
     from layersearch.models.surgery import auto_class, rows_of, skeleton
 
     config = load_config(folder, num_labels=num_labels, kind=kind)
     model = skeleton(auto_class(kind), config)
-    if mixes:
-        from layersearch.models.readout import require_mixable
-
+    matrices, parts, unmixable = count_weights(model), count_all(model, length, kind, mixing), None
+    try:
         require_mixable(model, rows_of(model)[-1], mixing)
-    parts = count_all(config, length, kind, mixing)
-    found = Counted(config.model_type, positions_of(config), parts, count_weights(model))
-    if file is not None:
-        with suppress(OSError):  # a full disk or a folder that is not ours costs the next question some seconds
-            _write(file, found)
-    return found
+    except ModelError as error:
+        unmixable = str(error)
+    return Counted(config.model_type, positions_of(config), parts, matrices, unmixable, skipped_layers(config))
 
 
 def _file(folder: Path, *question: object) -> Path | None:
@@ -106,7 +117,7 @@ def _read(file: Path) -> Counted | None:
         return None
     found: dict[str, Any] = json.loads(text)
     parts = {name: _parts(of) for name, of in found["parts"].items()}
-    return Counted(found["model_type"], found["positions"], parts, _parts(found["matrices"]))
+    return Counted(**{**found, "parts": parts, "matrices": _parts(found["matrices"])})
 
 
 def _parts(values: Mapping[str, Any]) -> PartCounts:

@@ -229,6 +229,13 @@ def positions_of(config: Any) -> int:
     return max(0, int(positions) - (family.positions_off if family is not None else 0))
 
 
+def skipped_layers(config: Any) -> str | None:
+    """What a configuration says of layers that training skips at random, such as `encoder_layerdrop = 0.1`, if any."""
+    return next(
+        (f"{key} = {value}" for key, value in vars(config).items() if key.endswith("layerdrop") and value), None
+    )
+
+
 def has_halves(model_type: str) -> bool:
     """Whether half layers can be dropped; where not, whole ones can."""
     return model_type in FAMILIES and bool(FAMILIES[model_type].attention)

@@ -24,20 +24,23 @@ class ScalarMix(nn.Module):
     each h_k. What a layer answers is read off as what the next one is handed, so that all that a model does between two
     layers is in it. Whatever follows the last layer, such as a norm, follows the mix.
 
-    Hooks are on the layers only while they run, so that layers can be copied and exchanged.
+    Hooks are on the layers only while they run, so that layers can be copied and exchanged. Given `scalars` and `gamma`
+    are weights of somebody else's, of which it has none of its own then.
     """
 
-    scalars: torch.Tensor
-
-    def __init__(self, layers: int, how: str) -> None:
+    def __init__(
+        self, layers: int, how: str, scalars: torch.Tensor | None = None, gamma: torch.Tensor | None = None
+    ) -> None:
         super().__init__()
         words = how.split()
         self.layers, self.how, self.name = layers, how, ""
         self.softmax, self.norm = "no-softmax" not in words, "norm" in words
         self.embeddings, self.pools = "embeddings" in words, "after-pooler" in words
         states = layers + self.embeddings
-        self.scalars = nn.Parameter(torch.zeros(states) if self.softmax else torch.full((states,), 1 / states))
-        self.gamma = None if "no-gamma" in words else nn.Parameter(torch.ones(1))
+        if scalars is None:
+            scalars = nn.Parameter(torch.zeros(states) if self.softmax else torch.full((states,), 1 / states))
+            gamma = None if "no-gamma" in words else nn.Parameter(torch.ones(1))
+        self.scalars, self.gamma = scalars, gamma
         self._states: list[torch.Tensor] = []
         self._hooks: list[Any] = []
 

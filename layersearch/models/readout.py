@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from layersearch.errors import ModelError
 from layersearch.mixing import Mixing
-from layersearch.models.families import FAMILIES, Stack
+from layersearch.models.families import FAMILIES, Stack, skipped_layers
 from layersearch.models.mix import MIX, ScalarMix, mix_layers, pool_mix, pooler_of, read_mix
 from layersearch.pattern import Block, Pattern
 
@@ -39,7 +39,7 @@ class SharedMix(nn.Module):
     def __init__(self, layers: int, how: str) -> None:
         super().__init__()
         whole = ScalarMix(layers, how)
-        self.layers, self.how, self.embeddings = layers, how, whole.embeddings
+        self.layers, self.how, self.embeddings, self.softmax = layers, how, whole.embeddings, whole.softmax
         self.scalars, self.gamma = nn.Parameter(torch.zeros_like(whole.scalars)), whole.gamma
 
     def of(self, blocks: Sequence[Block], first: int) -> ScalarMix:
@@ -47,12 +47,9 @@ class SharedMix(nn.Module):
 
         The last block has a lead, so that every pattern begins as one that reads its last layer.
         """
-        mix = ScalarMix(len(blocks), self.how)
-        chosen = self.scalars[_places(blocks, first, mix)]
-        del mix.scalars  # which are parameters of its own
-        mix.scalars = torch.cat((chosen[:-1], chosen[-1:] + _lead(len(chosen), softmax=mix.softmax)))
-        mix.gamma = self.gamma
-        return mix
+        chosen = self.scalars[_places(blocks, first, self)]
+        led = torch.cat((chosen[:-1], chosen[-1:] + _lead(len(chosen), softmax=self.softmax)))
+        return ScalarMix(len(blocks), self.how, led, self.gamma)
 
 
 @contextmanager
@@ -136,11 +133,10 @@ def require_mixable(model: PreTrainedModel, row: Stack, mixing: Mixing) -> None:
             f"the layers of this {model_type} model are not of one shape, so they have no hidden states that could be "
             f"mixed; search a space without `mix`, or choose a model of the families {', '.join(FAMILIES)}"
         )
-    skips = [key for key in vars(model.config) if key.endswith("layerdrop") and getattr(model.config, key)]
-    if skips:
+    if skips := skipped_layers(model.config):
         raise ModelError(
-            f"config.json says {skips[0]} = {getattr(model.config, skips[0])}: training skips layers, and a mix needs "
-            "all of them; set it to 0, or search a space without `mix`"
+            f"config.json says {skips}: training skips layers, and a mix needs all of them; set it to 0, or search a "
+            "space without `mix`"
         )
     if mixing.after_pooler and pooler_of(model) is None:
         raise ModelError(

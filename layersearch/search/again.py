@@ -76,13 +76,18 @@ def prepared_again(record: Record, row: Row, what: What | None = None, instead: 
     data are not the same, and offers what is possible `instead`; and whatever is wrong with either.
     """
     space = SearchSpace.model_validate_json(record.purpose.values["space"])
-    prepared = prepare(what or question_of(record), space)
+    what = what or question_of(record)
+    prepared = prepare(what, space)
+    columns = what.columns
+    if columns and columns.examples is None and prepared.purpose.values["data"] != record.purpose.values["data"]:
+        # studies took all rows of a large table before `own.MOST`
+        prepared = prepare(replace(what, columns=replace(columns, examples=0)), space)
     require_same(record, row, prepared, instead)
     return prepared
 
 
 def asked_again(record: Record, what: What | None = None, instead: str = SEARCH_AGAIN) -> Prepared:
-    """The question that a study was made for, as its own driver had it; nothing is measured anew.
+    """The question that a study was made for, as its own driver had it but for how is trained; nothing is measured.
 
     `what` and `instead` are as in `prepared_again`. Raises StudyError for a study over a table, for one without a trial
     and for a model or data that have changed, and the errors of `prepare` for those that are gone.
@@ -95,7 +100,8 @@ def asked_again(record: Record, what: What | None = None, instead: str = SEARCH_
     if not record.rows:
         raise StudyError(f"study {record.name!r} has no trial yet; continue it with `layersearch run`")
     prepared = prepared_again(record, record.baseline or record.rows[0], what, instead)
-    told = replace(prepared, space=knowing(prepared, record.facts.get("spelled", {})).space, purpose=record.purpose)
+    purpose = replace(record.purpose, training=prepared.purpose.training)
+    told = replace(prepared, space=knowing(prepared, record.facts.get("spelled", {})).space, purpose=purpose)
     measured = record.facts.get("measured")
     return told if measured is None else with_stored(told, measured)
 

@@ -52,6 +52,7 @@ def prepare(what: What, space: SearchSpace | None = None, *, weights: bool = Tru
     space = StackedSpace.of(space, depths) if depths else space
     costs = Costs(model.parts, what.objectives[1:], what.limits)
     _check_recipe(what, costs.num_layers)
+    _check_led(what, model.skips)
     _check_one_layer(what, space, costs.num_layers, model.model_type)
     space.check(costs.num_layers)
     if not space.unmeasured:  # else what it holds is known later (`spelled`)
@@ -116,10 +117,13 @@ def _check_sampler(what: What) -> None:
 
 
 def _of_the_columns(columns: Columns | None) -> dict[str, Any]:
-    """What a task over the user's own table is made of; where its tables lie is no part of it."""
+    """What a task over the user's own table is made of; where its tables lie is no part of it.
+
+    Whether all rows of a large one are taken, its data's fingerprint tells.
+    """
     if columns is None:
         return {}
-    values = {**vars(columns), "label": ", ".join(columns.label)}
+    values = {**vars(columns), "label": ", ".join(columns.label), "examples": columns.examples or None}
     return {f"own.{name}": value for name, value in values.items() if name != "validation"}
 
 
@@ -152,6 +156,15 @@ def _check_recipe(what: What, num_layers: int) -> None:
         raise LayersearchError(
             f"--drop-every {what.recipe.drop_every:g} drops layers while a candidate is trained from the pre-trained "
             f"model, which --method {what.method} does not do; add --method fine-tune"
+        )
+
+
+def _check_led(what: What, skips: str | None) -> None:
+    """Raise LayersearchError for hidden states that lead where training leaves layers out, as its setting `skips`."""
+    if skips and "hidden" in what.recipe.teach:
+        raise LayersearchError(
+            f"--teach {what.recipe.teach} leads every layer, and training skips layers of this model (config.json says "
+            f"{skips}); set it to 0, or leave --teach out"
         )
 
 

@@ -14,9 +14,10 @@ from typing import Any
 from layersearch.errors import StudyError
 from layersearch.search.trials import Direction
 from layersearch.training.job import Split
+from layersearch.training.recipe import FIRST_TRAINING, TRAINING
 
 FORMAT = 1  # of the attributes that a study and its trials carry
-_OWN = ("format", "metric", "direction", "scored_on")
+_OWN = ("format", "metric", "direction", "scored_on", "training")
 
 
 @dataclass(frozen=True)
@@ -24,13 +25,15 @@ class Purpose:
     """What a study is for: everything that changes a result. Two studies are alike exactly if their purposes are.
 
     `values` are flat, named and plain (they are stored and compared one by one); `metric` and `direction` are the
-    first objective, `costs` the others; `scored_on` is the split that scores.
+    first objective, `costs` the others; `scored_on` is the split that scores, `training` the version of how a recipe
+    is followed (`training/recipe.py`).
     """
 
     values: Mapping[str, Any]
     metric: str
     direction: Direction
     scored_on: Split = "search"
+    training: int = TRAINING
 
     @property
     def costs(self) -> tuple[str, ...]:
@@ -39,19 +42,21 @@ class Purpose:
 
     def as_dict(self) -> dict[str, Any]:
         """The stored form."""
-        own = dict(zip(_OWN, (FORMAT, self.metric, self.direction, self.scored_on), strict=True))
+        own = dict(zip(_OWN, (FORMAT, self.metric, self.direction, self.scored_on, self.training), strict=True))
         return dict(sorted({**self.values, **own}.items()))
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> Purpose:
         """The inverse of `as_dict`."""
         values = {key: value for key, value in stored.items() if key not in _OWN}
-        return cls(values, stored["metric"], stored["direction"], stored["scored_on"])
+        training = stored.get("training", FIRST_TRAINING)
+        return cls(values, stored["metric"], stored["direction"], stored["scored_on"], training)
 
     @property
     def mark(self) -> str:
-        """Eight letters that tell this purpose from others, for the names of folders."""
-        return hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()[:8]
+        """Eight letters that tell this purpose from others, for the names of folders; whatever version trains."""
+        told = {key: value for key, value in self.as_dict().items() if key != "training"}
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
 
     @property
     def evaluation(self) -> str:
@@ -66,13 +71,23 @@ class Purpose:
 
 
 def check_purpose(name: str, stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    """Raise StudyError naming every key that differs, with both values."""
-    different = [k for k in sorted({*stored, *wanted}) if stored.get(k) != wanted.get(k)]
+    """Raise StudyError for a study that was trained otherwise, else naming every key that differs, with both values."""
+    there, here = stored.get("training", FIRST_TRAINING), wanted["training"]
+    if there != here and "replay" not in wanted:  # a table trains nothing
+        raise StudyError(
+            f"study {name!r} was trained in version {there} of the training, and this layersearch trains in version "
+            f"{here}: the same recipe gives other scores. Search again under a new --study; what this one has can be "
+            "read and exported"
+        )
+    different = [k for k in sorted({*stored, *wanted} - {"training"}) if stored.get(k) != wanted.get(k)]
     if "method" in different:  # the rest of a method's settings says no more
         different = [key for key in different if not key.startswith(("one_shot.", "halving."))]
     if different:
         said = "; ".join(f"{k} is {_said(stored, k)} there and {_said(wanted, k)} here" for k in different)
-        raise StudyError(f"study {name!r} was made for something else: {said}. Ask for the same, or name a new --study")
+        rows = " (of a large table --examples 0 takes all rows)" if "data" in different and "own.text" in wanted else ""
+        raise StudyError(
+            f"study {name!r} was made for something else: {said}. Ask for the same{rows}, or name a new --study"
+        )
 
 
 def _said(values: Mapping[str, Any], key: str) -> str:

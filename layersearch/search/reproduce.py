@@ -136,6 +136,8 @@ def _differences(record: Record, row: Row, prepared: Prepared, versions: str | N
     there, here = record.purpose.values, prepared.purpose.values
     settings = [key for key in sorted(here) if key.startswith("one_shot.") and key in there and there[key] != here[key]]
     lines = [f"{key} was {there[key]}, here it is {here[key]}" for key in settings]
+    if record.purpose.training != prepared.purpose.training:
+        lines.append(f"trained in version {record.purpose.training} of the training, here {prepared.purpose.training}")
     if row.versions != versions:
         lines.append(f"made with {row.versions or 'versions that the study does not tell'}; here {versions}")
     return tuple(lines)

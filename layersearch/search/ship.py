@@ -6,6 +6,7 @@ command line.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -62,6 +63,10 @@ def ship(record: Record, number: int, to: Path, how: How, say: Say, form: Form |
         cost = cost_again(row, jobs, prepared.num_layers)
         say(f"the weights of trial {number} were not kept: it is trained again, {cost}")
         again = train_again(row, jobs, prepared, how, say)
+        told, training = record.purpose, prepared.purpose.training
+        if told.training != training:
+            say(f"the study was trained in version {told.training} of the training, and this trial now in {training}")
+            record = replace(record, purpose=replace(told, training=training))
         return _export(record, again, Path(str(jobs[-1].checkpoint)), to, prepared, form)
 
 

@@ -17,7 +17,6 @@ from layersearch.search.distill import Distill
 from layersearch.search.found import holder_of
 from layersearch.search.lease import Lease, take_lease
 from layersearch.search.one_shot import OneShot
-from layersearch.search.purpose import Purpose
 from layersearch.search.question import How, Prepared, Question, is_screened
 from layersearch.search.record import AGAIN, CONFIRMATION, SHARED
 from layersearch.search.replicates import averaged, round_of
@@ -107,7 +106,7 @@ class Studies:
         return Study(
             self.storage,
             self.how.name + ending,
-            Purpose(purpose.values, purpose.metric, purpose.direction, scored_on),
+            replace(purpose, scored_on=scored_on),
             self.lease,
             self.how.folder / ending.removeprefix("."),
             num_layers=self.question.num_layers,
@@ -132,7 +131,8 @@ def warm(prepared: Prepared, studies: Studies) -> Distill | OneShot:
     """What asks in place of the search's study, with what is known of its networks."""
     from layersearch.models.checkpoint import is_complete
 
-    counts, folder = prepared.counts, studies.how.folder / f"networks-{prepared.purpose.mark}"
+    purpose, counts = prepared.purpose, prepared.counts
+    folder = studies.how.folder / f"networks-{purpose.mark}-{purpose.training}"
     if studies.settled:
         studies.search.note(networks=str(folder))
     alone = Distill(counts.num_layers, folder, prepared.seed)

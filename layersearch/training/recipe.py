@@ -17,6 +17,11 @@ from layersearch.mixing import Mixing
 from layersearch.names import unknown
 from layersearch.training.schedule import Sparsity, settled, span_in
 
+# The version of how a recipe is followed: one more with whatever gives the same recipe and seed another score.
+# 2: a processor takes batches of more than 1,024 tokens in pieces (not of language models, tags and images); scores of
+# zeros by movement are clipped.
+FIRST_TRAINING, TRAINING = 1, 2  # studies that tell none are of the first
+
 Precision = Literal["auto", "bf16", "fp32"]
 
 TEACH = ("logits", "hidden", "logits+hidden")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from transformers import PreTrainedModel
 
 from layersearch.errors import ModelError
 from layersearch.models import costs, readout
@@ -44,12 +46,32 @@ def test_another_question_is_counted_anew(tiny_model: Path, tmp_path: Path, cach
     assert len(list(cache.iterdir())) == 4
 
 
-def test_whether_layers_can_be_mixed_is_asked_once(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    refused: list[str] = []
-    monkeypatch.setattr(readout, "require_mixable", lambda model, *_: refused.append(model.config.model_type))
-    for _ in range(2):
-        counted(tiny_model, 2, "classification", 24, mixes=True)
-    assert refused == ["bert"]
+@pytest.mark.parametrize("reason", [None, "it has no layers to mix"])
+def test_whether_layers_can_be_mixed_is_asked_once_and_kept_with_the_counts(
+    reason: str | None, tiny_model: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked_of: list[str] = []
+
+    def require(model: PreTrainedModel, *_: object) -> None:
+        asked_of.append(model.config.model_type)
+        if reason:
+            raise ModelError(reason)
+
+    monkeypatch.setattr(readout, "require_mixable", require)
+    for mixes in (True, False, True):
+        with pytest.raises(ModelError, match=reason) if reason and mixes else nullcontext():
+            assert counted(tiny_model, 2, "classification", 24, mixes=mixes).unmixable == reason
+    assert asked_of == ["bert"]
+    assert len(list(cache.iterdir())) == 1, "spaces with and without a mix share it"
+
+
+def test_layers_that_training_skips_are_told(tiny_model: Path, tmp_path: Path) -> None:
+    assert asked(tiny_model).skips is None
+    config = json.loads((tiny_model / "config.json").read_text()) | {"layerdrop": 0.1}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert [asked(tmp_path).skips for _ in range(2)] == ["layerdrop = 0.1"] * 2
+    with pytest.raises(ModelError, match=r"config.json says layerdrop = 0.1: training skips layers, and"):
+        counted(tmp_path, 2, "classification", 24, mixes=True)
 
 
 def test_other_code_or_libraries_count_anew(tiny_model: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

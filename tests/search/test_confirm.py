@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 
 from layersearch.errors import StudyError
@@ -117,6 +118,20 @@ def test_what_cannot_be_confirmed_is_said_in_one_line(own: Path, tiny_data: Path
     moved = replace(record_of(own), facts={**record_of(own).facts, "data_folder": str(changed)})
     with pytest.raises(StudyError, match=r"is not what study 'tiny' was made with: data .*put the old files back"):
         asked_again(moved)
+
+
+def test_a_study_of_another_version_of_the_training_is_shown_and_not_confirmed(
+    own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(own.parent)
+    study = optuna.load_study(study_name="tiny", storage=f"sqlite:///{own}")
+    study.set_user_attr("purpose", {**study.user_attrs["purpose"], "training": 1})
+    said = confirm(own, "--seeds", 2)
+    assert (said.code, said.out) == (1, "")
+    assert said.err.splitlines()[-1].startswith("error: study 'tiny' was trained in version 1 of the training, and ")
+    for command in ("front", "report", "importance"):
+        assert call(command, "--storage", own).code == 0, command
+    assert call("show", "--trial", 0, "--storage", own).code == 0
 
 
 def test_a_study_over_a_table_is_refused(tmp_path: Path) -> None:

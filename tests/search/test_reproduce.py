@@ -23,6 +23,7 @@ from layersearch.search.record import Record, read_study
 from layersearch.search.reproduce import Reproduced, record_in, reproduce
 from layersearch.search.ship import ship
 from layersearch.search.trials import Row
+from layersearch.training.recipe import TRAINING
 from tests.conftest import Said, TinyRun, call
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -84,12 +85,14 @@ def test_the_recipe_gives_the_same_score_again_to_the_last_digit(folder: Path, r
 
 def test_a_score_outside_its_interval_ends_with_1_and_other_versions_are_named(folder: Path) -> None:
     edited(folder, lambda asked: asked["trial"].update(score=2.0, interval=[1.9, 2.1], versions="layersearch 0.0.1"))
+    edited(folder, lambda asked: asked["purpose"].pop("training"))
     said = call("reproduce", folder, "--device", "cpu")
     assert said.code == 1
-    first, second = said.out.splitlines()
+    first, trained, second = said.out.splitlines()
     assert re.match(
         r"not reproduced, outside the interval: accuracy 0\.\d+ now, 2\.0000 then, 95 % interval 1\.9", first
     )
+    assert trained == f"trained in version 1 of the training, here {TRAINING}"
     assert second.startswith("made with layersearch 0.0.1; here layersearch ")
     answer = json.loads(call("reproduce", folder, "--device", "cpu", "--json").out)
     assert (answer["inside"], answer["same"], answer["then"]) == (False, False, 2.0)
@@ -178,6 +181,7 @@ def test_a_candidate_of_a_super_network_is_made_again_with_its_super_network(tin
     row = next(row for row in record.rows if row.start == "super-0")
     assert row.checkpoint is None
     shutil.rmtree(record.facts["networks"])
+    record = replace(record, purpose=replace(record.purpose, training=1))
     lines: list[str] = []
     ship(record, row.number, tmp_path / "out", HOW, lines.append)
     assert "were not kept: it is trained again, about " in lines[0]
@@ -185,9 +189,11 @@ def test_a_candidate_of_a_super_network_is_made_again_with_its_super_network(tin
         "the unchanged model of seed 0 is trained again",
         "the super-network of seed 0 is trained again",
         f"trained again: accuracy {row.score:.4f}, the study has {row.score:.4f}",
+        f"the study was trained in version 1 of the training, and this trial now in {TRAINING}",
     ]
     asked = json.loads((tmp_path / "out" / "layersearch.json").read_text())["question"]
     assert asked["trial"]["score"] == row.score
+    assert asked["purpose"]["training"] == TRAINING
     assert reproduce(tmp_path / "out", HOW, print).same
 
 

@@ -12,8 +12,10 @@ from optuna.trial import TrialState
 
 from layersearch.errors import StudyError
 from layersearch.search.purpose import Purpose
+from layersearch.search.record import read_study
 from layersearch.search.study import Study
 from layersearch.training.job import Job, Outcome
+from layersearch.training.recipe import TRAINING
 from tests.search.support import LAYERS, SPACE, open_study, outcome_of, purpose
 
 
@@ -159,6 +161,39 @@ def test_another_purpose_is_refused_naming_every_key_and_both_values(tmp_path: P
         open_study(f"{tmp_path}/db", tmp_path, "s", wanted=purpose(lr=0.1))
 
 
+def before_versions(storage: str, name: str) -> None:
+    """Let a study be as it was made before a version of the training was stored."""
+    study = optuna.load_study(study_name=name, storage=f"sqlite:///{storage}")
+    study.set_user_attr("purpose", {k: v for k, v in study.user_attrs["purpose"].items() if k != "training"})
+
+
+def test_a_study_of_another_version_of_the_training_is_read_and_neither_goes_on_nor_lends_scores(
+    tmp_path: Path,
+) -> None:
+    first = open_study(f"{tmp_path}/db", tmp_path)
+    known = work(first, 3)
+    first._lease.release()
+    before_versions(f"{tmp_path}/db", "s")
+    message = (
+        f"study 's' was trained in version 1 of the training, and this layersearch trains in version {TRAINING}: the "
+        "same recipe gives other scores. Search again under a new --study; what this one has can be read and exported"
+    )
+    with pytest.raises(StudyError, match=f"^{re.escape(message)}$"):
+        open_study(f"{tmp_path}/db", tmp_path)
+    older = read_study(f"{tmp_path}/db", "s", print)
+    assert (len(older.rows), older.purpose.training) == (len(known), 1)
+    assert older.purpose.mark == purpose().mark, "folders and tables that it made are still found"
+    second = open_study(f"{tmp_path}/db", tmp_path, "second", wanted=purpose(sampler="RandomSampler"))
+    work(second, 8)
+    assert not [row for row in second.rows() if row.reused]
+
+
+def test_what_a_table_answers_goes_on_whatever_version_trains(tmp_path: Path) -> None:
+    open_study(f"{tmp_path}/db", tmp_path, wanted=purpose(replay="x"))._lease.release()
+    before_versions(f"{tmp_path}/db", "s")
+    open_study(f"{tmp_path}/db", tmp_path, wanted=purpose(replay="x"))
+
+
 def test_a_study_of_somebody_else_is_refused(tmp_path: Path) -> None:
     foreign = optuna.create_study(
         study_name="s", storage=f"sqlite:///{tmp_path}/db", directions=["maximize", "minimize"]
@@ -221,6 +256,7 @@ def test_every_fit_sampler_works_a_space_off(tmp_path: Path, sampler: str) -> No
 def test_a_purpose_survives_storage() -> None:
     stored = purpose(lr=0.1).as_dict()
     assert Purpose.from_dict(stored) == purpose(lr=0.1)
+    assert stored["training"] == TRAINING
 
 
 def test_reuse_alone_can_fill_a_study_and_does_not_overfill_it(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,13 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from layersearch.errors import DataError
+from layersearch.errors import DataError, StudyError
+from layersearch.search.again import prepared_again
+from layersearch.search.preparing import prepare
+from layersearch.search.purpose import check_purpose
+from layersearch.search.question import Prepared, What
+from layersearch.search.record import Record
+from layersearch.search.trials import Row
 from layersearch.tasks import load_task
 from layersearch.tasks.own import Columns
 from layersearch.tasks.task import Column, Task
@@ -203,6 +210,26 @@ def test_of_a_large_table_a_part_is_drawn_and_said(tmp_path: Path, monkeypatch: 
         said = [warning for warning in corpus.warnings if "rows" in warning and "drawn" in warning]
         used[asked] = (len(corpus.train) + len(corpus.search) + len(corpus.validation), len(said))
     assert used == {None: (100, 1), 0: (400, 0), 200: (200, 0)}
+
+
+def test_all_rows_are_one_question_however_they_are_asked_for(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("layersearch.tasks.own.MOST", 100)
+    _csv(rows(60), tmp_path / "small.csv")
+    _csv(rows(400), tmp_path / "large.csv")
+
+    def asked(name: str, examples: int | None) -> Prepared:
+        return prepare(What(str(tiny_model), "own", tmp_path / name, columns=replace(REVIEW, examples=examples)))
+
+    assert asked("small.csv", None).purpose == asked("small.csv", 0).purpose
+    part, whole = asked("large.csv", None), asked("large.csv", 0)
+    with pytest.raises(StudyError, match=r"Ask for the same \(of a large table --examples 0 takes all rows\), or name"):
+        check_purpose("s", whole.purpose.as_dict(), part.purpose.as_dict())
+    facts = {**part.facts, "columns": {**vars(REVIEW), "label": ["stars"]}}
+    row = Row(0, "COMPLETE", "0-3", 0, 0.5)
+    for made in (part, whole):  # of a study from before there was a most, nothing said stood for all
+        assert prepared_again(Record("s", made.purpose, facts, (row,), {}), row).purpose == made.purpose
 
 
 def test_so_many_examples_at_most(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -163,3 +165,19 @@ def test_teaching_is_refused_where_nobody_is_taught(
 ) -> None:
     with pytest.raises(LayersearchError, match=message):
         prepare(What(str(tiny_model), "sst2", tiny_data, recipe=recipe.with_(max_length=24), method=method))  # type: ignore[arg-type]
+
+
+def test_hidden_states_do_not_lead_a_model_whose_training_skips_layers(
+    tiny_model: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"layerdrop": 0.1}))
+    recipe = Recipe(teach="logits+hidden", max_length=24)
+    with pytest.raises(LayersearchError) as caught:
+        prepare(What(str(folder), "sst2", tiny_data, recipe=recipe, method="distill"))
+    assert str(caught.value) == (
+        "--teach logits+hidden leads every layer, and training skips layers of this model (config.json says layerdrop "
+        "= 0.1); set it to 0, or leave --teach out"
+    )
+    assert prepare(What(str(folder), "sst2", tiny_data, recipe=recipe.with_(teach="logits"), method="distill"))
