@@ -27,7 +27,7 @@ from layersearch.search.files import (
 )
 from layersearch.search.fronts import fronts, thinned
 from layersearch.search.question import NETWORKS, How, Keep, Prepared, Question
-from layersearch.search.replicates import MOST, averaged, contested
+from layersearch.search.replicates import averaged, contested
 from layersearch.search.study import Study
 from layersearch.search.trials import Row, front_of
 from layersearch.training.job import Job
@@ -44,8 +44,9 @@ class Keeping:
     `parameters` counts those of a pattern; `to_confirm` bytes are needed once the search is over. Under a cap the least
     useful weights go first: those that are not on the front, the worst first, then as `thinned` has it. The last ones
     stay, and so does what others start from. A paused candidate takes `state` bytes a parameter. The front is
-    that of the means over `further` seeds. As long as `rounds` of such seeds are to come, those stay too whom they
-    could bring onto it; once they are over, `tidy` knows better.
+    that of the means over `further` seeds. As long as more of such seeds are `awaited`, all of those stay too whom they
+    could bring onto it, and under a cap they go after the others behind it, those farthest from it first; once the
+    seeds are there, `tidy` knows better.
     """
 
     keep: Keep = "front"
@@ -54,7 +55,7 @@ class Keeping:
     to_confirm: int = 0
     state: int = Recipe().state_bytes
     further: Sequence[Row] = ()
-    rounds: int = 0
+    awaited: bool = False
 
     def begin(self, study: Study) -> None:
         """Remove what a driver that was killed left half written, and what is not kept any more."""
@@ -71,7 +72,7 @@ class Keeping:
 
     def _left_behind(self, study: Study, running: set[int]) -> list[int]:
         """The trials whose checkpoints go; the only one does not, unless none shall be kept."""
-        front = {row.number for row in self._front(study)} | self._contested(study)
+        front = {row.number for row in self._front(study)} | {*self._contested(study)}
         done = {row.number for row in study.rows() if row.done}
         wanted = running | {"front": front, "all": done, "none": set[int]()}[self.keep]
         there = checkpoints_in(study.folder)
@@ -105,7 +106,7 @@ class Keeping:
         found = replace(job, checkpoint=str(checkpoint_of(study.folder, job.number)))
         if self.keep == "none" or not self.make_room(study, writing + self._bytes(found)):
             return job
-        if self.keep == "all" or self.rounds:  # what is behind the front may count yet
+        if self.keep == "all" or self.awaited:  # what is behind the front may count yet
             return found
         return replace(found, front=_points(self._front(study), study))
 
@@ -122,19 +123,21 @@ class Keeping:
             front_of(averaged(study.rows(), self.further), study.purpose.direction) if self.further else study.front()
         )
 
-    def _contested(self, study: Study) -> set[int]:
-        """The trials that the rounds to come may bring onto the front."""
-        rows = averaged(study.rows(), self.further) if self.rounds else []
-        patterns = contested(rows, study.purpose.direction)[: MOST * self.rounds]
-        return {row.number for row in rows if row.done and row.pattern in patterns}
+    def _contested(self, study: Study) -> list[int]:
+        """The trials that the seeds to come may bring onto the front or off it, the closest first."""
+        rows = averaged(study.rows(), self.further) if self.awaited else []
+        numbers = {row.pattern: row.number for row in rows if row.done}
+        return [numbers[pattern] for pattern in contested(rows, study.purpose.direction)]
 
     def _least_useful(self, rows: list[Row], study: Study) -> list[int]:
         """The trials of `rows`, those first that are best done without."""
         on_front = {row.number: row for row in self._front(study)}
-        behind = [row for row in rows if row.number not in on_front]
+        waiting = [number for number in reversed(self._contested(study)) if number not in on_front]
+        behind = [row for row in rows if row.number not in on_front and row.number not in waiting]
         front = [on_front[row.number] for row in rows if row.number in on_front]
-        worst = [behind[place] for layer in reversed(fronts(_points(behind, study))) for place in layer]
-        return [row.number for row in (*worst, *(front[place] for place in thinned(_points(front, study))))]
+        worst = [behind[place].number for layer in reversed(fronts(_points(behind, study))) for place in layer]
+        there = {row.number for row in rows}
+        return [*worst, *(n for n in waiting if n in there), *(front[p].number for p in thinned(_points(front, study)))]
 
     def _bytes(self, job: Job) -> int:
         """What a job may write: its weights, and a state beside the one that is there."""
@@ -155,14 +158,15 @@ def _points(rows: Iterable[Row], study: Study) -> tuple[tuple[float, ...], ...]:
 
 
 def keeping_of(question: Question, how: How, confirm: int, further: Sequence[Row], rounds: int = 0) -> Keeping:
-    """What `how` asks to be kept of a search with rows of `further` seeds, which `rounds` of more of them follow.
+    """What `how` asks to be kept of a search with rows of `further` seeds, which up to `rounds` of such seeds follow.
 
-    It is confirmed with `confirm` fresh seeds.
+    Rounds that are over count too: what a search finds when it goes on may ask for more seeds in any of them. It is
+    confirmed with `confirm` fresh seeds.
     """
     if not isinstance(question, Prepared):
         return Keeping(how.keep, how.disk, question.parameters_of, further=further)
     later, state = _fresh_bytes(question, rounds + confirm), question.what.recipe.state_bytes
-    return Keeping(how.keep, how.disk, question.parameters_of, later, state, further, rounds)
+    return Keeping(how.keep, how.disk, question.parameters_of, later, state, further, rounds > 0)
 
 
 def require_disk(prepared: Prepared, how: How, seeds: int) -> None:

@@ -18,7 +18,7 @@ from layersearch.search.files import bytes_in, checkpoint_of, checkpoints_in, is
 from layersearch.search.fronts import fronts, thinned
 from layersearch.search.keeping import BESIDE, Keeping
 from layersearch.search.record import read_study
-from layersearch.search.replicates import MOST
+from layersearch.search.replicates import contested
 from layersearch.search.study import Study
 from layersearch.training.job import Job
 from tests.conftest import TinyRun, call
@@ -108,22 +108,44 @@ def test_the_weights_of_the_front_of_the_means_stay(tmp_path: Path) -> None:
     assert not study.rows()[lucky.number].seeds
 
 
-@pytest.mark.parametrize("rounds", [0, 2])
-def test_whom_further_seeds_may_bring_onto_the_front_stays_until_they_are_there(rounds: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("awaited", [False, True])
+def test_whom_further_seeds_may_bring_onto_the_front_stays_until_they_are_there(
+    awaited: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("layersearch.search.replicates.noise_of", lambda _: 0.01)
     study = open_study(f"{tmp_path}/db", tmp_path)
-    worked(study, Keeping("front", None, PARAMETERS, rounds=rounds))
+    worked(study, Keeping("front", None, PARAMETERS, awaited=awaited))
     beaten = next(row for row in study.rows() if row.pattern == "0-1 3")
     assert "0-2" in [row.pattern for row in study.front()], "as large, and a little better"
     waiting = set(weights(study)) - {row.number for row in study.front()}
-    assert (beaten.number in waiting) == bool(rounds)
-    assert len(waiting) <= rounds * MOST
+    assert (beaten.number in waiting) == awaited
+    close = contested(study.rows(), "maximize")
+    assert {study.rows()[number].pattern for number in waiting} <= (set(close) if awaited else set())
+    assert len(waiting) < sum(row.done for row in study.rows()) - len(study.front()), "the others have gone"
     further = [replace(beaten, number=0, seed=1000, score=0.9)]
     Keeping("front", None, PARAMETERS, further=further).tidy(study)
     kept = {study.rows()[number].pattern for number in weights(study)}
-    assert ("0-1 3" in kept) == bool(rounds)
+    assert ("0-1 3" in kept) == awaited
     assert "0-2" not in kept
     job = Job(99, "0-3", 0)
-    assert bool(Keeping(rounds=rounds).placed(study, job).front) == (not rounds), "what is behind it is written too"
+    assert bool(Keeping(awaited=awaited).placed(study, job).front) != awaited, "what is behind it is written too"
+
+
+def test_under_a_cap_whom_further_seeds_may_bring_onto_the_front_goes_after_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("layersearch.search.replicates.noise_of", lambda _: 0.01)
+    study = open_study(f"{tmp_path}/db", tmp_path)
+    worked(study, Keeping("all", None, PARAMETERS))
+    rows, front = [row for row in study.rows() if row.done], {row.number for row in study.front()}
+    order = Keeping("all", None, PARAMETERS, awaited=True)._least_useful(rows, study)
+    behind = [number for number in order if number not in front]
+    waiting = [row for pattern in contested(rows, "maximize") for row in rows if row.pattern == pattern]
+    close = [row.number for row in waiting if row.number not in front]
+    assert 0 < len(close) < len(behind)
+    assert order == [*behind, *order[len(behind) :]]
+    assert behind[-len(close) :] == close[::-1], "the closest last"
+    assert Keeping("all", None, PARAMETERS)._least_useful(rows, study) != order
 
 
 def test_the_front_is_thinned_where_its_members_lie_nearest() -> None:
