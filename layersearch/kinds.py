@@ -45,8 +45,9 @@ class Kind:
     `loss(logits, labels, lengths)` is what answers cost, a mean over units. `told(logits, labels)` is kept of a larger
     model's answers, a row a unit; `distance(logits, told, labels, lengths)` is how far others are from those.
     `kept(logits, labels)` is what a score is made of, a row a unit. `starts_at_mean`: a fresh head starts at the mean
-    of the labels. `outputs` says in words what the head answers where its outputs have no names. `decide` makes
-    predictions [units] of what is kept, for the metrics.
+    of the labels. `by_example`: loss and distance are means over examples, so that those of a batch's pieces add up to
+    the batch's; else over as many tokens as have labels. `outputs` says in words what the head answers where its
+    outputs have no names. `decide` makes predictions [units] of what is kept, for the metrics.
     """
 
     head: str
@@ -59,6 +60,7 @@ class Kind:
     per_token: bool = False
     labelled: bool = True
     starts_at_mean: bool = False
+    by_example: bool = True
     reader: str = "AutoTokenizer"
     outputs: str = "one number"
     decide: Callable[[NDArray[np.float32]], NDArray[Any]] = _largest
@@ -239,6 +241,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             told=_as_they_are,
             kept=_as_they_are,
             per_token=True,
+            by_example=False,
         ),
         "span": Kind(
             "AutoModelForQuestionAnswering",
@@ -258,6 +261,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             told=_likeliest,
             kept=_surprise,
             per_token=True,
+            by_example=False,
             labelled=False,
             outputs="the next token",
         ),

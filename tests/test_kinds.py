@@ -104,6 +104,24 @@ def test_it_learns(made: Made) -> None:
     assert _loss(made, model) < bar * before
 
 
+def test_pieces_of_a_batch_teach_what_the_whole_one_does(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    found, recipe = {}, RECIPE.with_(epochs=1.0, batch_size=7)
+    for tokens in (10**6, 24):
+        monkeypatch.setattr("layersearch.training.steps.TOKENS", tokens)
+        model, seen = copy.deepcopy(made.model), list[int]()
+        model.register_forward_pre_hook(lambda *_, to=seen: to.append(1))
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0  # it draws other numbers for pieces
+        teacher = Teacher(predict(model, made.kind, made.data, "fp32", teaching=True), 0.5)
+        seen.clear()
+        loss = finetune(model, made.kind, recipe, made.data, teacher=teacher)
+        found[tokens] = (loss, len(seen), _loss(made, model))
+    (loss, once, after), (other, often, then) = found.values()
+    assert (other, then) == pytest.approx((loss, after), rel=1e-4)
+    assert (often > once) == (made.kind in ("classification", "regression", "multi-label", "span"))
+
+
 def test_the_loss_is_that_of_transformers(made: Made) -> None:
     """Where its heads have the same one; causal models shift labels themselves, and a span comes as two numbers."""
     batch = batch_of(made.data, np.arange(8), made.kind, CPU, 0)

@@ -60,8 +60,9 @@ class Training:
     `backward` adds a batch's gradients, times a factor, to those in `model` and returns its loss times that factor,
     detached. `done` is the share of the steps that are done.
 
-    A processor takes a long batch of texts with one label each in pieces whose gradients are added, for the memory that
-    activations take: the mean of their losses is the batch's. A loss that is no mean over examples needs it `whole`.
+    A processor takes a long batch in pieces whose gradients are added, for the memory that activations take: the mean
+    of their losses is the batch's. A loss that is no mean over examples, as those over tokens, needs it `whole`. Images
+    come whole: how many tokens one of them becomes only its model knows.
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class Training:
         self._steps = max(1, math.ceil(recipe.epochs * math.ceil(len(train) / recipe.batch_size)))
         self._step = 0
         self._backward = backward
-        self._whole = whole or KINDS[kind].per_token or train.pixels is not None or model.device.type != "cpu"
+        self._whole = whole or not KINDS[kind].by_example or train.pixels is not None or model.device.type != "cpu"
         self._thinning = _thinning(model, recipe, self._steps)
         groups = self._thinning.groups() if self._thinning else []
         self._scores = [score for group in groups for score in group["params"]]
