@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import filelock
+
 from layersearch.search.preparing import prepare
 from layersearch.search.question import Method, Prepared, What
 from layersearch.tasks.own import Columns
@@ -122,6 +124,12 @@ class Setting:
     def name(self, task: str, way: Way) -> str:
         """What the studies of a task and a way begin with; `mark` tells recipes apart."""
         return f"{self.scale.name}-{task}-{way.name}"
+
+    def lock(self, name: str) -> filelock.BaseFileLock:
+        """A lock among the processes of the work folder, which dies with the process that holds it."""
+        folder = self.work / "claims"
+        folder.mkdir(parents=True, exist_ok=True)
+        return filelock.FileLock(folder / name)
 
     def weights(self, one: Asked, mark: str) -> Path:
         """Where the weights of a candidate lie if they are kept."""

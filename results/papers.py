@@ -43,7 +43,7 @@ class Desk:
         self._like = f"{setting.name(task, way)}-{self.mark}-"  # how the names of all processes' studies begin
         name = f"{self._like}{setting.process}"
         self.how = How(name, setting.storage, setting.work / "files", workers=0, device=setting.device)
-        with self._lock("database"):  # whoever comes first makes it
+        with setting.lock("database"):  # whoever comes first makes it
             studies = stack.enter_context(opened(self.prepared, self.how, Progress()))
             self.study: Study = studies.sibling(ENDING, "validation")
             self.study.note(**self.prepared.facts)
@@ -56,17 +56,11 @@ class Desk:
         """The base model and the tokenised data."""
         return make_evaluator(self.prepared, self.how)
 
-    def _lock(self, name: str) -> filelock.BaseFileLock:
-        """A lock among the processes of the work folder, which dies with the process that holds it."""
-        folder = self.setting.work / "claims"
-        folder.mkdir(parents=True, exist_ok=True)
-        return filelock.FileLock(folder / name)
-
     @contextmanager
     def claimed(self, one: Asked, *, wait: bool = False) -> Iterator[bool]:
         """Whether `one` is this process's as long as the body runs, and nobody else's; with `wait` it will be."""
         name = hashlib.sha256(f"{self._like}{one.pattern}-{one.seed}".encode()).hexdigest()[:16]
-        lock = self._lock(name)
+        lock = self.setting.lock(name)
         try:
             lock.acquire(timeout=-1 if wait else 0)
         except filelock.Timeout:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 import random
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from importlib import import_module
@@ -235,6 +238,25 @@ def test_what_was_found_out_of_another_model_task_or_recipe_is_not_taken(setting
         assert line["score"] == str(score)
     seeds.with_suffix(".json").unlink()
     assert sheet.kept_by_seed(seeds, second, [0], lambda _: []) == [], "nobody noted for what"
+
+
+def test_of_processes_that_begin_at_once_one_measures_for_all(setting: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, measured, together = import_module("results.sajjad.run"), [], threading.Barrier(2)
+
+    def slow(*_: Any) -> list[dict[str, Any]]:
+        measured.append(threading.get_ident())
+        time.sleep(0.2)
+        return [{"k": 1, "pattern": "0-2"}]
+
+    def first(one: Any) -> Any:
+        together.wait()
+        return run.named_patterns(one)
+
+    monkeypatch.setattr(run, "_by_contribution", slow)
+    with ThreadPoolExecutor() as pool:
+        found = list(pool.map(first, [setting, replace(setting, process=1)]))
+    assert len(measured) == 1
+    assert [one["contribution", 1] for one in found] == ["0-2", "0-2"]
 
 
 def test_what_is_written_by_hand_stays(tmp_path: Path) -> None:

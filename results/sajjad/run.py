@@ -42,8 +42,8 @@ def named_patterns(setting: Setting) -> Named:
     plain = [(name, k) for name in STRATEGIES[1:-1] for k in ks if k in possible(name, layers)]
     spelled |= {(name, k): str(spell(name, layers, k)) for name, k in plain}
     file = setting.work / f"contribution-{setting.scale.model.replace('/', '_')}.csv"
-    setting.work.mkdir(parents=True, exist_ok=True)
-    known = kept(file, room.made_for, lambda: _by_contribution(setting, room, ks))
+    with setting.lock("contribution"):  # of several processes the first one measures
+        known = kept(file, room.made_for, lambda: _by_contribution(setting, room, ks))
     return spelled | {("contribution", int(line["k"])): line["pattern"] for line in known}
 
 
