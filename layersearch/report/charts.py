@@ -34,7 +34,7 @@ def front_chart(record: Record) -> str:
     ends = [end for row in record.shown() for end in row.interval or ()]
     ends += [mean + sign * spread for _, mean, spread in means for sign in (-1, 1)]
     constant = constant_in(record.rows)
-    level = [] if constant is None else [constant]
+    level = [constant] if constant else []
     chart = Chart(
         Axis.over([share_of(row, record) for row in done], PARAMETERS, least=LEAST_WIDE),
         Axis.over([*(row.score or 0.0 for row in done), *ends, *level], record.purpose.metric),

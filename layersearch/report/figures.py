@@ -187,7 +187,7 @@ def _draw_against(axes: Axes, shown: Shown) -> list[Annotation]:
 def _draw_baseline(axes: Axes, shown: Shown) -> None:
     """A line and its interval, and one for an answer that reads nothing; a point only where the front has none."""
     record, baseline = shown.record, shown.record.baseline
-    if (constant := constant_in(record.rows)) is not None:
+    if constant := constant_in(record.rows):
         axes.axhline(constant, color="0.5", linestyle=":", linewidth=1.2, label="best constant answer")
     if baseline is None or baseline.score is None:
         return

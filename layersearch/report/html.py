@@ -76,7 +76,7 @@ def report_of(record: Record, place: str = "") -> str:
 
 
 def _head(record: Record) -> str:
-    values, facts = record.purpose.values, record.facts
+    values, facts, constant = record.purpose.values, record.facts, constant_in(record.rows)
     done = [row for row in record.rows if row.done]
     versions = next((row.versions for row in reversed(done) if row.versions), "")
     ended = max((row.ended for row in done if row.ended), default=None)
@@ -86,6 +86,8 @@ def _head(record: Record) -> str:
         ("task", values.get("task")),
         ("metric", f"{record.purpose.metric}, {direction}"),
         ("unchanged model", f"{record.parameters:,} {facts.get('parameters_are', 'parameters')}"),
+        ("best constant answer", constant is not None and f"{constant:.4f}"),
+        ("commonest answer", facts.get("commonest")),
         ("search space", facts.get("space_name")),
         ("method", values.get("method")),
         ("sampler", values.get("sampler")),
@@ -144,7 +146,7 @@ def _front(record: Record) -> str:
         "of-constant": "what the best constant answer scores, whatever is read",
     }
     absent = {"of-intervals": not has_intervals, "of-ties": not near, "of-confirmed": not record.confirmed}
-    absent |= {"of-baseline": record.baseline is None, "of-constant": constant_in(record.rows) is None}
+    absent |= {"of-baseline": record.baseline is None, "of-constant": not constant_in(record.rows)}
     legend = "".join(
         f'<label><input type="checkbox" value="{part}" checked><svg aria-hidden="true">{_GLYPHS[part]}</svg>'
         f"{escape(words)}</label>\n"

@@ -58,11 +58,12 @@ def told_of(row: Row, confirmed: Divergence | None, direction: Direction) -> str
 
 
 def constant_in(rows: Iterable[Row]) -> float | None:
-    """What the best constant answer scores to the examples that scored `rows`; None where that is nothing, or unknown.
+    """What the best constant answer scores to the examples that scored `rows`; None where that is unknown.
 
-    Of nothing no chart needs a line, for which its axis would reach down to 0: no correlation has more.
+    No correlation, Matthews' neither, gives one more than 0: no chart needs that line, to which its axis would reach
+    down. Studies made before this was kept noted what the commonest class scores, if they noted anything.
     """
-    return next((row.constant for row in rows if row.constant), None)
+    return next((row.constant for row in rows if row.constant is not None), None)
 
 
 def divergences(rows: Iterable[Row], direction: Direction) -> dict[str, Divergence]:

@@ -134,7 +134,15 @@ def test_the_best_constant_answer_has_a_line_where_it_scores_anything(
     known = replace(record, rows=tuple(replace(row, constant=constant) for row in record.rows))
     draw_front(known, tmp_path / "front.png")
     assert (legend[0] == "best constant answer") == bool(constant)
-    assert report_of(known).count("of-constant") == (2 if constant else 0)  # in the legend and in the chart
+    page = report_of(known)
+    assert page.count("of-constant") == (2 if constant else 0)  # in the legend and in the chart
+    assert ("<dt>best constant answer</dt>" in page) == (constant is not None)
+    assert constant is None or f"<dd>{constant:.4f}</dd>" in page, "no line, and 0 is said"
+
+
+def test_an_older_study_says_what_the_commonest_answer_scores(record: Record) -> None:
+    older = replace(record, facts={**record.facts, "commonest": 0.684})
+    assert "<dt>commonest answer</dt><dd>0.684</dd>" in report_of(older)
 
 
 @pytest.mark.parametrize(("seeds", "said"), [(1, "one fresh seed"), (3, "mean ± sd over 3 fresh seeds")])
