@@ -85,6 +85,26 @@ def recipe_of(
     teach: Teach = None,
     start_weights: StartWeights = None,
 ) -> Recipe:
-    """The recipe called `recipe`, with what is said beside it: an option has the name of its field, but for `lr`."""
-    given = dict(locals())
-    return preset(given.pop("recipe")).with_(learning_rate=given.pop("lr"), **given)
+    """The recipe called `recipe`, with what is said beside it."""
+    return preset(recipe).with_(
+        learning_rate=lr,
+        batch_size=batch_size,
+        epochs=epochs,
+        warmup=warmup,
+        weight_decay=weight_decay,
+        max_length=max_length,
+        precision=precision,
+        seed=seed,
+        freeze=freeze,
+        drop_every=drop_every,
+        mix=mix,
+        mix_lr=mix_lr,
+        sparsity=sparsity,
+        sparsity_method=sparsity_method,
+        sparsity_scope=sparsity_scope,
+        sparsity_steps=sparsity_steps,
+        sparsity_lr=sparsity_lr,
+        sparsity_penalty=sparsity_penalty,
+        teach=teach,
+        start_weights=start_weights,
+    )

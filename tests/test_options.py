@@ -60,6 +60,17 @@ def test_every_field_of_a_recipe_has_an_option_but_the_norm_that_clips() -> None
     assert names - set(signature(recipe_of).parameters) == {"max_grad_norm"}
 
 
+def test_each_option_of_a_recipe_arrives_in_its_field() -> None:
+    zeros = {"sparsity": 0.5, "sparsity_method": "soft-movement", "sparsity_scope": "local", "sparsity_lr": 0.25}
+    zeros |= {"sparsity_steps": "0.1-0.6", "sparsity_penalty": 2.0}
+    given = {"batch_size": 3, "epochs": 2.0, "warmup": 0.25, "weight_decay": 0.125, "max_length": 9, "seed": 7}
+    given |= {"precision": "bf16", "freeze": "embeddings", "drop_every": 0.5, "mix": "norm", "mix_lr": 0.5}
+    given |= {"teach": "hidden", "start_weights": "pre-trained", **zeros}
+    assert {"recipe", "lr", *given} == set(signature(recipe_of).parameters)
+    made = recipe_of("default", lr=0.75, **given)  # type: ignore[arg-type]
+    assert vars(made) == vars(preset("default")) | {"learning_rate": 0.75, **given}
+
+
 def test_a_command_gets_the_values_it_asks_for_in_place_of_their_options() -> None:
     got: list[tuple[Asked, How, int]] = []
 
