@@ -1,13 +1,16 @@
 """The modeling file of an exported folder: a model that plain transformers has not, as one readable page of code.
 
-Knows: how the page is put together from `parts.py`, for a mix of layers `mix.py`, and a row of the families table, and
-how to have the same classes here without it. Does not know: weights, what else lies in the folder, the proof.
+Knows: how the page is put together from `parts.py`, for a mix of layers `mix.py`, each with the imports of its own, and
+a row of the families table, and how to have the same classes here without it. Does not know: weights, what else lies in
+the folder, the proof.
 """
 
 from __future__ import annotations
 
+import ast
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,12 +84,39 @@ def page_of(
     names["stacks"] = json.dumps([as_stack(row) for row in rows], indent=4)
     names["what"] = "a mix of its layers in place of the last one" if mixes else "layers that are not all whole"
     names["mixed"] = _MIXED if mixes else ""
-    code = Path(parts.__file__).read_text(encoding="utf-8").split('"""', 2)[2]
-    if mixes:
-        code += Path(mix.__file__).read_text(encoding="utf-8").split("from torch import nn\n", 1)[1]
-    imports = f"from torch import nn\nfrom transformers import {', '.join(sorted((base, base_config)))}\n"
-    code = code.replace("from torch import nn\n", imports, 1).rstrip()
-    return f"{_HEADER.format(**names)}{code}\n{_CLASSES.format(**names)}{_MIXING * mixes}"
+    sources = [Path(part.__file__).read_text(encoding="utf-8") for part in (parts, mix)[: 1 + mixes]]
+    imports = _joined([*sources, f"from transformers import {base}, {base_config}"])
+    code = "\n\n\n".join(map(_without_imports, sources))
+    return f"{_HEADER.format(**names)}\n\n{imports}\n\n{code}\n{_CLASSES.format(**names)}{_MIXING * mixes}"
+
+
+def _imports_in(source: str) -> list[ast.Import | ast.ImportFrom]:
+    return [node for node in ast.parse(source).body if isinstance(node, ast.Import | ast.ImportFrom)]
+
+
+def _without_imports(source: str) -> str:
+    """What stands below the imports of a module."""
+    return "\n".join(source.splitlines()[_imports_in(source)[-1].end_lineno :]).strip("\n")
+
+
+def _joined(sources: Iterable[str]) -> str:
+    """The imports of several modules, each name once: the future, the standard library, the rest."""
+    plain, names = set[str](), dict[str, set[str]]()
+    for node in (node for source in sources for node in _imports_in(source)):
+        if isinstance(node, ast.Import):
+            plain |= {alias.name for alias in node.names}
+        else:
+            names.setdefault(str(node.module), set()).update(alias.name for alias in node.names)
+    groups: dict[int, list[str]] = {0: [], 1: [], 2: []}
+    for module in sorted(plain):
+        groups[_group(module)].append(f"import {module}")
+    for module in sorted(names):
+        groups[_group(module)].append(f"from {module} import {', '.join(sorted(names[module]))}")
+    return "\n\n".join("\n".join(lines) for lines in groups.values() if lines)
+
+
+def _group(module: str) -> int:
+    return 0 if module == "__future__" else 1 if module.split(".")[0] in sys.stdlib_module_names else 2
 
 
 def rows_for(model: PreTrainedModel, model_type: str) -> Rows:

@@ -18,6 +18,8 @@ from PIL import Image
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
+    BertConfig,
+    BertForSequenceClassification,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     ViTImageProcessor,
@@ -28,8 +30,8 @@ from layersearch.kinds import KindName
 from layersearch.models.base import quiet
 from layersearch.models.case import Case
 from layersearch.models.export import check_exportable, examine_all, write_folder
-from layersearch.models.families import Form, form_of, has_halves
-from layersearch.models.page import PAGE
+from layersearch.models.families import FAMILIES, Form, form_of, has_halves
+from layersearch.models.page import PAGE, page_of
 from layersearch.models.proof import _STEPS, _of_cache, examine
 from layersearch.models.surgery import build
 from layersearch.pattern import Pattern
@@ -234,3 +236,30 @@ with torch.no_grad():
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=True)
     found = torch.tensor(json.loads(done.stdout.splitlines()[-1]))
     torch.testing.assert_close(found, torch.tensor(case.made["logits"]))
+
+
+def test_every_part_of_the_page_brings_its_own_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = "from __future__ import annotations\n\nimport math\nfrom collections.abc import Hashable, Sequence\n\n"
+    (tmp_path / "mix.py").write_text(f'"""Knows."""\n\n{own}from torch import fft, nn\n\nONE = math.cos(0)\n')
+    monkeypatch.setattr("layersearch.models.page.mix", SimpleNamespace(__file__=str(tmp_path / "mix.py")))
+    about = BertForSequenceClassification, BertConfig, "AutoModelForSequenceClassification", FAMILIES["bert"].stacks
+    plain, mixed = (page_of(*about, mixes=mixes) for mixes in (False, True))
+    head = """
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import fft, nn
+from transformers import BertConfig, BertForSequenceClassification
+
+ANSWERS"""
+    assert head in mixed
+    assert head.replace("import math\n", "").replace("Hashable, ", "").replace("fft, ", "") in plain
+    assert mixed.count("import ") - plain.count("import ") == 1
+    assert "\n\n\nONE = math.cos(0)\n\n\nSTACKS" in mixed
+    compile(mixed, "page", "exec")
