@@ -169,6 +169,7 @@ def _differ(first: Record, second: Record) -> dict[str, tuple[object, object]]:
     there, here = dict(first.purpose.values), dict(second.purpose.values)
     for values, study in ((there, first), (here, second)):
         values["space"] = study.facts.get("space_name")
+        values |= {} if "replay" in values else {"training": study.purpose.training}
     return {
         name: (there.get(name), here.get(name)) for name in sorted({*there, *here}) if there.get(name) != here.get(name)
     }

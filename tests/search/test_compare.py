@@ -17,6 +17,7 @@ from layersearch.search.purpose import Purpose
 from layersearch.search.quality import hypervolume
 from layersearch.search.record import Record
 from layersearch.search.trials import Confirmed, Row
+from layersearch.training.recipe import TRAINING
 from tests.conftest import TinyRun, call
 
 SIZES = {"0-3": 1000, "0-2": 800, "0 2-3": 800, "0-1": 600, "2-3": 600, "0": 400}
@@ -69,6 +70,8 @@ def test_what_one_side_does_not_say_is_named_as_the_default() -> None:
     values = {**second.purpose.values, "objectives": "macs", "halving.factor": 3}
     asked = replace(second, purpose=replace(second.purpose, values=values))
     assert "asked differently: objectives default and macs" in lines_of(compare(first, asked), ("a", "b"))
+    older = replace(second, purpose=replace(second.purpose, training=1))
+    assert f"asked differently: training {TRAINING} and 1" in lines_of(compare(first, older), ("a", "b"))
     table = replace(first, purpose=replace(first.purpose, values={"replay": "x", "seed": 0}))
     assert not any("asked" in line for line in lines_of(compare(table, asked), ("a", "b")))
 

@@ -129,7 +129,7 @@ def test_a_study_of_another_version_of_the_training_is_shown_and_not_confirmed(
     said = confirm(own, "--seeds", 2)
     assert (said.code, said.out) == (1, "")
     assert said.err.splitlines()[-1].startswith("error: study 'tiny' was trained in version 1 of the training, and ")
-    for command in ("front", "report", "importance"):
+    for command in ("front", "report"):
         assert call(command, "--storage", own).code == 0, command
     assert call("show", "--trial", 0, "--storage", own).code == 0
 
