@@ -84,7 +84,7 @@ def page_of(
     names["stacks"] = json.dumps([as_stack(row) for row in rows], indent=4)
     names["what"] = "a mix of its layers in place of the last one" if mixes else "layers that are not all whole"
     names["mixed"] = _MIXED if mixes else ""
-    sources = [Path(part.__file__).read_text(encoding="utf-8") for part in (parts, mix)[: 1 + mixes]]
+    sources = [Path(str(part.__file__)).read_text(encoding="utf-8") for part in (parts, mix)[: 1 + mixes]]
     imports = _joined([*sources, f"from transformers import {base}, {base_config}"])
     code = "\n\n\n".join(map(_without_imports, sources))
     return f"{_HEADER.format(**names)}\n\n{imports}\n\n{code}\n{_CLASSES.format(**names)}{_MIXING * mixes}"
