@@ -62,9 +62,21 @@ def test_every_field_of_a_recipe_has_an_option_but_the_norm_that_clips() -> None
 
 
 def test_each_option_of_a_recipe_arrives_in_its_field() -> None:
-    zeros: dict[str, Any] = {"sparsity": 0.5, "sparsity_method": "soft-movement", "sparsity_scope": "local", "sparsity_lr": 0.25}
+    zeros: dict[str, Any] = {
+        "sparsity": 0.5,
+        "sparsity_method": "soft-movement",
+        "sparsity_scope": "local",
+        "sparsity_lr": 0.25,
+    }
     zeros |= {"sparsity_steps": "0.1-0.6", "sparsity_penalty": 2.0}
-    given: dict[str, Any] = {"batch_size": 3, "epochs": 2.0, "warmup": 0.25, "weight_decay": 0.125, "max_length": 9, "seed": 7}
+    given: dict[str, Any] = {
+        "batch_size": 3,
+        "epochs": 2.0,
+        "warmup": 0.25,
+        "weight_decay": 0.125,
+        "max_length": 9,
+        "seed": 7,
+    }
     given |= {"precision": "bf16", "freeze": "embeddings", "drop_every": 0.5, "mix": "norm", "mix_lr": 0.5}
     given |= {"teach": "hidden", "start_weights": "pre-trained", **zeros}
     assert {"recipe", "lr", *given} == set(signature(recipe_of).parameters)
