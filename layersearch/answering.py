@@ -165,9 +165,9 @@ def report(
     to: str | Path | None = None,
     png: str | Path | None = None,
 ) -> list[Path]:
-    """Write a study into one HTML file that opens offline, and its pictures into a folder: `layersearch report`.
+    """Write a study into one HTML file that opens offline, or its pictures into a folder: `layersearch report`.
 
-    The files that were written, the HTML first.
+    Both where both `to` and `png` are given. The files that were written, the HTML first.
 
     >>> import layersearch
     >>> layersearch.report(to="report.html", png="pictures")
@@ -177,13 +177,15 @@ def report(
     from layersearch.search.record import read_study
 
     record = read_study(str(storage), study, say)
-    file = Path(to or f"{record.name}.html")
-    write_report(record, file, place_of(str(storage), How.storage))
-    if png is None:
-        return [file]
-    from layersearch.report.figures import draw_all
+    written = []
+    if to is not None or png is None:
+        written = [Path(to or f"{record.name}.html")]
+        write_report(record, written[0], place_of(str(storage), How.storage))
+    if png is not None:
+        from layersearch.report.figures import draw_all
 
-    return [file, *draw_all(record, Path(png))]
+        written += draw_all(record, Path(png))
+    return written
 
 
 @checked

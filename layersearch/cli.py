@@ -49,6 +49,7 @@ from layersearch.spelled import refused, spelled_out
 from layersearch.training.recipe import Recipe
 
 ALLOCATIONS = 100_000  # between two collections of garbage; by Python's 700 they took an eighth of `plan`
+STOPPED = 130  # the exit code of a process that Ctrl-C or SIGTERM stopped
 
 app = typer.Typer(add_completion=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(reading)
@@ -245,13 +246,16 @@ def main() -> None:
     """Run the command line. A LayersearchError becomes one line and exit 1, wrong words one and exit 2, a stop 130."""
     gc.set_threshold(ALLOCATIONS)
     try:
-        sys.exit(app(prog_name="layersearch", standalone_mode=False))
+        code = app(prog_name="layersearch", standalone_mode=False)
+        if code == STOPPED:  # Typer's for a Ctrl-C that nobody waited for
+            raise StoppedError("stopped; what was finished is kept. The same command again goes on from there")
+        sys.exit(code)
     except typer.TyperException as error:
         say(f"error: {refused(error)}")
         sys.exit(error.exit_code)
     except StoppedError as stop:
         say(str(stop))
-        sys.exit(130)
+        sys.exit(STOPPED)
     except LayersearchError as error:
         say(f"error: {error}")
         sys.exit(2 if isinstance(error, WordsError) else 1)

@@ -9,12 +9,16 @@ class LayersearchError(Exception):
     """A problem that the user can mend; its text is one line."""
 
 
-class PatternError(LayersearchError):
+class WordsError(LayersearchError):
+    """Words that cannot be meant: an unknown name, a value out of range, options that do not go together; exit 2."""
+
+
+class PatternError(WordsError):
     """A pattern or strategy that cannot be spelled or does not fit the model."""
 
 
 class SpaceError(LayersearchError):
-    """A search space that is malformed, empty or unknown."""
+    """A file of a search space that is missing, malformed or empty."""
 
 
 class ModelError(LayersearchError):
@@ -22,7 +26,7 @@ class ModelError(LayersearchError):
 
 
 class DataError(LayersearchError):
-    """A task that is unknown, or data that is missing or broken."""
+    """Data that is missing or broken."""
 
 
 class StudyError(LayersearchError):
@@ -35,10 +39,6 @@ class ExportError(LayersearchError):
 
 class TrainingError(LayersearchError):
     """A candidate whose training or scoring gave no usable number."""
-
-
-class WordsError(LayersearchError):
-    """Options that do not go together, that say nothing, or that are not possible; exit 2."""
 
 
 class StoppedError(LayersearchError):

@@ -17,7 +17,7 @@ import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from layersearch.errors import DataError, LayersearchError, ModelError
+from layersearch.errors import DataError, LayersearchError, ModelError, WordsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -127,7 +127,7 @@ def _package_folder(model: str) -> Path:
 
 def _given_folder(folder: Path, revision: str | None, weights: bool) -> tuple[Path, str]:
     if revision is not None:
-        raise ModelError(f"model folder {folder} has no revisions, {revision!r} was asked for: leave out --revision")
+        raise WordsError(f"model folder {folder} has no revisions, {revision!r} was asked for: leave out --revision")
     if not os.path.isdir(folder):
         raise ModelError(f"model folder {folder} does not exist: give an existing folder or a hub name")
     if lacking := _lacking(folder, weights):

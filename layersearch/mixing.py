@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from layersearch.errors import LayersearchError
+from layersearch.errors import WordsError
 from layersearch.names import unknown
 
 
@@ -33,11 +33,11 @@ class Mixing:
 
     @classmethod
     def parse(cls, text: str) -> Mixing:
-        """Read words such as `no-gamma embeddings`, in any order. Raises LayersearchError for others."""
+        """Read words such as `no-gamma embeddings`, in any order. Raises WordsError for others."""
         words = text.split()
         for word in words:
             if word not in WORDS:
-                raise LayersearchError(f"--mix {text!r}: {unknown('word', word, WORDS)}")
+                raise WordsError(f"--mix {text!r}: {unknown('word', word, WORDS)}")
         default = vars(cls())
         return cls(**{name: default[name] ^ (word in words) for word, name in WORDS.items()})
 

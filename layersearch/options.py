@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 import typer
 
 from layersearch.completion import spaces, studies, tasks
-from layersearch.errors import LayersearchError, WordsError
+from layersearch.errors import WordsError
 from layersearch.models.families import Form
 from layersearch.recipe_options import DEFAULT, Seed
 from layersearch.search.objectives import COSTS, SCORE, parse_limit, parse_objectives
@@ -211,11 +211,8 @@ def asked(
     if model is None or task is None:
         raise WordsError("name --model and --task, or a table of known scores with --replay FILE")
     given = {"parameters": max_params, "macs": max_macs, "latency": max_latency, SCORE: min_score}
-    try:
-        wanted = parse_objectives(objectives)
-        limits = tuple(parse_limit(name, text) for name, text in given.items() if text is not None)
-    except LayersearchError as error:
-        raise WordsError(str(error)) from None
+    wanted = parse_objectives(objectives)
+    limits = tuple(parse_limit(name, text) for name, text in given.items() if text is not None)
     columns = columns_of(text, text_pair, label, metric, validation, examples)
     chosen = model, task, data, space, recipe, sampler, holdout, revision, method
     return What(*chosen, wanted, limits, measure_on, columns)

@@ -90,14 +90,12 @@ def compare(
 def report(
     study: StudyName = None,
     storage: Storage = How.storage,
-    to: Annotated[Path | None, typer.Option(help="HTML file to write; default STUDY.html.")] = None,
-    png: Annotated[Path | None, typer.Option(help="Folder for the same pictures as PNGs.")] = None,
+    to: Annotated[Path | None, typer.Option(help="HTML file to write; default STUDY.html, but with --png none.")] = None,
+    png: Annotated[Path | None, typer.Option(help="Folder for its pictures as PNGs.")] = None,
 ) -> None:
-    """Write the report of a study: one HTML file that opens offline."""
-    file, *pictures = answering.report(study, storage, to, png)
-    say(f"written: {file}")
-    for picture in pictures:
-        say(f"drawn: {picture}")
+    """Write the report of a study: one HTML file that opens offline, or its pictures."""
+    for file in answering.report(study, storage, to, png):
+        say(f"{'drawn' if file.suffix == '.png' else 'written'}: {file}")
 
 
 @reading.command()

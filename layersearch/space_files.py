@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from layersearch.choices import Choice
-from layersearch.errors import SpaceError
+from layersearch.errors import SpaceError, WordsError
 from layersearch.names import unknown
 from layersearch.pattern import Readout
 from layersearch.search_space import SearchSpace
@@ -22,7 +22,7 @@ _SHIPPED = Path(__file__).parent / "search_spaces"
 
 
 def load(name_or_path: str) -> SearchSpace:
-    """A shipped space by its name, or the space in a TOML file by its path. Raises SpaceError."""
+    """A shipped space by its name, or the space in a TOML file by its path. Raises WordsError, SpaceError."""
     try:
         return SearchSpace.model_validate(tomllib.loads(_find(name_or_path).read_text(encoding="utf-8")))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
@@ -44,7 +44,7 @@ def _find(name_or_path: str) -> Path:
         return path
     if path.suffix == ".toml" or len(path.parts) > 1:
         raise SpaceError(f"there is no search space file {name_or_path}; shipped spaces: {', '.join(shipped())}")
-    raise SpaceError(f"{unknown('search space', name_or_path, shipped())}, or the path of a TOML file")
+    raise WordsError(f"{unknown('search space', name_or_path, shipped())}, or the path of a TOML file")
 
 
 def _explain(error: ErrorDetails) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from layersearch.errors import DataError, ModelError
+from layersearch.errors import DataError, ModelError, WordsError
 from layersearch.hub import local_model, require_reachable
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -166,7 +166,7 @@ def test_what_is_neither_folder_nor_hub_name_is_refused(name: str) -> None:
 
 
 def test_a_folder_has_no_revisions(model: Path) -> None:
-    with pytest.raises(ModelError, match="has no revisions, 'v1' was asked for: leave out --revision"):
+    with pytest.raises(WordsError, match="has no revisions, 'v1' was asked for: leave out --revision"):
         local_model(str(model), "v1")
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from layersearch.errors import SpaceError
+from layersearch.errors import SpaceError, WordsError
 from layersearch.pattern import Pattern
 from layersearch.search_space import SearchSpace
 from layersearch.space_files import load, shipped
@@ -272,7 +272,7 @@ def test_a_file_that_is_no_toml_or_not_there(tmp_path: Path) -> None:
         load(str(file))
     with pytest.raises(SpaceError, match=r"no search space file .*other\.toml; shipped spaces: duplication, dupl"):
         load(str(tmp_path / "other.toml"))
-    with pytest.raises(SpaceError, match=r"unknown search space 'layrs' \(did you mean 'layers'\?\); allowed: dupl"):
+    with pytest.raises(WordsError, match=r"unknown search space 'layrs' \(did you mean 'layers'\?\); allowed: dupl"):
         load("layrs")
 
 

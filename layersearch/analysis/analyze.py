@@ -23,7 +23,7 @@ from layersearch.analysis.similarity import Similarity, Summing
 from layersearch.analysis.states import groups_of, layer_rows, require_one_stack, rows_of
 from layersearch.analysis.subject import Subject
 from layersearch.analysis.wanted import OWN, RowsOf, Wanted
-from layersearch.errors import DataError
+from layersearch.errors import DataError, WordsError
 from layersearch.models.families import has_halves
 from layersearch.models.language import LanguageModel
 from layersearch.tasks.task import Encoded, Examples, Splits, Task
@@ -157,7 +157,7 @@ def _check_comparable(encoded: Sequence[Encoded], wanted: Wanted) -> None:
                 "differently; raise --max-length until none is cut, or compare models of one tokenizer"
             )
         if wanted.rows == "every" and not np.array_equal(first.input_ids, other.input_ids):
-            raise DataError(
+            raise WordsError(
                 "--rows every compares token with token, and the two models cut the texts into different tokens; "
                 "take --rows mean"
             )
@@ -207,7 +207,7 @@ def _probing_tasks(task: Task, splits: Splits, wanted: Wanted) -> list[tuple[Tas
 def _sentences_of(task: Task, splits: Splits, wanted: Wanted) -> list[str]:
     """The texts of the training part, those of a pair by themselves."""
     if not isinstance(task, TextTask):
-        raise DataError(
+        raise WordsError(
             f"sentences to be labelled by what they tell of themselves come from a task over texts, and {task.name} "
             "has none by themselves; choose another --task, or give SentEval's files with --senteval"
         )
@@ -262,7 +262,7 @@ def _read(
 def _check_same_tokens(encoded: Sequence[Encoded]) -> None:
     first, *others = encoded
     if any(not np.array_equal(first.input_ids, other.input_ids) for other in others):
-        raise DataError(
+        raise WordsError(
             "the two models cut the texts into different tokens, so what they say cannot be compared; leave readout "
             "out of --what, or read each out by itself"
         )

@@ -18,7 +18,7 @@ import numpy as np
 
 from layersearch.analysis.effects import HALVES, Effects, Part, effects_of
 from layersearch.analysis.ridge import Floats
-from layersearch.errors import StudyError
+from layersearch.errors import StudyError, WordsError
 from layersearch.pattern import Halves, Pattern
 from layersearch.search.record import Record
 
@@ -123,7 +123,8 @@ SCORES: Mapping[Source, str] = {"trials": "trials' scores", "shared": "shared sc
 def importance_of(record: Record, *, shared: bool = False) -> Importance:
     """Fit the complete trials of a study, or with `shared` its scores over a super-network.
 
-    Scores of one pattern are averaged. Raises StudyError for too few patterns, and for `shared` without such scores.
+    Scores of one pattern are averaged. Raises StudyError for too few patterns, WordsError for `shared` without such
+    scores.
     """
     source: Source = "shared" if shared else "trials"
     scores = _scores(record, source)
@@ -164,7 +165,7 @@ def _scores(record: Record, source: Source) -> dict[str, float]:
     """The scores to fit, by pattern."""
     if source == "shared":
         if not record.shared:
-            raise StudyError(
+            raise WordsError(
                 f"study {record.name!r} has no shared scores, which come with --method one-shot; leave out --shared"
             )
         return dict(record.shared)

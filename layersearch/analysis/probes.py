@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layersearch.analysis.states import Floats
-from layersearch.errors import DataError
+from layersearch.errors import DataError, WordsError
 from layersearch.kinds import KindName
 from layersearch.tasks.task import Encoded, Task
 
@@ -99,9 +99,9 @@ def _best(
 
 
 def require_labels(task: Task) -> None:
-    """Raise DataError for a task that a probe cannot be fitted to."""
+    """Raise WordsError for a task that a probe cannot be fitted to."""
     if task.kind not in PROBED:
-        raise DataError(
+        raise WordsError(
             f"a probe needs one label an example, and task {task.name} ({task.kind}) has none; probe what texts tell "
             "of themselves, such as --probe length, or choose another task"
         )

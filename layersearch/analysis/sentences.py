@@ -18,7 +18,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from layersearch.errors import DataError
+from layersearch.errors import DataError, WordsError
 from layersearch.names import unknown
 from layersearch.tasks.task import Examples
 from layersearch.tasks.text import Corpus, TextTask, held_out, text_of
@@ -102,11 +102,11 @@ def _as_task(name: str, where: str, fit: Labelled, dev: Labelled, test: Labelled
 def generate(name: str, texts: Sequence[str], most: int, seed: int) -> Sentences:
     """The task called `name` of GENERATORS over `texts`, each once, at most `most` of them to fit and choose on.
 
-    A quarter more are scored on. Raises DataError for an unknown name, and where the texts are too few or too much
-    alike.
+    A quarter more are scored on. Raises WordsError for an unknown name, DataError where the texts are too few or
+    too much alike.
     """
     if name not in GENERATORS:
-        raise DataError(unknown("probing task", name, GENERATORS))
+        raise WordsError(unknown("probing task", name, GENERATORS))
     rng = np.random.default_rng(seed)
     plain = [text for text in dict.fromkeys(" ".join(text.split()) for text in texts) if text]
     sentences, labels = GENERATORS[name]([plain[i] for i in rng.permutation(len(plain))], rng)

@@ -14,7 +14,7 @@ from typing import Any
 from transformers import AutoConfig, PreTrainedModel
 
 from layersearch import hub
-from layersearch.errors import ModelError, StudyError
+from layersearch.errors import ModelError, StudyError, WordsError
 from layersearch.kinds import KINDS
 from layersearch.models import checkpoint
 from layersearch.models.base import load_base, load_reader
@@ -102,7 +102,7 @@ def edited(subject: Subject, pattern: Pattern) -> Subject:
     blocks = subject.pattern.blocks
     name = f"{subject.name} as {pattern}"
     if subject.pattern != Pattern.full(len(blocks)):
-        raise ModelError(f"{subject.name} is a candidate already; edit the model that it came from")
+        raise WordsError(f"{subject.name} is a candidate already; edit the model that it came from")
     return Subject(name, build(subject.model, pattern), subject.reader, pattern, subject.folder, subject)
 
 
@@ -131,7 +131,7 @@ def _of_export(folder: Path, name: str, task: Task) -> Subject:
 
 def _reader_of(tokenizer: str | None, task: Task, name: str) -> Any:
     if tokenizer is None:
-        raise ModelError(
+        raise WordsError(
             f"{name} is a checkpoint of a study and holds no tokenizer: name its base model with --tokenizer, or the "
             "study and the trial with --study and --trial"
         )

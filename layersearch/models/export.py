@@ -21,7 +21,7 @@ import numpy as np
 from safetensors.numpy import load_file
 from transformers import PreTrainedModel
 
-from layersearch.errors import ExportError
+from layersearch.errors import ExportError, WordsError
 from layersearch.kinds import KINDS, KindName
 from layersearch.models import checkpoint
 from layersearch.models.base import load_reader, quiet
@@ -51,18 +51,18 @@ _PATIENCE = 600.0
 
 
 def check_exportable(pattern: Pattern, model_type: str, form: Form | None = None) -> Form:
-    """The form of an export, the pattern's own unless `form` is asked for. Raises ExportError where that cannot be."""
+    """The form of an export, the pattern's own unless `form` is asked for. Raises WordsError where that cannot be."""
     own = form_of(pattern, model_type)
     if form == "native" and own != "native":
         mixes = "mixes its layers" if pattern.mixes else "does not begin with layer 0, or has it again"
         why = mixes if pattern.is_whole else "has halved layers"
         such = "that reads its last layer" if pattern.mixes else "with whole layers only"
-        raise ExportError(
+        raise WordsError(
             f"the pattern `{pattern}` {why}, and plain transformers code has no such {model_type or 'model'}; export "
             f"it with code, choose a trial {such}, or search the space `layers`, which has no others"
         )
     if form == "with code" and own != form and not has_halves(model_type):
-        raise ExportError(
+        raise WordsError(
             f"the layers of {model_type} models come whole only, and plain transformers code opens those; export the "
             "trial native"
         )

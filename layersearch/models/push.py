@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def check_push(repo: str | None, *, public: bool) -> None:
-    """Raise LayersearchError for words about the hub that are wrong, before anything is made."""
+    """Raise WordsError for words about the hub that are wrong, before anything is made."""
     if repo is not None:
         check_repository(repo)
     elif public:
@@ -26,14 +26,14 @@ def check_push(repo: str | None, *, public: bool) -> None:
 
 
 def check_repository(repo: str) -> None:
-    """Raise ExportError for a text that names no repository on the hub."""
+    """Raise WordsError for a text that names no repository on the hub."""
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils._validators import validate_repo_id
 
     try:
         validate_repo_id(repo)
     except HFValidationError:
-        raise ExportError(
+        raise WordsError(
             f"--push-to-hub {repo} is no name of a repository; allowed: NAME, or OWNER/NAME, of letters, digits, -, _ "
             "and ."
         ) from None

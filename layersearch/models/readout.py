@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from layersearch.errors import ModelError
+from layersearch.errors import ModelError, WordsError
 from layersearch.mixing import Mixing
 from layersearch.models.families import FAMILIES, Stack, skipped_layers
 from layersearch.models.mix import MIX, ScalarMix, mix_layers, pool_mix, pooler_of, read_mix
@@ -124,7 +124,7 @@ def reopen_readout(model: PreTrainedModel, row: Stack, pattern: Pattern) -> None
 
 
 def require_mixable(model: PreTrainedModel, row: Stack, mixing: Mixing) -> None:
-    """Raise ModelError for layers without hidden states of one width, and where no pooler is to be found after it."""
+    """Raise ModelError for layers without hidden states of one width, WordsError where no pooler comes after it."""
     model_type = model.config.model_type
     layers: Any = model.base_model.get_submodule(row.path)
     shapes = [{name: tensor.shape for name, tensor in layer.named_parameters()} for layer in layers]
@@ -139,7 +139,7 @@ def require_mixable(model: PreTrainedModel, row: Stack, mixing: Mixing) -> None:
             "space without `mix`"
         )
     if mixing.after_pooler and pooler_of(model) is None:
-        raise ModelError(
+        raise WordsError(
             f"--mix {str(mixing)!r}: the head of this {model_type} model ({type(model).__name__}) has no pooler of "
             "hidden states to mix after; leave `after-pooler` out"
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from layersearch.errors import LayersearchError
+from layersearch.errors import LayersearchError, WordsError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,10 +18,10 @@ FORMATS = (".png", ".pdf", ".svg")
 
 
 def require_format(file: Path) -> None:
-    """Raise LayersearchError if `file` has none of FORMATS."""
+    """Raise WordsError if `file` has none of FORMATS."""
     if file.suffix.lower() not in FORMATS:
         allowed = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
-        raise LayersearchError(f"no figure can be drawn as {str(file)!r}: end its name in {allowed}")
+        raise WordsError(f"no figure can be drawn as {str(file)!r}: end its name in {allowed}")
 
 
 def new_axes(width: float = 8, height: float = 5) -> tuple[Figure, Axes]:

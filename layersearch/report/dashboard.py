@@ -17,7 +17,7 @@ from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from layersearch.errors import StudyError
+from layersearch.errors import LayersearchError, StudyError
 from layersearch.report.artifacts import CHECKPOINT, Artifact, artifact_of, checkpoint_of_trial
 from layersearch.report.commands import place_of
 from layersearch.report.dressing import dress_studies, dress_study
@@ -92,7 +92,7 @@ class Studies:
             if record is None or time.monotonic() - read > FRESH_SECONDS:
                 record = read_study(self.text, name, self.say)
                 self.known[name] = time.monotonic(), record
-        except (KeyError, StudyError):
+        except (KeyError, LayersearchError):
             return None
         return record if "num_layers" in record.facts else None  # a driver has only just made it
 

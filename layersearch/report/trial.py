@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def print_trial(console: Console, record: Record, number: int, place: str) -> None:
-    """Everything about trial `number`, one thing a line. Raises StudyError for a number that is not there."""
+    """Everything about trial `number`, one thing a line. Raises WordsError for a number that is not there."""
     row = record.row(number)
     if row is None:
         console.print(
@@ -177,7 +177,7 @@ def _weights(record: Record, row: Row) -> dict[str, str]:
 
 
 def as_plain(record: Record, number: int, place: str) -> dict[str, Any]:
-    """Everything about trial `number` as plain values for JSON. Raises StudyError for a number that is not there."""
+    """Everything about trial `number` as plain values for JSON. Raises WordsError for a number that is not there."""
     row = record.row(number)
     if row is None:
         return {"trial": number, "state": record.spelled_none[number]}

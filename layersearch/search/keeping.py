@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from layersearch.errors import LayersearchError
+from layersearch.errors import LayersearchError, WordsError
 from layersearch.kinds import KINDS
 from layersearch.pattern import Pattern
 from layersearch.search.files import (
@@ -189,7 +189,7 @@ def require_disk(prepared: Prepared, how: How, seeds: int) -> None:
     if how.disk is not None and how.disk < least:
         fresh = f" and of {seeds} fresh seed{'s' * (seeds > 1)}" if started and seeds else ""
         beside = f" beside the models that candidates of the search{fresh} start from" if started else ""
-        raise LayersearchError(
+        raise WordsError(
             f"--disk {shown(how.disk)} holds no checkpoint while the next is written{beside}; "
             f"give --disk {shown(least, up=True)} or more{', or --confirm 0' if fresh else ''}"
         )

@@ -139,7 +139,9 @@ def take_lease(storage: PatientStorage, url: sqlalchemy.URL, study: str, holder:
     file = sqlite_file(url)
     if file is not None:
         mark = hashlib.sha256(study.encode()).hexdigest()[:8]
-        lock = filelock.FileLock(f"{file}.{mark}.lock")
+        locks = file.with_name(f".{file.name}.locks")
+        locks.mkdir(exist_ok=True)
+        lock = filelock.FileLock(locks / f"{mark}.lock")
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout:

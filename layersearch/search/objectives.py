@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
 
-from layersearch.errors import LayersearchError
+from layersearch.errors import WordsError
 from layersearch.names import unknown
 from layersearch.pattern import PartCounts, Pattern
 from layersearch.search_space import SearchSpace
@@ -82,13 +82,13 @@ _ALLOWED = {  # by what is limited: the option, the units, and examples
 
 
 def parse_objectives(text: str) -> tuple[str, ...]:
-    """The names in `metric,parameters,macs`. Raises LayersearchError for others than two or three that fit."""
+    """The names in `metric,parameters,macs`. Raises WordsError for others than two or three that fit."""
     names = tuple(name.strip() for name in text.split(",") if name.strip())
     for name in names:
         if name not in (METRIC, *COSTS):
-            raise LayersearchError(unknown("objective", name, (METRIC, *COSTS)))
+            raise WordsError(unknown("objective", name, (METRIC, *COSTS)))
     if len(set(names)) != len(names) or not 2 <= len(names) <= 3 or names[0] != METRIC:
-        raise LayersearchError(
+        raise WordsError(
             f"--objectives {text} is not possible; allowed: {METRIC} first and one or two others, each once, such as "
             f"metric,parameters,macs; known: {', '.join((METRIC, *COSTS))}"
         )
@@ -127,18 +127,18 @@ class Limit:
 
 
 def parse_limit(of: str, text: str) -> Limit:
-    """Read `60%`, `66M`, `8ms`, `1pt`. Raises LayersearchError for what is none, or is met by nothing.
+    """Read `60%`, `66M`, `8ms`, `1pt`. Raises WordsError for what is none, or is met by nothing.
 
     A point (`pt`) is 0.01 of a score. Only a drop may be 0.
     """
     option, units, examples = _ALLOWED[of]
     found = _LIMIT.fullmatch(text.strip().lower())
     if found is None or found[2] not in ("%", *units):
-        raise LayersearchError(f"{option} {text} is not possible; allowed: a number or a share, such as {examples}")
+        raise WordsError(f"{option} {text} is not possible; allowed: a number or a share, such as {examples}")
     is_share = found[2] == "%"
     number = float(found[1]) * (0.01 if is_share else _UNITS[found[2]])
     if number <= 0 and of != DROP:
-        raise LayersearchError(f"{option} {text} is not possible; allowed: more than 0, such as {examples}")
+        raise WordsError(f"{option} {text} is not possible; allowed: more than 0, such as {examples}")
     return Limit(of, number, is_share, text.strip())
 
 
@@ -222,17 +222,17 @@ class Costs:
         return f"{OVER}: {cost.shown(value)} {cost.title}, at most {cost.shown(bound)} ({broken.option})"
 
     def require_reachable(self, patterns: Sequence[Pattern]) -> None:
-        """Raise LayersearchError, with the nearest value, if none of `patterns` keeps all limits on costs."""
+        """Raise WordsError, with the nearest value, if none of `patterns` keeps all limits on costs."""
         if any(self.allows(pattern) for pattern in patterns):
             return
         alone = [limit for limit in self.limits if limit.of != SCORE and not self._any(limit, patterns)]
         if not alone:
             typed = " and ".join(limit.option for limit in self.limits if limit.of != SCORE)
-            raise LayersearchError(f"no pattern of the space keeps {typed} together; allow more of one of them")
+            raise WordsError(f"no pattern of the space keeps {typed} together; allow more of one of them")
         cost, limit = COSTS[alone[0].of], alone[0]
         nearest = min(patterns, key=lambda pattern: self.of(limit.of, pattern))
         value, whole = self.of(limit.of, nearest), self.unchanged(limit.of)
-        raise LayersearchError(
+        raise WordsError(
             f"no pattern of the space keeps {limit.option}: the nearest is `{nearest}` with {cost.shown(value)} "
             f"{cost.title}, {value / whole:.1%} of the unchanged model's {cost.shown(whole)}; allow that much"
         )
@@ -259,11 +259,9 @@ def limits_in(stored: str) -> tuple[Limit, ...]:
 
 
 def check_limits(costs: Costs, space: SearchSpace, metric: str, direction: str) -> None:
-    """Raise LayersearchError for a limit that means nothing, or if no pattern keeps those on costs that are known."""
+    """Raise WordsError for a limit that means nothing, or if no pattern keeps those on costs that are known."""
     if costs.min_score is not None and direction == "minimize":
-        raise LayersearchError(
-            f"{costs.min_score.option} asks for a large {metric}, which is better small: leave it out"
-        )
+        raise WordsError(f"{costs.min_score.option} asks for a large {metric}, which is better small: leave it out")
     known = replace(costs, limits=tuple(limit for limit in costs.limits if limit.of in costs.parts))
     if known.limits:
         known.require_reachable(reachable(space, costs.num_layers, known))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 
-from layersearch.errors import SpaceError
+from layersearch.errors import WordsError
 from layersearch.pattern import Pattern
 from layersearch.search.samplers import EXHAUSTIVE, GREEDY
 from layersearch.search.trials import Direction, Row
@@ -54,15 +54,15 @@ def order_of(sampler: str, space: SearchSpace | None, num_layers: int, direction
 
 
 def check_order(sampler: str, space: SearchSpace, num_layers: int) -> None:
-    """Raise SpaceError for a space that the order called `sampler` cannot go through."""
+    """Raise WordsError for a space that the order called `sampler` cannot go through."""
     size = space.size(num_layers)
     if sampler == EXHAUSTIVE and size > MOST:
-        raise SpaceError(
+        raise WordsError(
             f"--sampler {EXHAUSTIVE} tries every pattern and the space has {size:,}; it goes with {MOST:,} at most: "
             "choose a smaller space, or another sampler"
         )
     if sampler == GREEDY and not removals(Pattern.full(num_layers), space, num_layers):
-        raise SpaceError(
+        raise WordsError(
             f"--sampler {GREEDY} drops one layer after another, and the space has no pattern with one layer less: give "
             "a space of `choices` with 'drop' or halves"
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from layersearch.errors import LayersearchError
+from layersearch.errors import WordsError
 from layersearch.models.families import FAMILIES
 from layersearch.names import unknown
 from layersearch.search.objectives import DEFAULT, SCORE, Costs, stored
@@ -58,7 +58,7 @@ def prepare(what: What, space: SearchSpace | None = None, *, weights: bool = Tru
     if not space.unmeasured:  # else what it holds is known later (`spelled`)
         check_space(what, space, costs, task, model.model_type)
     if what.measured_on is not None and not space.unmeasured:
-        raise LayersearchError(f"--measure-on {what.measured_on}: the space {what.space} names no measured strategy")
+        raise WordsError(f"--measure-on {what.measured_on}: the space {what.space} names no measured strategy")
     purpose = _purpose(what, task, revision, splits.fingerprint, space)
     return Prepared(what, task, splits, space, costs, folder, purpose, model.model_type, model.matrices)
 
@@ -86,16 +86,16 @@ def _purpose(what: What, task: Task, revision: str, data: str, space: SearchSpac
 
 
 def _check_words(what: What) -> None:
-    """Raise LayersearchError for words that are wrong whatever the model."""
+    """Raise WordsError for words that are wrong whatever the model."""
     if what.method not in get_args(Method):
-        raise LayersearchError(unknown("method", what.method, get_args(Method)))
+        raise WordsError(unknown("method", what.method, get_args(Method)))
     if what.method == "halving" and (what.objectives != DEFAULT or what.limits):
-        raise LayersearchError(
+        raise WordsError(
             "--method halving ranks by score and parameters alone; leave out --objectives and the limits, or choose "
             "one-shot, distill or fine-tune"
         )
     if not 0 < what.holdout < 1:
-        raise LayersearchError(f"--holdout {what.holdout} is not a share between 0 and 1; 0.15 is usual")
+        raise WordsError(f"--holdout {what.holdout} is not a share between 0 and 1; 0.15 is usual")
 
 
 def _check_sampler(what: What) -> None:
@@ -104,13 +104,13 @@ def _check_sampler(what: What) -> None:
 
     check_sampler(what.sampler)
     if what.sampler in ORDERS and what.method in ("one-shot", "halving"):
-        raise LayersearchError(
+        raise WordsError(
             f"--sampler {what.sampler} needs the full score of every candidate it asks for, and --method {what.method} "
             "does not give it; add --method fine-tune, distill or tune-drop-tune"
         )
     costly = [limit.option for limit in what.limits if limit.of != SCORE]
     if what.sampler == GREEDY and costly:
-        raise LayersearchError(
+        raise WordsError(
             f"--sampler {GREEDY} comes from the unchanged model, one layer after another, through what is over "
             f"{' and '.join(costly)}: leave that out and ask `layersearch best`, or choose another sampler"
         )
@@ -137,10 +137,10 @@ def _of_the_method(what: What) -> dict[str, Any]:
 
 
 def _check_recipe(what: What, num_layers: int) -> None:
-    """Raise LayersearchError for frozen layers that are not there, and for what the method does not do."""
+    """Raise WordsError for frozen layers that are not there, and for what the method does not do."""
     highest = max(frozen(what.recipe.freeze)[1], default=0)
     if highest >= num_layers:
-        raise LayersearchError(
+        raise WordsError(
             f"--freeze {what.recipe.freeze!r} names layer {highest}, but the model has layers 0-{num_layers - 1}"
         )
     for option, word, usual, methods in (
@@ -148,12 +148,12 @@ def _check_recipe(what: What, num_layers: int) -> None:
         ("--start-weights", what.recipe.start_weights, START_WEIGHTS[0], ("distill",)),
     ):
         if word != usual and what.method not in methods:
-            raise LayersearchError(
+            raise WordsError(
                 f"{option} {word} is about candidates that learn from the fine-tuned unchanged model, which --method "
                 f"{what.method} does not let them do so; add --method {' or '.join(methods)}"
             )
     if what.recipe.drop_every and what.method != "fine-tune":
-        raise LayersearchError(
+        raise WordsError(
             f"--drop-every {what.recipe.drop_every:g} drops layers while a candidate is trained from the pre-trained "
             f"model, which --method {what.method} does not do; add --method fine-tune"
         )
@@ -169,33 +169,33 @@ def _check_led(what: What, skips: str | None) -> None:
 
 
 def _check_one_layer(what: What, space: SearchSpace, num_layers: int, model_type: str) -> None:
-    """Raise LayersearchError for what tells layers apart that are one, applied again and again."""
+    """Raise WordsError for what tells layers apart that are one, applied again and again."""
     family = FAMILIES.get(model_type)
     if family is None or family.shared is None:
         return
     if frozen(what.recipe.freeze)[1]:
-        raise LayersearchError(
+        raise WordsError(
             f"--freeze {what.recipe.freeze!r} names a layer, and all layers of {model_type} share one set of weights; "
             "freeze `embeddings` or nothing"
         )
     if space.has_ties(num_layers) and not space.has_halves(num_layers):  # halves are told of in words of their own
-        raise LayersearchError(
+        raise WordsError(
             f"the search space {what.space!r} has tied copies, and all layers of {model_type} share one set of "
             "weights; search `duplication`, which repeats them plainly"
         )
 
 
 def _check_mix(what: What, space: SearchSpace) -> None:
-    """Raise LayersearchError for words about a mix that no candidate has."""
+    """Raise WordsError for words about a mix that no candidate has."""
     for option, value in (("--mix", what.recipe.mix), ("--mix-lr", what.recipe.mix_lr)):
         if value and not space.mixes:
-            raise LayersearchError(
+            raise WordsError(
                 f"{option} {value!r} says how layers are mixed, and the search space {what.space!r} mixes none: search "
                 f'`mix`, give a space of your own `readout = ["last", "mix"]`, or leave {option} out'
             )
 
 
 def check_length(asked: int, positions: int) -> None:
-    """Raise LayersearchError for more tokens an example than a model has `positions` for; 0 stands for no limit."""
+    """Raise WordsError for more tokens an example than a model has `positions` for; 0 stands for no limit."""
     if 0 < positions < asked:
-        raise LayersearchError(f"--max-length {asked} is more than this model's {positions} positions; give fewer")
+        raise WordsError(f"--max-length {asked} is more than this model's {positions} positions; give fewer")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from layersearch.errors import LayersearchError, SpaceError
+from layersearch.errors import LayersearchError, WordsError
 from layersearch.models.families import FAMILIES, has_halves, no_halves
 from layersearch.names import unknown
 from layersearch.pattern import PartCounts, Pattern
@@ -243,9 +243,9 @@ class Prepared:
 
 
 def check_device(name: str) -> None:
-    """Raise LayersearchError for a name that is no device's; whether there is such a one is not looked at."""
+    """Raise WordsError for a name that is no device's; whether there is such a one is not looked at."""
     if name not in DEVICES:
-        raise LayersearchError(unknown("device", name, DEVICES))
+        raise WordsError(unknown("device", name, DEVICES))
 
 
 def resolve_device(name: str) -> str:
@@ -281,14 +281,14 @@ def is_screened(question: Question) -> bool:
 
 
 def check_space(what: What, space: SearchSpace, costs: Costs, task: Task, model_type: str) -> None:
-    """Raise SpaceError for a space that the model or the sampler cannot have, LayersearchError for a limit in it.
+    """Raise WordsError for a space that the model or the sampler cannot have, and for a limit in it.
 
     To be asked again as soon as more is known: what measured strategies spell, costs that are measured.
     """
     from layersearch.search.orders import check_order
 
     if not has_halves(model_type) and space.has_halves(costs.num_layers):
-        raise SpaceError(f"the search space {what.space!r} has half layers; {no_halves(model_type)}")
+        raise WordsError(f"the search space {what.space!r} has half layers; {no_halves(model_type)}")
     check_limits(costs, space, task.metric, task.direction)
     check_order(what.sampler, space, costs.num_layers)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
-from layersearch.errors import StudyError
+from layersearch.errors import WordsError
 from layersearch.models.families import Form, form_of
 from layersearch.pattern import Pattern
 from layersearch.search.agreement import Agreement, agreement_of
@@ -156,23 +156,23 @@ class Record:
         return sum(row.state == "PRUNED" and (row.reason or "").startswith(reason) for row in self.rows)
 
     def row(self, number: int) -> Row | None:
-        """The row of trial `number`, None if it has no pattern; raises StudyError for a number that is not there."""
+        """The row of trial `number`, None if it has no pattern; raises WordsError for a number that is not there."""
         row = next((r for r in self.rows if r.number == number), None)
         if row is None and number not in self.spelled_none:
-            raise StudyError(
+            raise WordsError(
                 f"study {self.name!r} has no trial {number}; `layersearch front` lists the trials worth it"
             )
         return row
 
     def trial(self, number: int) -> Row:
-        """The row of trial `number`; raises StudyError for a number that is not there or not complete."""
+        """The row of trial `number`; raises WordsError for a number that is not there or not complete."""
         row = self.row(number)
         if row is not None and row.done:
             return row
         found = in_words(row) if row else IN_WORDS[self.spelled_none[number]]
         other = None if row is None else self.instead_of(row)
         instead = "another" if other is None else f"trial {other.number}, which has its pattern"
-        raise StudyError(f"trial {number} of {self.name!r} {found}; take {instead}")
+        raise WordsError(f"trial {number} of {self.name!r} {found}; take {instead}")
 
     def instead_of(self, row: Row) -> Row | None:
         """The complete trial of the same pattern and seed as `row`, which has no score of its own."""
@@ -268,7 +268,7 @@ def _searches(names: Iterable[str]) -> list[str]:
 
 
 def read_study(storage_text: str, name: str | None, say: Say) -> Record:
-    """Read the study called `name`, or the only one there is. Raises StudyError."""
+    """Read the study called `name`, or the only one there is. Raises WordsError for another, StudyError for none."""
     url = parse_url(storage_text)
     storage = open_storage(url, say, create=False)
     try:
@@ -299,12 +299,12 @@ def read_study(storage_text: str, name: str | None, say: Say) -> Record:
 
 
 def read_front(storage_text: str, name: str | None, say: Say) -> Record:
-    """`read_study`; of NAME.shared what the study NAME scored over its super-network. Raises StudyError."""
+    """`read_study`; of NAME.shared what the study NAME scored over its super-network. Raises WordsError."""
     if name is None or not name.endswith(SHARED):
         return read_study(storage_text, name, say)
     record = read_study(storage_text, name.removesuffix(SHARED), say)
     if not record.network:
-        raise StudyError(f"study {record.name!r} has no scores over a super-network; --method one-shot makes them")
+        raise WordsError(f"study {record.name!r} has no scores over a super-network; --method one-shot makes them")
     return record.over_network
 
 
@@ -321,7 +321,7 @@ def _chosen(name: str | None, names: list[str], where: str) -> str:
         return names[0]
     listed = ", ".join(names) or "none"
     if name is None:
-        raise StudyError(f"name the study: {where} holds {listed}")
+        raise WordsError(f"name the study: {where} holds {listed}")
     if name not in names:
-        raise StudyError(f"there is no study {name!r} in {where}; it holds {listed}")
+        raise WordsError(f"there is no study {name!r} in {where}; it holds {listed}")
     return name

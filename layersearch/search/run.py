@@ -12,7 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 
-from layersearch.errors import StoppedError, StudyError
+from layersearch.errors import StoppedError, StudyError, WordsError
 from layersearch.pattern import Pattern
 from layersearch.search.distill import Distill, to_hold
 from layersearch.search.driver import Driver
@@ -185,12 +185,12 @@ def confirm(prepared: Prepared, how: How, *, seeds: int, watcher: Watcher, trial
 
 
 def chosen(studies: Studies, numbers: Sequence[int]) -> list[Row]:
-    """The complete trials with these numbers, or the front. Raises StudyError where one has no score."""
+    """The complete trials with these numbers, or the front. Raises WordsError where one has no score."""
     search = studies.search
     done = {row.number: row for row in search.rows() if row.done}
     absent = [number for number in numbers if number not in done]
     if absent:
-        raise StudyError(
+        raise WordsError(
             f"trial {absent[0]} of {search.name!r} has no score to confirm; `layersearch front --all` lists those that "
             "have one"
         )
@@ -217,9 +217,10 @@ def _executor(prepared: Prepared, how: How) -> Executor:
 
 def _work_through(driver: Driver, make: Callable[[], Executor]) -> None:
     """Let what `make` makes do all that the driver has. Raises StoppedError if that was stopped."""
-    execute = make()
     with stopped_by_signals(driver):
-        execute(driver)
+        execute = make()  # seconds, for libraries, weights and tokens
+        if not driver.stopping:
+            execute(driver)
     if driver.stopping:
         raise StoppedError("stopped; every finished trial is in the study. The same command goes on from here")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import optuna
 
-from layersearch.errors import StudyError
+from layersearch.errors import WordsError
 from layersearch.names import unknown
 from layersearch.search.objectives import Costs
 from layersearch.search.sampler_pattern import PatternSampler
@@ -24,16 +24,16 @@ GREEDY, EXHAUSTIVE = "greedy", "exhaustive"  # no samplers: `orders.py` says wha
 
 
 def check_sampler(name: str) -> None:
-    """Raise StudyError unless `name` is PatternSampler, an order, or a sampler of `optuna.samplers` that fits."""
+    """Raise WordsError unless `name` is PatternSampler, an order, or a sampler of `optuna.samplers` that fits."""
     known = sorted(n for n in optuna.samplers.__all__ if n.endswith("Sampler") and n not in _UNFIT)
     if name not in (ours := (OURS, GREEDY, EXHAUSTIVE)) and name not in known:
-        raise StudyError(unknown("sampler", name, (*ours, *known)))
+        raise WordsError(unknown("sampler", name, (*ours, *known)))
 
 
 def make_sampler(
     name: str, seed: int, space: SearchSpace | None, num_layers: int, costs: Costs | None = None
 ) -> optuna.samplers.BaseSampler:
-    """The sampler called `name`, seeded; raises StudyError like `check_sampler`.
+    """The sampler called `name`, seeded; raises WordsError like `check_sampler`.
 
     NSGA-II and NSGA-III get a population of 10 (Klein et al.): with Optuna's 50 a search of 50 trials is a random one.
     `costs` are the study's, None for parameters alone; Optuna's samplers read values and constraints from the trials.

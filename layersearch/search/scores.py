@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 
-from layersearch.errors import DataError, PatternError
+from layersearch.errors import DataError, PatternError, WordsError
 from layersearch.names import unknown
 from layersearch.pattern import Pattern, thirds
 from layersearch.search.trials import Direction
@@ -82,7 +82,7 @@ def read_table(
     wanted = [("--score", score), *(("--where", name) for name in chosen or {}), *(("rung", n) for n in rungs.values())]
     for option, name in wanted:
         if name not in columns:
-            raise DataError(f"{file}: {unknown(f'{option} column', name, columns)}")
+            raise WordsError(f"{file}: {unknown(f'{option} column', name, columns)}")
     rows = _only(rows, chosen or {})
     layers = num_layers or 1 + max(max(row.layers(spelling), default=0) for row in rows)
     alike: dict[str, list[_Row]] = {}
@@ -183,7 +183,7 @@ def _only(rows: list[_Row], chosen: Mapping[str, str]) -> list[_Row]:
     if not found:
         asked = ", ".join(f"{name}={value}" for name, value in chosen.items())
         there = "; ".join(f"{name} is one of {', '.join(sorted({r.values[name] for r in rows}))}" for name in chosen)
-        raise DataError(f"{rows[0].file} has no row with {asked}; {there}")
+        raise WordsError(f"{rows[0].file} has no row with {asked}; {there}")
     return found
 
 
@@ -195,7 +195,7 @@ def _score(alike: Sequence[_Row], column: str) -> float:
             found = {row.values[name]: row.line for row in alike}
             if len(found) > 1 and name not in PATTERN_COLUMNS and not any(map(_is_number, found)):
                 lines = " and ".join(str(line) for line in sorted(found.values())[:2])
-                raise DataError(
+                raise WordsError(
                     f"{alike[0].file}, lines {lines}: scores of one pattern differ in {name}; choose with --where, "
                     f"{' or '.join(f'{name}={value}' for value in found)}"
                 )

@@ -58,7 +58,7 @@ def front_of_another(source: str, storage: str, space: SearchSpace, num_layers: 
     """The front of the study `source` (STUDY in `storage`, or STUDY@STORAGE) as patterns of `space`, largest first.
 
     They are scaled to `num_layers` layers. `say` is told how many there are, and how many the space does not have.
-    Raises StudyError for a study that is not there.
+    Raises WordsError for a study that is not there.
     """
     name, _, place = source.partition("@")
     record = read_study(place or storage, name, say)

@@ -19,7 +19,7 @@ import psutil
 import sqlalchemy
 from sqlalchemy import exc
 
-from layersearch.errors import StudyError
+from layersearch.errors import StudyError, WordsError
 from layersearch.search.grouped import GroupedStorage
 
 BUSY_SECONDS = 60  # how long SQLite itself waits for a lock before our own patience takes over
@@ -126,23 +126,23 @@ def _passes(error: BaseException) -> bool:
 
 
 def parse_url(text: str) -> sqlalchemy.URL:
-    """A SQLAlchemy URL, or the path of an SQLite file; raises StudyError for anything else."""
+    """A SQLAlchemy URL, or the path of an SQLite file; raises WordsError for anything else."""
     if "://" not in text:
         return sqlalchemy.URL.create("sqlite", database=str(Path(text).expanduser()))
     try:
         return sqlalchemy.make_url(text)
     except exc.ArgumentError:
-        raise StudyError(
+        raise WordsError(
             "the storage URL cannot be read; give sqlite:///FILE.db, postgresql://USER@HOST/NAME or any SQLAlchemy URL"
         ) from None
 
 
 def sqlite_file(url: sqlalchemy.URL) -> Path | None:
-    """The file behind an SQLite URL, None for servers. Raises StudyError for a database in memory."""
+    """The file behind an SQLite URL, None for servers. Raises WordsError for a database in memory."""
     if url.get_backend_name() != "sqlite":
         return None
     if not url.database or url.database == ":memory:" or "mode=memory" in str(url):
-        raise StudyError("an SQLite database in memory is lost with the process; give sqlite:///FILE.db")
+        raise WordsError("an SQLite database in memory is lost with the process; give sqlite:///FILE.db")
     return Path(url.database.removeprefix("file:")).absolute()
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from layersearch.errors import StudyError
+from layersearch.errors import StudyError, WordsError
 from layersearch.search.fronts import fronts
 from layersearch.search.objectives import Limit
 from layersearch.search.quality import error_of
@@ -163,7 +163,7 @@ def _require_drop(record: Record, wish: Wish, unchanged: Member) -> None:
     if limit is None or limit.is_share or "pt" in limit.text or limit.number < 1:
         return
     if record.purpose.direction == "maximize" and unchanged.score <= 1:
-        raise StudyError(
+        raise WordsError(
             f"{limit.option} lets the score fall by more than there is: {record.purpose.metric} is 1 at most; allowed: "
             f"points ({limit.text}pt is {limit.number / 100:g}), a share ({limit.text}%), or a number below 1"
         )

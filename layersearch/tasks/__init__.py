@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from layersearch.errors import DataError
+from layersearch.errors import WordsError
 from layersearch.names import unknown
 from layersearch.tasks.conll import conll_task
 from layersearch.tasks.demo import demo_task
@@ -34,13 +34,13 @@ TASKS: dict[str, Callable[[Path | None], Task]] = {
 def load_task(name: str, data: Path | None = None, columns: Columns | None = None) -> Task:
     """The task called `name`, its data in `data` where that is given; nothing is read yet but the labels of `own`.
 
-    Raises DataError for an unknown name, offering the nearest, for a folder given to a task that takes none, and for
+    Raises WordsError for an unknown name, offering the nearest, for a folder given to a task that takes none, and for
     `columns` given to a task that knows its own.
     """
     if name == OWN:
         return own_task(data, columns)
     if name not in TASKS:
-        raise DataError(unknown("task", name, (*TASKS, OWN)))
+        raise WordsError(unknown("task", name, (*TASKS, OWN)))
     if columns is not None:
-        raise DataError(f"task {name} knows its own columns; leave out their names, or use --task {OWN}")
+        raise WordsError(f"task {name} knows its own columns; leave out their names, or use --task {OWN}")
     return TASKS[name](data)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from layersearch.errors import DataError
+from layersearch.errors import DataError, WordsError
 from layersearch.kinds import IGNORED
 from layersearch.names import nearest
 from layersearch.tasks.metrics import Noise, noise_of_share
@@ -124,7 +124,8 @@ def conll_task(data: Path | None = None) -> TagTask:
     files = "train, and dev, valid or test, as " + ", ".join(SUFFIXES)
     if data is None or not data.is_dir():
         given = "" if data is None else f", and {data} is none"
-        raise DataError(f"task conll needs --data: a folder of CoNLL files ({files}){given}")
+        wrong = WordsError if data is None else DataError
+        raise wrong(f"task conll needs --data: a folder of CoNLL files ({files}){given}")
     parts = (("train",), ("dev", "valid", "test"))
     train, validation = (file_of(data, [part + suffix for part in some for suffix in SUFFIXES]) for some in parts)
     tags = {tag for sentence in _sentences(train) for _, _, tag in sentence}

@@ -19,7 +19,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from layersearch.errors import DataError
+from layersearch.errors import WordsError
 from layersearch.tasks.task import Examples
 from layersearch.tasks.text import Corpus, TextTask
 
@@ -64,9 +64,9 @@ _ALL_WORDS = (
 
 
 def demo_task(data: Path | None = None) -> TextTask:
-    """The made-up paraphrase task; raises DataError where a folder is given, because it takes none."""
+    """The made-up paraphrase task; raises WordsError where a folder is given, because it takes none."""
     if data is not None:
-        raise DataError(
+        raise WordsError(
             f"task demo makes its own data and takes no folder ({data}): leave out --data, or name its task"
         )
     read = partial(demo_corpus, TRAIN_PAIRS, VALIDATION_PAIRS, 0)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from layersearch.errors import DataError
+from layersearch.errors import DataError, WordsError
 from layersearch.names import nearest
 from layersearch.tasks.tables import hash_of
 from layersearch.tasks.task import Encoded, Examples
@@ -36,7 +36,8 @@ def images_task(data: Path | None = None) -> ImageTask:
     """The task over the folder `data`; reads names of classes only. Raises DataError."""
     if data is None or not data.is_dir():
         given = "" if data is None else f"; {data} is no folder"
-        raise DataError(f"task {NAME} needs --data FOLDER with a folder of pictures for each class{given}")
+        wrong = WordsError if data is None else DataError
+        raise wrong(f"task {NAME} needs --data FOLDER with a folder of pictures for each class{given}")
     classes = tuple(folder.name for folder in _folders(_train(data)))
     if len(classes) < 2:
         found = f"only the class {classes[0]!r}" if classes else "no folder of a class"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from layersearch.errors import DataError
+from layersearch.errors import DataError, WordsError
 from layersearch.names import nearest
 from layersearch.tasks.metrics import METRICS
 from layersearch.tasks.tables import Source, Store, Texts, empty_in, is_list, sources_of, texts_of
@@ -63,9 +63,10 @@ class Columns:
 
 
 def own_task(data: Path | None, columns: Columns | None) -> TextTask:
-    """The task over the table `data`; reads its labels, to know what kind of task they make. Raises DataError."""
+    """The task over the table `data`; reads its labels, to know what kind of task they make. Raises DataError, or
+    WordsError for columns or a metric that it does not have."""
     if data is None or columns is None:
-        raise DataError(f"task {NAME} needs --data FILE and the names of its columns: --text COLUMN and --label COLUMN")
+        raise WordsError(f"task {NAME} needs --data FILE and the names of two columns: --text COLUMN, --label COLUMN")
     found = _found(data, columns)
     kind = found.train.kind
     objective = _fitting(columns.metric, kind, found.classes)
@@ -83,7 +84,7 @@ def _fitting(metric: str | None, kind: str, classes: Sequence[str]) -> str:
         return metric or allowed[0]
     what = f"{kind} task" if kind != "classification" else f"classification of {len(classes)} classes"
     close = nearest(metric, allowed)
-    raise DataError(f"--metric {metric} does not fit this {what}{close}; allowed: {', '.join(allowed)}")
+    raise WordsError(f"--metric {metric} does not fit this {what}{close}; allowed: {', '.join(allowed)}")
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ class _Found:
 @lru_cache(maxsize=1)
 def _found(data: Path, columns: Columns) -> _Found:
     if columns.metric is not None and columns.metric not in METRICS:
-        raise DataError(
+        raise WordsError(
             f"unknown metric {columns.metric!r}{nearest(columns.metric, METRICS)}; allowed: {', '.join(METRICS)}"
         )
     sources = sources_of(data)
@@ -226,7 +227,7 @@ def _train_labels(found: _Words, columns: Columns, data: Path) -> _Labels:
     asked = columns.metric in FITTING["regression"]
     if asked and floats is None:
         word = next(word for word in found.words if not _is_number(word))
-        raise DataError(f"--metric {columns.metric} does not fit: column {name!r} of {data} has {word!r}, no number")
+        raise WordsError(f"--metric {columns.metric} does not fit: column {name!r} of {data} has {word!r}, no number")
     if floats is not None and (asked or bool(np.any(floats % 1))):
         _refuse_constant(floats, name, data)
         return _Labels("regression", floats.astype(np.float32), ())

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from layersearch.errors import DataError, TrainingError
+from layersearch.errors import DataError, TrainingError, WordsError
 from layersearch.kinds import IGNORED
 from layersearch.tasks import metrics
 from layersearch.tasks.tables import hash_of
@@ -38,9 +38,9 @@ AT_ONCE = 100  # pieces that are tokenised together
 
 
 def perplexity_task(data: Path | None = None) -> PerplexityTask:
-    """The task over the file `data`, or over the files of the folder `data`; nothing is read yet. Raises DataError."""
+    """The task over the file `data`, or over the files of the folder `data`; nothing is read yet. Raises WordsError."""
     if data is None:
-        raise DataError(f"task {NAME} needs --data FILE.txt, or a folder with {TRAIN} and perhaps {VALIDATION}")
+        raise WordsError(f"task {NAME} needs --data FILE.txt, or a folder with {TRAIN} and perhaps {VALIDATION}")
     return PerplexityTask(data)
 
 
@@ -85,7 +85,7 @@ class PerplexityTask:
         first = _before(reader)
         width = max_length - len(first)
         if min(width, max_length - 1) < 1:
-            raise DataError(f"--max-length {max_length} leaves nothing to foretell; give at least 2")
+            raise WordsError(f"--max-length {max_length} leaves nothing to foretell; give at least 2")
         ids, labels = Flat(np.int32), Flat(np.int32)
         lengths: list[int] = []
         for blocks in _blocks(examples.text, reader, width):

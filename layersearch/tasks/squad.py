@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from layersearch.errors import DataError
+from layersearch.errors import DataError, WordsError
 from layersearch.kinds import ENDS, STARTS
 from layersearch.tasks.metrics import Noise, noise_of_share
 from layersearch.tasks.task import Encoded, Examples, Splits
@@ -88,11 +88,11 @@ class SpanTask:
     def encode(self, examples: Examples, reader: Any, max_length: int) -> Encoded:
         """Windows of at most `max_length` tokens; two of one context share a third of that, a question has a third.
 
-        Raises DataError for windows too short and for a tokenizer without offsets.
+        Raises WordsError for windows too short, DataError for a tokenizer without offsets.
         """
         require_offsets(reader, self.name)
         if max_length < SHORTEST:
-            raise DataError(f"--max-length {max_length} has no room for a question and its context; give {SHORTEST}")
+            raise WordsError(f"--max-length {max_length} has no room for a question and its context; give {SHORTEST}")
         assert examples.pair is not None
         ids, types, windows = Flat(np.int32), Flat(np.int8), _Windows([], [], [], [])
         for start in range(0, len(examples), AT_ONCE):
@@ -150,9 +150,9 @@ class SpanTask:
 
 
 def squad_task(name: str, data: Path | None = None) -> SpanTask:
-    """`squad` or `squad2` over a folder with SQuAD's own files, or over one such file. Raises DataError without one."""
+    """`squad` or `squad2` over a folder with SQuAD's own files, or one such file. Raises WordsError without."""
     if data is None:
-        raise DataError(f"task {name} needs --data: a folder with {' and '.join(SQUAD[name])}, or one such file")
+        raise WordsError(f"task {name} needs --data: a folder with {' and '.join(SQUAD[name])}, or one such file")
     return SpanTask(name, data)
 
 

@@ -22,7 +22,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from layersearch.errors import DataError
+from layersearch.errors import DataError, WordsError
 from layersearch.names import nearest
 
 AT_ONCE = 10_000  # texts that are read together
@@ -48,11 +48,11 @@ class Source:
     words: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def batches(self, columns: Sequence[str]) -> Iterator[Any]:
-        """Arrow record batches of `columns`, in this order. Raises DataError for one that is not there."""
+        """Arrow record batches of `columns`, in this order. Raises WordsError for one that is not there."""
         for name in columns:
             if name not in self.columns:
                 there = ", ".join(self.columns)
-                raise DataError(
+                raise WordsError(
                     f"{self.path} has no column {name!r}{nearest(name, self.columns)}; it has: {there or 'none at all'}"
                 )
         with _readable(self.path):

@@ -21,7 +21,7 @@ def freeze(model: PreTrainedModel, pattern: Pattern, what: str) -> None:
 
     Layers are those of the base model; the embeddings are all that stands before the layers. Frozen parameters get no
     gradient, so the optimizer keeps no state for them (`freeze_layers` and `freeze_embeddings` of the code of Sajjad et
-    al., arXiv 2004.03844). Raises LayersearchError for words that say nothing.
+    al., arXiv 2004.03844). Raises WordsError for words that say nothing.
     """
     from layersearch.models.surgery import layers_of
 

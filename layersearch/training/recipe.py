@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
-from layersearch.errors import LayersearchError
+from layersearch.errors import WordsError
 from layersearch.mixing import Mixing
 from layersearch.names import unknown
 from layersearch.training.schedule import Sparsity, settled, span_in
@@ -47,7 +47,7 @@ class Recipe:
     zero; the other words of it are explained at `schedule.Sparsity`, and `schedule.settled` has their defaults.
     Where a candidate is taught, `teach` says by what (the teacher's `logits`, its `hidden` states, or
     both), and `start_weights` whether its own weights are the `fine-tuned` ones of the teacher or the `pre-trained`
-    ones. Raises LayersearchError for a value outside its bounds.
+    ones. Raises WordsError for a value outside its bounds.
     """
 
     learning_rate: float = 1e-4
@@ -89,10 +89,10 @@ class Recipe:
         for name, (good, allowed) in checks.items():
             if not good:
                 option = "--lr" if name == "learning_rate" else f"--{name.replace('_', '-')}"
-                raise LayersearchError(f"{option} {getattr(self, name)} is not possible; allowed: {allowed}")
+                raise WordsError(f"{option} {getattr(self, name)} is not possible; allowed: {allowed}")
         _, layers = frozen(self.freeze)
         if self._sparse and layers:
-            raise LayersearchError(
+            raise WordsError(
                 f"--freeze {self.freeze!r} leaves layers as they are, and --sparsity makes weights of all layers zero; "
                 "leave one of them out, or freeze `embeddings`"
             )
@@ -101,7 +101,7 @@ class Recipe:
             ("--start-weights", self.start_weights, START_WEIGHTS),
         ):
             if word not in words:
-                raise LayersearchError(unknown(option, word, words))
+                raise WordsError(unknown(option, word, words))
         object.__setattr__(self, "mix", str(Mixing.parse(self.mix)))  # in one order
 
     @property
@@ -172,20 +172,20 @@ _FIRST = (
 def frozen(text: str) -> tuple[bool, frozenset[int]]:
     """Whether the embeddings are frozen, and which layers (0-based), in a text such as `embeddings 0-2 4`.
 
-    Raises LayersearchError for other words.
+    Raises WordsError for other words.
     """
     embeddings, layers = False, set[int]()
     for word in text.split():
         found = re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", word)
         if found is None and word != "embeddings":
-            raise LayersearchError(
+            raise WordsError(
                 f"--freeze {text!r} is not possible: {word!r} is neither `embeddings` nor layers such as 0-2 or 4"
             )
         embeddings |= found is None
         if found is not None:
             first, last = int(found[1]), int(found[2] or found[1])
             if last < first:
-                raise LayersearchError(f"--freeze {text!r}: the range {word} runs backwards; write {last}-{first}")
+                raise WordsError(f"--freeze {text!r}: the range {word} runs backwards; write {last}-{first}")
             layers |= set(range(first, last + 1))
     return embeddings, frozenset(layers)
 
@@ -216,7 +216,7 @@ class Halving:
 
     The first rung is at the share `first` of the recipe's steps, each next one `eta` times as far, the last at the end;
     about one in `eta` goes on from a rung. With `brackets` candidates take turns: those of bracket b begin at rung b
-    and are ranked among themselves (Li et al., arXiv 1810.05934). Raises LayersearchError for a value outside its
+    and are ranked among themselves (Li et al., arXiv 1810.05934). Raises WordsError for a value outside its
     bounds.
     """
 
@@ -226,14 +226,12 @@ class Halving:
 
     def __post_init__(self) -> None:
         if self.eta < 2:
-            raise LayersearchError(f"halving: eta = {self.eta}; allowed is 2 or more")
+            raise WordsError(f"halving: eta = {self.eta}; allowed is 2 or more")
         if not 0 < self.first < 1:
-            raise LayersearchError(
-                f"halving: first = {self.first}; allowed is above 0 and below 1 (a share of the steps)"
-            )
+            raise WordsError(f"halving: first = {self.first}; allowed is above 0 and below 1 (a share of the steps)")
         most = len(self.rungs())
         if not 1 <= self.brackets <= most:
-            raise LayersearchError(f"halving: brackets = {self.brackets}; allowed is 1 to {most}, the number of rungs")
+            raise WordsError(f"halving: brackets = {self.brackets}; allowed is 1 to {most}, the number of rungs")
 
     def rungs(self, bracket: int = 0) -> tuple[float, ...]:
         """The rungs of a bracket as shares of the recipe's steps, rising to 1.0, to six decimals."""
@@ -264,7 +262,7 @@ PRESETS: Mapping[str, Recipe] = {
 
 
 def preset(name: str) -> Recipe:
-    """The preset called `name`; raises LayersearchError that offers the nearest name."""
+    """The preset called `name`; raises WordsError that offers the nearest name."""
     if name not in PRESETS:
-        raise LayersearchError(unknown("recipe", name, PRESETS))
+        raise WordsError(unknown("recipe", name, PRESETS))
     return PRESETS[name]

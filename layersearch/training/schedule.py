@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from layersearch.errors import LayersearchError
+from layersearch.errors import WordsError
 from layersearch.names import unknown
 
 SparsityMethod = Literal["magnitude", "movement", "soft-movement"]
@@ -78,7 +78,7 @@ def settled(
     """What the words mean, by their names, with the defaults of those left out; nothing where no zeros are wanted.
 
     By default the zeros are chosen by magnitude, and in each matrix by itself; by soft movement over all matrices,
-    because one threshold holds for all scores there. Raises LayersearchError for words that are wrong or say nothing.
+    because one threshold holds for all scores there. Raises WordsError for words that are wrong or say nothing.
     """
     further = {
         "--sparsity-method": sparsity_method,
@@ -90,7 +90,7 @@ def settled(
     if sparsity is None:
         idle = [word for word, value in further.items() if value is not None]
         if idle:
-            raise LayersearchError(f"{idle[0]} says nothing without --sparsity; add the share of zeros, such as 0.5")
+            raise WordsError(f"{idle[0]} says nothing without --sparsity; add the share of zeros, such as 0.5")
         return {}
     if not 0 < sparsity < 1:
         raise _impossible("--sparsity", sparsity, "above 0 and below 1, the share of the weights that end as zero")
@@ -105,7 +105,7 @@ def settled(
     for name, (value, default, used, allowed) in scored.items():
         option = f"--{name.replace('_', '-')}"
         if value is not None and not used:
-            raise LayersearchError(f"{option} says nothing of --sparsity-method {method}; leave it out")
+            raise WordsError(f"{option} says nothing of --sparsity-method {method}; leave it out")
         if value is not None and not 0 < value <= (1 if name == "sparsity_lr" else 1e9):
             raise _impossible(option, value, allowed)
         found |= {name: default if value is None else value} if used else {}
@@ -115,7 +115,7 @@ def settled(
 def span_in(text: str) -> tuple[float, float]:
     """Where zeros begin and end to grow, as shares of the steps, in a text such as `0.1-0.8`.
 
-    Raises LayersearchError for another text.
+    Raises WordsError for another text.
     """
     found = re.fullmatch(r"(\d*\.?\d+)-(\d*\.?\d+)", text)
     begin, end = (float(part) for part in found.groups()) if found else (1.0, 0.0)
@@ -126,9 +126,9 @@ def span_in(text: str) -> tuple[float, float]:
 
 def _known(what: str, name: str, allowed: tuple[str, ...]) -> str:
     if name not in allowed:
-        raise LayersearchError(unknown(what, name, allowed))
+        raise WordsError(unknown(what, name, allowed))
     return name
 
 
-def _impossible(option: str, value: object, allowed: str) -> LayersearchError:
-    return LayersearchError(f"{option} {value} is not possible; allowed: {allowed}")
+def _impossible(option: str, value: object, allowed: str) -> WordsError:
+    return WordsError(f"{option} {value} is not possible; allowed: {allowed}")

@@ -16,7 +16,7 @@ from layersearch.analysis.similarity import similarity
 from layersearch.analysis.states import layer_rows
 from layersearch.analysis.subject import load_subject
 from layersearch.analysis.wanted import Wanted
-from layersearch.errors import DataError, ModelError
+from layersearch.errors import DataError, ModelError, WordsError
 from layersearch.models import checkpoint
 from layersearch.models.base import load_base
 from layersearch.models.export import export
@@ -252,7 +252,7 @@ def test_models_that_read_unlike_examples_are_one_line(tiny_model: Path, tiny_da
     ):
         similarities([one, one], [encoded, fewer], Wanted())
     other = replace(encoded, input_ids=encoded.input_ids[::-1])
-    with pytest.raises(DataError, match=r"^--rows every compares token with token, and the two models cut the texts"):
+    with pytest.raises(WordsError, match=r"^--rows every compares token with token, and the two models cut the texts"):
         similarities([one, one], [encoded, other], Wanted(rows="every"))
     maps, _ = similarities([one, one], [encoded, encoded], Wanted(what=("cka",), rows="every", batch=16))
     assert np.diag(maps[0].values) == pytest.approx(np.ones(LAYERS + 1))

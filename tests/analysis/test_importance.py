@@ -11,7 +11,7 @@ import pytest
 
 from layersearch.analysis.effects import Part
 from layersearch.analysis.importance import Importance, importance_of
-from layersearch.errors import LayersearchError, StudyError
+from layersearch.errors import LayersearchError, StudyError, WordsError
 from layersearch.pattern import Pattern
 from layersearch.report.console import output
 from layersearch.report.html import report_of
@@ -102,7 +102,7 @@ def test_more_parts_need_more_patterns_and_shared_scores_may_help(record: Record
 
 
 def test_shared_scores_that_are_not_there_are_refused(record: Record) -> None:
-    with pytest.raises(StudyError) as caught:
+    with pytest.raises(WordsError) as caught:
         importance_of(record, shared=True)
     assert str(caught.value) == (
         "study 's' has no shared scores, which come with --method one-shot; leave out --shared"

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from layersearch.analysis.probes import STRENGTHS, Part, Probed, _best, probe
-from layersearch.errors import DataError
+from layersearch.errors import DataError, WordsError
 from layersearch.kinds import KindName
 from layersearch.tasks.task import Encoded, Examples
 from layersearch.tasks.text import Corpus, TextTask
@@ -99,5 +99,5 @@ def test_labels_that_cannot_be_probed_are_one_line() -> None:
         DataError, match=r"^the 200 examples that probes of made are fitted on all have one label; take"
     ):
         probe(task_of("classification", ("a", "b"), "accuracy"), *parts)
-    with pytest.raises(DataError, match=r"^a probe needs one label an example, and task made \(causal-lm\) has"):
+    with pytest.raises(WordsError, match=r"^a probe needs one label an example, and task made \(causal-lm\) has"):
         probe(task_of("causal-lm", (), "accuracy"), *parts)

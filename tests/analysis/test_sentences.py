@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from layersearch.analysis.sentences import GENERATORS, Sentences, bigram_shift, generate, load_senteval
-from layersearch.errors import DataError
+from layersearch.errors import DataError, WordsError
 
 GOOD = "tr\tO\ta b c\ntr\tI\tb a c\nva\tO\tc d\nte\tI\tnever mind\tthe last counts\n"
 
@@ -105,7 +105,7 @@ def test_two_neighbours_within_a_sentence_change_places() -> None:
 
 
 def test_what_cannot_be_made_is_one_line() -> None:
-    with pytest.raises(DataError, match=r"^unknown probing task 'tense'; allowed: length, word-content, bigram-shift"):
+    with pytest.raises(WordsError, match=r"^unknown probing task 'tense'; allowed: length, word-content, bigram-shift"):
         generate("tense", sentences(), 100, 0)
     with pytest.raises(
         DataError, match=r"^probing task bigram-shift needs 30 different sentences of two labels or more"

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from transformers import AutoModel, AutoModelForSequenceClassification, PreTrainedModel
 
-from layersearch.errors import ExportError, ModelError, PatternError
+from layersearch.errors import ModelError, PatternError, WordsError
 from layersearch.models import checkpoint, places
 from layersearch.models.base import from_arrays, load_base, quiet
 from layersearch.models.costs import count_parts
@@ -382,7 +382,7 @@ def test_a_modernbert_that_does_not_begin_with_its_layer_0_is_not_native(text: s
     with quiet():
         _, info = AutoModelForSequenceClassification.from_pretrained(tmp_path, output_loading_info=True)
     assert info["missing_keys"] or info["unexpected_keys"]
-    with pytest.raises(ExportError) as caught:
+    with pytest.raises(WordsError) as caught:
         check_exportable(Pattern.parse(text), "modernbert", "native")
     assert str(caught.value).startswith(
         f"the pattern `{text}` does not begin with layer 0, or has it again, and plain transformers code has no such "

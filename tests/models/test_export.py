@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from layersearch.durable import sha256_of
-from layersearch.errors import ExportError, ModelError, TrainingError
+from layersearch.errors import ExportError, ModelError, TrainingError, WordsError
 from layersearch.models import checkpoint
 from layersearch.models import export as module
 from layersearch.models.base import load_base, load_reader
@@ -250,7 +250,7 @@ def test_a_proof_that_hangs_is_given_up(
 
 @pytest.mark.parametrize("text", ["0 1a 2-3", "0-2 3f"])
 def test_halves_need_code(source: Callable[[str], Path], tmp_path: Path, text: str) -> None:
-    with pytest.raises(ExportError) as caught:
+    with pytest.raises(WordsError) as caught:
         export(source(text), tmp_path / "mine", tmp_path, TEXTS, CARD, form="native")
     assert str(caught.value) == (
         f"the pattern `{text}` has halved layers, and plain transformers code has no such bert; export it with code, "

@@ -25,7 +25,7 @@ from transformers import (
     ViTImageProcessor,
 )
 
-from layersearch.errors import ExportError, PatternError
+from layersearch.errors import ExportError, PatternError, WordsError
 from layersearch.kinds import KindName
 from layersearch.models.base import quiet
 from layersearch.models.case import Case
@@ -165,7 +165,7 @@ def test_the_page_is_short_and_imports_torch_and_transformers_alone(
 
 
 def test_a_family_without_halves_needs_no_code() -> None:
-    with pytest.raises(ExportError) as caught:
+    with pytest.raises(WordsError) as caught:
         check_exportable(Pattern.parse("0 0"), "albert", "with code")
     assert str(caught.value) == (
         "the layers of albert models come whole only, and plain transformers code opens those; export the trial native"

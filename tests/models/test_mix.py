@@ -19,7 +19,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from layersearch.errors import ExportError, ModelError
+from layersearch.errors import ModelError, WordsError
 from layersearch.mixing import Mixing
 from layersearch.models import checkpoint
 from layersearch.models.costs import count_parts
@@ -365,7 +365,7 @@ def test_a_mix_leaves_with_code_and_plain_transformers_has_none() -> None:
     pattern = Pattern.parse("0-2 mix")
     assert check_exportable(pattern, "bert") == check_exportable(pattern, "albert") == "with code"
     assert check_exportable(pattern, "ernie", "with code") == "with code"
-    with pytest.raises(ExportError) as caught:
+    with pytest.raises(WordsError) as caught:
         check_exportable(pattern, "bert", "native")
     assert str(caught.value) == (
         "the pattern `0-2 mix` mixes its layers, and plain transformers code has no such bert; export it with code, "

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from layersearch.errors import ExportError
+from layersearch.errors import ExportError, WordsError
 from layersearch.models.proof import examine
 from layersearch.models.push import check_repository, push
 from tests.conftest import TinyRun, call
@@ -126,7 +126,7 @@ def test_a_network_that_is_down(hub: Hub, folder: Path, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("repo", ["a/b/c", "with space", "me/", ""])
 def test_a_name_that_is_none_is_refused_before_anything_is_exported(repo: str) -> None:
-    with pytest.raises(ExportError, match=r"is no name of a repository; allowed: NAME, or OWNER/NAME"):
+    with pytest.raises(WordsError, match=r"is no name of a repository; allowed: NAME, or OWNER/NAME"):
         check_repository(repo)
     said = call("export", "--trial", "0", "--to", "out", "--push-to-hub", repo, "--storage", "absent.db")
     assert said.code == 1

@@ -200,9 +200,14 @@ def test_the_command_writes_page_and_pictures(
     tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    said = call("report", "--storage", tiny_run.storage, "--png", "pictures")
-    assert said.code == 0, said.err
-    assert said.err.splitlines()[0] == "written: tiny.html"
+    drawn = call("report", "--storage", tiny_run.storage, "--png", "pictures")
+    assert drawn.code == 0, drawn.err
+    assert all(line.startswith("drawn: pictures/") for line in drawn.err.splitlines())
+    assert [file.name for file in Path().iterdir()] == ["pictures"]  # a page comes where it is asked for
+    said = call("report", "--storage", tiny_run.storage)
+    assert said.err == "written: tiny.html\n"
+    both = call("report", "--storage", tiny_run.storage, "--png", "pictures", "--to", "both.html")
+    assert both.err.splitlines() == ["written: both.html", *drawn.err.splitlines()]
     assert sorted(file.name for file in Path("pictures").iterdir()) == [
         "course.png",
         "front.png",

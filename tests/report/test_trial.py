@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from layersearch.errors import StudyError
+from layersearch.errors import WordsError
 from layersearch.report.table import coloured
 from layersearch.report.trial import as_plain, print_trial
 from layersearch.search.divergence import Divergence
@@ -106,7 +106,7 @@ def test_what_has_no_score_says_why(record: Record) -> None:
     assert [found.get("score") for found in plain] == [None] * 3
     json.dumps(plain)
     for ask in (shown, lambda study, number: as_plain(study, number, "")):
-        with pytest.raises(StudyError, match=r"^study '[\w-]+' has no trial 93; `layersearch front` lists"):
+        with pytest.raises(WordsError, match=r"^study '[\w-]+' has no trial 93; `layersearch front` lists"):
             ask(more, 93)
 
 

@@ -108,7 +108,7 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(own: Path, m
 
 def test_what_cannot_be_confirmed_is_said_in_one_line(own: Path, tiny_data: Path, tmp_path: Path) -> None:
     said = confirm(own, "--trial", 99)
-    assert (said.code, said.out) == (1, "")
+    assert (said.code, said.out) == (2, "")
     assert said.err.endswith(
         "\nerror: trial 99 of 'tiny' has no score to confirm; `layersearch front --all` lists those that have one\n"
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from layersearch.errors import LayersearchError, SpaceError
+from layersearch.errors import LayersearchError, WordsError
 from layersearch.models import checkpoint
 from layersearch.models.card import write_card
 from layersearch.models.surgery import build
@@ -40,13 +40,13 @@ def ask(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> Ask:
 
 def test_measured_halves_are_refused_where_layers_have_none(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spelling, "stored_of", lambda *_: {"ffn-only-influence": ["0a 1-3"]})
-    with pytest.raises(SpaceError, match="the search space 'measured' has half layers; the layers of albert models"):
+    with pytest.raises(WordsError, match="the search space 'measured' has half layers; the layers of albert models"):
         spelling.spelled(ask("albert", "measured"), How("x", device="cpu"), lambda _: None, stored=False)
 
 
 @pytest.mark.parametrize("space", ["halves", "strategies", "everything"])
 def test_a_space_with_halves_is_refused_where_layers_have_none(ask: Ask, space: str) -> None:
-    with pytest.raises(SpaceError) as caught:
+    with pytest.raises(WordsError) as caught:
         ask("albert", space)
     assert str(caught.value) == (
         f"the search space '{space}' has half layers; the layers of albert models are one layer, applied again and "

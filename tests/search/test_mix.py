@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from layersearch.analysis.effects import Part, effects_of
-from layersearch.errors import LayersearchError, ModelError
+from layersearch.errors import LayersearchError, WordsError
 from layersearch.pattern import Pattern
 from layersearch.search.orders import removals, trials_in
 from layersearch.search.preparing import prepare
@@ -99,7 +99,7 @@ def test_what_cannot_be_mixed_is_refused_before_anything_is_trained(asked: What,
     shutil.copy(Path(asked.model) / "tokenizer.json", tmp_path / "it")
     roberta = replace(asked, model=str(tmp_path / "it"))
     assert prepare(roberta).space.mixes
-    with pytest.raises(ModelError, match=r"--mix 'after-pooler': the head of this roberta model \(RobertaFor"):
+    with pytest.raises(WordsError, match=r"--mix 'after-pooler': the head of this roberta model \(RobertaFor"):
         prepare(replace(roberta, recipe=asked.recipe.with_(mix="after-pooler")))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from layersearch.errors import LayersearchError, SpaceError
+from layersearch.errors import LayersearchError, WordsError
 from layersearch.pattern import Pattern
 from layersearch.report.console import Progress
 from layersearch.search.driver import Driver
@@ -152,10 +152,10 @@ def test_samplers_are_no_orders() -> None:
 def test_spaces_that_an_order_cannot_go_through() -> None:
     check_order("exhaustive", SPACE, 12)
     check_order("greedy", SPACE, 13)
-    with pytest.raises(SpaceError, match=f"tries every pattern and the space has 8,191; it goes with {MOST:,} at most"):
+    with pytest.raises(WordsError, match=f"tries every pattern and the space has 8,191; it goes with {MOST:,} at most"):
         check_order("exhaustive", SPACE, 13)
     for space in (SearchSpace(strategies=("top",)), SearchSpace(choices=("keep", "duplicate"))):
-        with pytest.raises(SpaceError, match="--sampler greedy drops one layer after another, and the space has"):
+        with pytest.raises(WordsError, match="--sampler greedy drops one layer after another, and the space has"):
             check_order("greedy", space, 6)
 
 

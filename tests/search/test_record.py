@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from layersearch.errors import StudyError
+from layersearch.errors import WordsError
 from layersearch.search.record import Record, read_study
 from layersearch.search.study import Study
 from layersearch.training.job import Job, Outcome
@@ -32,7 +32,7 @@ def asked(study: Study) -> Job:
 
 
 def refused(record: Record, number: int) -> str:
-    with pytest.raises(StudyError) as caught:
+    with pytest.raises(WordsError) as caught:
         record.trial(number)
     return str(caught.value)
 

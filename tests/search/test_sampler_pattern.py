@@ -16,7 +16,7 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 from threadpoolctl import threadpool_info  # type: ignore[import-untyped]
 
-from layersearch.errors import StudyError
+from layersearch.errors import WordsError
 from layersearch.pattern import Pattern
 from layersearch.search.quality import Point, hypervolume, layer_share
 from layersearch.search.sampler_pattern import PatternSampler
@@ -217,7 +217,7 @@ def test_samplers_go_by_name() -> None:
     check_sampler("PatternSampler")
     check_sampler("GPSampler")
     for name in ("CmaEsSampler", "GridSampler", "patternsampler"):
-        with pytest.raises(StudyError, match=rf"unknown sampler '{name}'.*allowed: PatternSampler, greedy, exhaus"):
+        with pytest.raises(WordsError, match=rf"unknown sampler '{name}'.*allowed: PatternSampler, greedy, exhaus"):
             check_sampler(name)
     assert isinstance(make_sampler("PatternSampler", 0, WHOLE, 4), PatternSampler)
     assert isinstance(make_sampler("TPESampler", 0, WHOLE, 4), optuna.samplers.TPESampler)

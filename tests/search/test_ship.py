@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForSequenceClassification
 
-from layersearch.errors import ExportError, StudyError
+from layersearch.errors import ExportError, StudyError, WordsError
 from layersearch.models.proof import examine
 from layersearch.pattern import Pattern
 from layersearch.search.again import question_of
@@ -135,7 +135,7 @@ def test_a_form_that_cannot_be_and_a_full_folder_are_refused_before_anything_is_
 ) -> None:
     monkeypatch.setattr("layersearch.search.again.prepare", lambda *_: pytest.fail("read"))
     row = smaller(record)
-    with pytest.raises(ExportError, match="has halved layers"):
+    with pytest.raises(WordsError, match="has halved layers"):
         ship(changed(record, row, pattern="0-2 3a"), row.number, tmp_path / "out", how, print, "native")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").touch()

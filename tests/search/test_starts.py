@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from layersearch.errors import StudyError
+from layersearch.errors import StudyError, WordsError
 from layersearch.pattern import Pattern
 from layersearch.search.driver import Driver
 from layersearch.search.record import read_study
@@ -99,7 +99,7 @@ def test_the_front_of_another_study_is_read_and_said(other: Study, tmp_path: Pat
 
 
 def test_a_study_or_database_that_is_not_there_is_one_line(other: Study, tmp_path: Path) -> None:
-    with pytest.raises(StudyError, match=r"there is no study 'othr' in .*; it holds other$"):
+    with pytest.raises(WordsError, match=r"there is no study 'othr' in .*; it holds other$"):
         front_of_another("othr", f"{tmp_path}/db", SPACE, LAYERS, print)
     with pytest.raises(StudyError, match=r"there is no study database .*absent\.db"):
         front_of_another(f"{other.name}@{tmp_path}/absent.db", f"{tmp_path}/db", SPACE, LAYERS, print)

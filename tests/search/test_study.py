@@ -10,7 +10,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from layersearch.errors import StudyError
+from layersearch.errors import StudyError, WordsError
 from layersearch.search.purpose import Purpose
 from layersearch.search.record import read_study
 from layersearch.search.study import Study
@@ -241,7 +241,7 @@ def test_without_a_space_only_what_is_queued_is_asked_each_pattern_and_seed_once
 
 
 def test_an_unknown_sampler_is_refused_with_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(StudyError, match=r"unknown sampler 'NSGA' \(did you mean 'NSGAIISampler'\?\); allowed: .*"):
+    with pytest.raises(WordsError, match=r"unknown sampler 'NSGA' \(did you mean 'NSGAIISampler'\?\); allowed: .*"):
         open_study(f"{tmp_path}/db", tmp_path, sampler="NSGA")
 
 

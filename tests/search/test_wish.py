@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from layersearch.errors import LayersearchError, StudyError
+from layersearch.errors import LayersearchError, StudyError, WordsError
 from layersearch.search.objectives import parse_limit
 from layersearch.search.purpose import Purpose
 from layersearch.search.record import Record
@@ -181,7 +181,7 @@ def test_a_drop_of_all_that_there_is_is_refused() -> None:
         r"^--max-drop 1 lets the score fall by more than there is: accuracy is 1 at most; allowed: points "
         r"\(1pt is 0.01\), a share \(1%\), or a number below 1$"
     )
-    with pytest.raises(StudyError, match=said):
+    with pytest.raises(WordsError, match=said):
         best(record_of(), wish(drop="1"))
     assert best(record_of(), wish(drop="0.999")).pick is not None
     assert best(record_of(sign=-1), wish(drop="1")).pick is not None  # a perplexity falls by more

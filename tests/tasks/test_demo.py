@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from layersearch.errors import DataError
+from layersearch.errors import WordsError
 from layersearch.tasks import load_task
 from layersearch.tasks.demo import TRAIN_PAIRS, VALIDATION_PAIRS, demo_corpus, demo_task
 from layersearch.tasks.task import Examples
@@ -91,7 +91,9 @@ def test_a_frame_says_the_label() -> None:
 
 
 def test_a_folder_is_refused() -> None:
-    with pytest.raises(DataError, match=r"task demo makes its own data and takes no folder \(some/folder\): leave out"):
+    with pytest.raises(
+        WordsError, match=r"task demo makes its own data and takes no folder \(some/folder\): leave out"
+    ):
         load_task("demo", Path("some/folder"))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from layersearch.errors import DataError
+from layersearch.errors import DataError, WordsError
 from layersearch.tasks import TASKS, load_task
 from layersearch.tasks.glue import GLUE
 from layersearch.tasks.task import Splits
@@ -278,7 +278,7 @@ def test_a_file_that_cannot_be_opened_is_said_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("given", "near"), [("mprc", "mrpc"), ("STS-B", "stsb"), ("sst", "sst2"), ("xyz", None)])
 def test_an_unknown_task_is_offered_the_nearest(given: str, near: str | None) -> None:
     offered = rf" \(did you mean '{near}'\?\)" if near else ""
-    with pytest.raises(DataError, match=rf"^unknown task '{given}'{offered}; allowed: cola, sst2, .*, demo, .*own$"):
+    with pytest.raises(WordsError, match=rf"^unknown task '{given}'{offered}; allowed: cola, sst2, .*, demo, .*own$"):
         load_task(given)
 
 

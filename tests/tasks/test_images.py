@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from transformers import ViTImageProcessor
 
-from layersearch.errors import DataError
+from layersearch.errors import DataError, WordsError
 from layersearch.tasks import load_task
 from layersearch.tasks.task import Task
 from layersearch.training.batches import collate
@@ -166,7 +166,7 @@ def test_what_is_no_picture_by_its_name_is_left_out_with_a_remark(tmp_path: Path
 
 
 def test_folders_that_make_no_task_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="task images needs --data FOLDER with a folder of pictures for each class"):
+    with pytest.raises(WordsError, match="task images needs --data FOLDER with a folder of pictures for each class"):
         load_task("images")
     with pytest.raises(DataError, match=r"; .*/none is no folder"):
         load_task("images", tmp_path / "none")

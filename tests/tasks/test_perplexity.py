@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from layersearch.errors import DataError, TrainingError
+from layersearch.errors import DataError, TrainingError, WordsError
 from layersearch.kinds import IGNORED
 from layersearch.tasks import load_task
 from layersearch.tasks.perplexity import PIECE, Pieces, pieces_of
@@ -204,5 +204,5 @@ def test_a_part_without_two_tokens_is_refused(tmp_path: Path) -> None:
     pieces = Pieces(_written(tmp_path / "a.txt", "red car\n"), np.array([0, 4]))
     with pytest.raises(DataError, match="the text for one part of task perplexity has fewer than two tokens; give a"):
         task.encode(Examples(pieces, None, np.zeros(1)), reader, 8)
-    with pytest.raises(DataError, match="--max-length 1 leaves nothing to foretell; give at least 2"):
+    with pytest.raises(WordsError, match="--max-length 1 leaves nothing to foretell; give at least 2"):
         task.encode(Examples(pieces, None, np.zeros(1)), reader, 1)

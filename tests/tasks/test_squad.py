@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from transformers import AutoTokenizer, ByT5Tokenizer
 
-from layersearch.errors import DataError, TrainingError
+from layersearch.errors import DataError, TrainingError, WordsError
 from layersearch.kinds import ENDS, STARTS
 from layersearch.tasks import load_task
 from layersearch.tasks.metrics import interval_of_share
@@ -232,7 +232,7 @@ def test_logits_that_are_not_finite_are_refused(reader: Any) -> None:
 
 def test_what_cannot_be_encoded_is_one_line(reader: Any) -> None:
     task, examples = SpanTask("squad", Path()), _examples(("film", "the music", ((4, "music"),)))
-    with pytest.raises(DataError, match=r"^--max-length 23 has no room for a question and its context; give 24$"):
+    with pytest.raises(WordsError, match=r"^--max-length 23 has no room for a question and its context; give 24$"):
         task.encode(examples, reader, 23)
     expected = r"^task squad needs to know which letters .* ByT5Tokenizer does not say it; .* fast tokenizer"
     with pytest.raises(DataError, match=expected):
@@ -290,7 +290,7 @@ def test_a_file_that_is_not_utf_8_or_not_there_is_one_line(tmp_path: Path) -> No
         DataError, match=r"f\.json, line 2: byte 9 \(0xff\) of the file is not UTF-8: save it as UTF-8$"
     ):
         load_task("squad", file).splits(0.2, 0)
-    with pytest.raises(DataError, match=r"^task squad2 needs --data: a folder with train-v2\.0\.json and dev-v2\.0"):
+    with pytest.raises(WordsError, match=r"^task squad2 needs --data: a folder with train-v2\.0\.json and dev-v2\.0"):
         load_task("squad2")
 
 

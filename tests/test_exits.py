@@ -1,0 +1,162 @@
+"""Exit codes: 2 for words that cannot be meant, whoever finds it; 1 where the words were right and something failed.
+
+Knows: words and codes. Does not know: the texts of errors, which stand beside what raises them.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from layersearch.search import run as searching
+
+from tests.conftest import Said, TinyRun, call
+
+ASK = "--model {model} --task sst2 --data {data} --storage s.db"
+OWN = "--model {model} --task own --data t.csv --storage s.db"
+OF = "--storage {storage}"
+TABLE = "pattern,score,task\n0-3,1,a\n0-2,0.5,a\n0-1,0.4,b\n"
+
+WRONG = (
+    "frnt",
+    "front --frob",
+    f"plan {ASK} --trials 0",
+    "plan",
+    "plan --model {model} --task mprc",
+    "plan --model {model} --task demo --data {data}",
+    "plan --model {model} --task squad",
+    "plan --model {model} --task conll",
+    "plan --model {model} --task images",
+    "plan --model {model} --task perplexity",
+    "plan --model {model} --task own",
+    f"plan {OWN} --text reviw --label stars",
+    f"plan {OWN} --text review --label stars --metric f2",
+    f"plan {OWN} --text review --label stars --metric pearson",
+    f"plan {ASK} --text review --label stars",
+    f"plan {ASK} --space layer",
+    f"plan {ASK} --sampler NSGASampler",
+    f"plan {ASK} --sampler greedy --method one-shot",
+    f"plan {ASK} --recipe defualt",
+    f"plan {ASK} --revision v1",
+    f"plan {ASK} --lr 7",
+    f"plan {ASK} --epochs 0",
+    f"plan {ASK} --precision fp8",
+    f"plan {ASK} --freeze 3-1",
+    f"plan {ASK} --freeze 9",
+    f"plan {ASK} --teach nothing",
+    f"plan {ASK} --teach hidden --method fine-tune",
+    f"plan {ASK} --drop-every 2",
+    f"plan {ASK} --mix gama",
+    f"plan {ASK} --mix no-gamma",
+    f"plan {ASK} --sparsity 2",
+    f"plan {ASK} --sparsity-lr 0.1",
+    f"plan {ASK} --sparsity 0.5 --sparsity-steps 0.8-0.1",
+    f"plan {ASK} --holdout 1.5",
+    f"plan {ASK} --measure-on {{model}}",
+    f"plan {ASK} --max-length 9000",
+    f"plan {ASK} --objectives metric,mac",
+    f"plan {ASK} --max-params 1%",
+    f"plan {ASK} --max-params 60x",
+    f"plan {ASK} --objectives metric,macs --method halving",
+    f"run {ASK} --device tpu",
+    f"run {ASK} --disk 1kb --workers 0",
+    "plan --replay t.csv --score scor",
+    "plan --replay t.csv --where task=c",
+    "patterns --model {model} --task sst2 --data {data} --strategy tops",
+    "patterns --model {model} --task sst2 --data {data} --strategy top --k 9",
+    "patterns --model {model} --task sst2 --data {data} --strategy top --threshold 0.5",
+    "analyze --model {model} --task sst2 --data {data} --pattern 4-3",
+    "analyze --model {model} --task sst2 --data {data} --what ckaa",
+    "analyze --model {model} --task sst2 --data {data} --what probes --probe tense",
+    "front --storage sqlite://",
+    f"front tyni {OF}",
+    f"front tiny.shared {OF}",
+    f"front tiny {OF} --png front.bmp",
+    f"show tiny {OF} --trial 99",
+    f"export tiny {OF} --trial 99 --to x",
+    f"export tiny {OF} --trial 0 --to x --push-to-hub a/b/c",
+    f"confirm tiny {OF} --trial 99",
+    f"best tiny {OF}",
+    f"best tiny {OF} --max-drop 1",
+    f"best tiny {OF} --max-params 60x",
+    f"importance tiny {OF} --shared",
+    f"compare tiny tyni {OF}",
+)
+
+FAILED = (
+    "plan --model absent/ --task sst2 --data {data}",
+    "plan --model package:absent/model --task demo",
+    "plan --model {model} --task sst2 --data absent",
+    "plan --model {model} --task own --data absent.csv --text review --label stars",
+    "plan --model {model} --task conll --data absent",
+    f"plan {ASK} --space absent.toml",
+    "plan --replay absent.csv",
+    "front --storage absent.db",
+    "verify absent",
+    "reproduce absent",
+    f"run --model {{model}} --task sst2 --data {{data}} --storage {{storage}} --study tiny --seed 7 --workers 0",
+    f"best tiny {OF} --max-latency 8ms",
+    f"best tiny {OF} --max-params 1%",
+    f"export tiny {OF} --trial 0 --to full",
+)  # fmt: skip
+
+
+@pytest.fixture
+def said(tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Said:
+    """What a command line says in a folder with two tables, beside a finished study."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LAYERSEARCH_STORAGE", raising=False)
+    Path("t.csv").write_text(TABLE if "--replay" in request.param else "review,stars\n" + "good film,1\nbad film,0\n" * 20)
+    Path("full").mkdir()
+    Path("full", "mine.txt").touch()
+    typed = dict(zip(tiny_run.what[::2], tiny_run.what[1::2], strict=True))
+    places = {"model": typed["--model"], "data": typed["--data"], "storage": tiny_run.storage}
+    return call(*request.param.format(**places).split())
+
+
+@pytest.mark.parametrize("said", WRONG, indirect=True)
+def test_words_that_cannot_be_meant_end_with_2_and_one_line(said: Said) -> None:
+    lines = said.err.splitlines()
+    assert (said.code, said.out) == (2, ""), said
+    assert [line for line in lines if line.startswith("error: ")] == lines[-1:], said
+
+
+@pytest.mark.parametrize("said", FAILED, indirect=True)
+def test_what_fails_though_the_words_are_right_ends_with_1(said: Said) -> None:
+    assert said.code == 1, said
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_ctrl_c_before_the_first_candidate_says_what_is_kept(
+    tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights and tokens load between the line `searching:` and the first candidate."""
+    make = searching.make_evaluator
+
+    def stopped_meanwhile(*asked: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGINT)
+        return make(*asked)
+
+    monkeypatch.setattr(searching, "make_evaluator", stopped_meanwhile)
+    own = shutil.copy(tiny_run.storage, tmp_path / "own.db")
+    said = call("run", *tiny_run.what, "--study", "tiny", "--storage", own, "--workers", "0", "--trials", "6")
+    assert said.code == 130, said
+    assert said.err.splitlines()[-3:] == [
+        "searching: study tiny, 5 of 6 trials finished",
+        "stopping: what runs is queued again, what is finished is kept",
+        "stopped; every finished trial is in the study. The same command goes on from here",
+    ]
+
+
+def test_ctrl_c_anywhere_else_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("layersearch.api.planned", interrupted)
+    said = call("plan", "--model", "m", "--task", "demo")
+    assert said == Said(130, "", "stopped; what was finished is kept. The same command again goes on from there\n")
