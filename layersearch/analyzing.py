@@ -242,7 +242,7 @@ def _possible(
     try:
         read = task.kind != "image-classification" and all(one.folder and one.language for one in subjects)
     except ModelError as error:
-        say(f"no read-out: {error}")
+        say(f"no read-out: {str(error).partition(';')[0]}")  # nobody asked for one, so there is nothing to mend
         read = False
     return (*found, "readout") if read else tuple(found)
 

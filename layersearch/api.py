@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import Unpack
 
 from layersearch.answering import best, compare, dashboard, front, importance, load, report, say, show, verify
+from layersearch.counts import count
 from layersearch.options import (
     CONFIRM,
     FORMS,
@@ -195,7 +196,7 @@ def patterns(
     prepared = prepare(What(model, task, _path(data), recipe=recipe, revision=revision, columns=columns))
     measured = None
     if any(name in MEASURED for name in names):
-        say(f"measuring the model on {examples} examples of the part {split}")
+        say(f"measuring the model on {count(examples, 'example')} of the part {split}")
         measured = measure(prepared, device, part=split, number=examples, on=_path(measure_on))
     counts, family = prepared.counts, prepared.model_type
     found = patterns_by_strategy(counts, family, names, measured, k=k, threshold=threshold, copies=copies, seed=seed)

@@ -19,6 +19,7 @@ import typer
 from layersearch import api
 from layersearch.analyzing import analyzing
 from layersearch.answering import say
+from layersearch.counts import count
 from layersearch.errors import LayersearchError, StoppedError, WordsError
 from layersearch.options import (
     PLAN_LINES,
@@ -116,7 +117,7 @@ def plan(
     if as_json or as_csv:
         _print_records(found.records(), as_json=as_json)
         if len(found) < found.size:
-            say(f"{len(found)} of {found.size:,} patterns listed; --limit 0 lists all")
+            say(f"{len(found):,} of {count(found.size, 'pattern')} listed; --limit 0 lists all")
         return
     print_plan(found.question, found.lines, found.costs)
 

@@ -15,6 +15,7 @@ import typer
 from layersearch import answering
 from layersearch.answering import say
 from layersearch.completion import studies
+from layersearch.counts import count
 from layersearch.options import AsJson, Storage, StudyName
 from layersearch.search.question import How
 
@@ -90,7 +91,7 @@ def compare(
 def report(
     study: StudyName = None,
     storage: Storage = How.storage,
-    to: Annotated[Path | None, typer.Option(help="HTML file to write; default STUDY.html, but with --png none.")] = None,
+    to: Annotated[Path | None, typer.Option(help="HTML file to write; default STUDY.html, none with --png.")] = None,
     png: Annotated[Path | None, typer.Option(help="Folder for its pictures as PNGs.")] = None,
 ) -> None:
     """Write the report of a study: one HTML file that opens offline, or its pictures."""
@@ -106,7 +107,7 @@ def verify(folder: Annotated[Path, typer.Argument(help="Folder that `layersearch
         say(f"error: {problem}")
     if verdict.proof is None:
         raise typer.Exit(1)
-    typer.echo(f"{folder}: its {verdict.files} files are as they were exported; {verdict.proof}")
+    typer.echo(f"{folder}: its {count(verdict.files, 'file')} are as they were exported; {verdict.proof}")
 
 
 @reading.command()

@@ -18,6 +18,7 @@ from typing import Any, Protocol, get_args
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from layersearch.choices import Choice, nth, read, sizes_of, spelled, ways
+from layersearch.counts import count
 from layersearch.errors import SpaceError
 from layersearch.measured import MEASURED, NAMES, patterns_of
 from layersearch.names import unknown
@@ -129,7 +130,8 @@ class SearchSpace(BaseModel):
         if self.size(num_layers) < 2 and not self.unmeasured:
             key, value = ("min_k", self.min_k) if self.strategies else ("min_layers", self.min_layers)
             raise SpaceError(
-                f"the search space holds nothing but the unchanged model of {num_layers} layers: `{key}` is {value}; "
+                f"the search space holds nothing but the unchanged model of {count(num_layers, 'layer')}: "
+                f"`{key}` is {value}; "
                 f"widen {self.model_dump_json(exclude={'about'}, exclude_defaults=True)}"
             )
 

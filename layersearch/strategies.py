@@ -14,6 +14,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Literal
 
+from layersearch.counts import count
 from layersearch.errors import PatternError
 from layersearch.names import unknown
 from layersearch.pattern import Block, Halves, Pattern
@@ -184,7 +185,7 @@ def require(name: str, num_layers: int, k: int, allowed: range) -> None:
     """Raise PatternError, with what k can be, unless it is one of `allowed`."""
     if k in allowed:
         return
-    what = f"{name} with k = {k} is impossible for {num_layers} layers"
+    what = f"{name} with k = {k} is impossible for {count(num_layers, 'layer')}"
     if not allowed:
         raise PatternError(f"{what}: the strategy needs more layers than that; choose another strategy")
     step = ", even k only" if allowed.step == 2 and allowed[0] == 2 else ", odd k only" if allowed.step == 2 else ""

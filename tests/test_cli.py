@@ -135,7 +135,7 @@ def test_an_exported_trial_opens_with_plain_from_pretrained(tiny_run: TinyRun, t
     assert re.search(
         r"small: proven in a fresh process in .* no missing or unexpected key, [\d,]+ parameters as counted", said.out
     )
-    assert re.search(r"accuracy 0\.\d{4} as before on 24 examples$", said.out, re.MULTILINE)
+    assert re.search(r"accuracy 0\.\d{4} before and after, on all 24 validation examples$", said.out, re.MULTILINE)
     assert """ or with layersearch.load('small'), which runs no code from it""" in said.out
     model, info = AutoModelForSequenceClassification.from_pretrained(tmp_path / "small", output_loading_info=True)
     assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))

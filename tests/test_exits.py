@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 
 from layersearch.search import run as searching
-
 from tests.conftest import Said, TinyRun, call
 
 ASK = "--model {model} --task sst2 --data {data} --storage s.db"
 OWN = "--model {model} --task own --data t.csv --storage s.db"
 OF = "--storage {storage}"
+ROWS = "review,stars\n" + "good film,1\nbad film,0\n" * 20
 TABLE = "pattern,score,task\n0-3,1,a\n0-2,0.5,a\n0-1,0.4,b\n"
 
 WRONG = (
@@ -36,7 +36,7 @@ WRONG = (
     "plan --model {model} --task own",
     f"plan {OWN} --text reviw --label stars",
     f"plan {OWN} --text review --label stars --metric f2",
-    f"plan {OWN} --text review --label stars --metric pearson",
+    f"plan {OWN} --text review --label stars --metric f1-micro",
     f"plan {ASK} --text review --label stars",
     f"plan {ASK} --space layer",
     f"plan {ASK} --sampler NSGASampler",
@@ -99,11 +99,11 @@ FAILED = (
     "front --storage absent.db",
     "verify absent",
     "reproduce absent",
-    f"run --model {{model}} --task sst2 --data {{data}} --storage {{storage}} --study tiny --seed 7 --workers 0",
+    "run --model {model} --task sst2 --data {data} --storage {storage} --study tiny --seed 7 --workers 0",
     f"best tiny {OF} --max-latency 8ms",
     f"best tiny {OF} --max-params 1%",
     f"export tiny {OF} --trial 0 --to full",
-)  # fmt: skip
+)
 
 
 @pytest.fixture
@@ -111,7 +111,9 @@ def said(tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, req
     """What a command line says in a folder with two tables, beside a finished study."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("LAYERSEARCH_STORAGE", raising=False)
-    Path("t.csv").write_text(TABLE if "--replay" in request.param else "review,stars\n" + "good film,1\nbad film,0\n" * 20)
+    Path("t.csv").write_text(
+        TABLE if "--replay" in request.param else "review,stars\n" + "good film,1\nbad film,0\n" * 20
+    )
     Path("full").mkdir()
     Path("full", "mine.txt").touch()
     typed = dict(zip(tiny_run.what[::2], tiny_run.what[1::2], strict=True))

@@ -23,6 +23,7 @@ from layersearch.analysis.similarity import Similarity, Summing
 from layersearch.analysis.states import groups_of, layer_rows, require_one_stack, rows_of
 from layersearch.analysis.subject import Subject
 from layersearch.analysis.wanted import OWN, RowsOf, Wanted
+from layersearch.counts import count
 from layersearch.errors import DataError, WordsError
 from layersearch.models.families import has_halves
 from layersearch.models.language import LanguageModel
@@ -125,7 +126,7 @@ def similarities(
         for of in _compared(subjects) if "cka" in wanted.what else ():
             found = _sums(of, rows, wanted, wanted.seed + number)
             sums[of] = sums[of].plus(found) if of in sums else found
-        progress("states", (number + 1) / len(groups))
+        progress("reading the hidden states of all layers", (number + 1) / len(groups))
     similar = tuple(one.means() for one in summing) if "similarity" in wanted.what else ()
     return tuple(_map(of, subjects, found) for of, found in sums.items()), similar
 
@@ -153,8 +154,8 @@ def _check_comparable(encoded: Sequence[Encoded], wanted: Wanted) -> None:
     for other in others:
         if len(other) != len(first):
             raise DataError(
-                f"one model reads {len(first)} examples and the other {len(other)}, because their tokenizers cut them "
-                "differently; raise --max-length until none is cut, or compare models of one tokenizer"
+                f"one model reads {count(len(first), 'example')} and the other {len(other)}, because their tokenizers "
+                "cut them differently; raise --max-length until none is cut, or compare models of one tokenizer"
             )
         if wanted.rows == "every" and not np.array_equal(first.input_ids, other.input_ids):
             raise WordsError(
@@ -236,12 +237,13 @@ def _probed(
             )
             done += len(part)
         fit, dev, test = rows
-        found.append(probe(task, fit, dev, test, lambda share: progress(f"probes of {task.name}", share)))
+        found.append(probe(task, fit, dev, test, lambda share: progress(f"fitting probes of {task.name}", share)))
     return tuple(found)
 
 
 def _share(progress: Progress, task: Task, before: int, number: int, total: int) -> Callable[[float], None]:
-    return lambda share: progress(f"states for {task.name}", (before + share * number) / total)
+    step = f"reading the hidden states for probes of {task.name}"
+    return lambda share: progress(step, (before + share * number) / total)
 
 
 def _language_models(subjects: Sequence[Subject]) -> list[LanguageModel]:
@@ -256,15 +258,16 @@ def _read(
 ) -> tuple[ReadOut, ...]:
     special = subjects[0].reader.all_special_ids
     texts = _first_texts(encoded[0], READ_TEXTS)
-    return tuple(read_out(models[0], texts, special, models[1:], lambda share: progress("read-out", share)))
+    step = "reading out what each layer says"
+    return tuple(read_out(models[0], texts, special, models[1:], lambda share: progress(step, share)))
 
 
 def _check_same_tokens(encoded: Sequence[Encoded]) -> None:
     first, *others = encoded
     if any(not np.array_equal(first.input_ids, other.input_ids) for other in others):
         raise WordsError(
-            "the two models cut the texts into different tokens, so what they say cannot be compared; leave readout "
-            "out of --what, or read each out by itself"
+            "the two models cut the texts into different tokens, so what they say cannot be compared; read each out "
+            "by itself, or name what else is wanted, such as --what cka,similarity"
         )
 
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from layersearch.analysis.effects import HALVES, Effects, Part, effects_of
 from layersearch.analysis.ridge import Floats
+from layersearch.counts import count
 from layersearch.errors import StudyError, WordsError
 from layersearch.pattern import Halves, Pattern
 from layersearch.search.record import Record
@@ -177,12 +178,13 @@ def _scores(record: Record, source: Source) -> dict[str, float]:
 
 
 def _too_few(record: Record, source: Source, there: int, needed: int) -> StudyError:
-    what = "complete trials of different patterns" if source == "trials" else "shared scores"
+    trials = f"{count(there, 'complete trial')} of different patterns"
+    there_are = trials if source == "trials" else count(there, "shared score")
     then = "continue it with `layersearch run` and more --trials"
     if source == "trials" and len(record.shared) >= needed:
-        then = f"fit its {len(record.shared)} shared scores with --shared"
+        then = f"fit its {count(len(record.shared), 'shared score')} with --shared"
     return StudyError(
-        f"study {record.name!r} has {there} {what}, and {needed} are needed to tell its layers apart; {then}"
+        f"study {record.name!r} has {there_are}, and {needed} are needed to tell its layers apart; {then}"
     )
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layersearch.analysis.states import Floats
+from layersearch.counts import count
 from layersearch.errors import DataError, WordsError
 from layersearch.kinds import KindName
 from layersearch.tasks.task import Encoded, Task
@@ -180,7 +181,7 @@ def _margin(model: Any, column: NDArray[Any], rows: NDArray[np.float64]) -> NDAr
 def _require_two(task: Task, fit: Part) -> None:
     if len(np.unique(fit.labels, axis=0)) < 2:
         raise DataError(
-            f"the {len(fit.labels)} examples that probes of {task.name} are fitted on all have one label; "
+            f"the {count(len(fit.labels), 'example')} that probes of {task.name} are fitted on all have one label; "
             "take more with --examples"
         )
 

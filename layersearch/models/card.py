@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from rich.filesize import decimal
 
+from layersearch.counts import count
 from layersearch.kinds import KINDS, Kind
 from layersearch.models.checkpoint import Manifest
 from layersearch.models.families import FAMILIES, Form
@@ -180,7 +181,7 @@ def _zeros(card: ModelCard, manifest: Manifest) -> str:
         return ""
     left = decimal(compressed_bytes(manifest.parameters, card.non_zero))
     return (
-        f"| zeros | {zeros / weights:.1%} of the {weights:,} weights of the layers' matrices; {card.non_zero:,} "
+        f"| zeros | {zeros / weights:.1%} of the {count(weights, 'weight')} of the layers' matrices; {card.non_zero:,} "
         "parameters are not zero. PyTorch is not faster with zeros, and the files here hold them like other numbers: "
         f"with a bit a parameter that says where they are it would be {left} |\n"
     )
@@ -240,7 +241,7 @@ def _data(data: Data | None) -> str:
         return ""
     train, search, validation = data.sizes
     return (
-        f"| data | {data.name}: {train:,} examples to train on, {search:,} to search on, {validation:,} in the "
+        f"| data | {data.name}: {count(train, 'example')} to train on, {search:,} to search on, {validation:,} in the "
         f"validation set; fingerprint `{data.fingerprint}` |\n"
     )
 

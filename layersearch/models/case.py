@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from layersearch.counts import count
 from layersearch.kinds import KindName
 from layersearch.models.families import Form
 from layersearch.tasks.task import Examples, Task
@@ -94,14 +95,17 @@ class Proof:
             words += "ONNX Runtime's "
         else:
             words += f"no missing or unexpected key, {self.parameters:,} parameters as counted, "
-        words += f"logits of {self.inputs} examples equal within "
+        words += f"logits of {count(self.inputs, 'example')} equal within "
         words += f"{self.max_difference:.1e} (allowed {self.tolerance:.1e})"
         if self.metric is not None:
-            some = "" if self.scored == self.examples else f"the first {self.scored:,} of "
-            words += f", {self.metric} {self.score:.4f} as before on {some}{self.examples:,} examples"
+            of = "all" if self.scored == self.examples else f"only {self.scored:,} of"
+            words += (
+                f", {self.metric} {self.score:.4f} before and after, on {of} "
+                f"{count(self.examples, 'validation example')}"
+            )
         if self.zeros[0]:
             share = self.zeros[0] / self.zeros[1]
-            words += f", {share:.2%} of the {self.zeros[1]:,} weights of the layers' matrices exactly zero"
+            words += f", {share:.2%} of the {count(self.zeros[1], 'weight')} of the layers' matrices exactly zero"
         return words + ", generates with a cache as without" * self.cached
 
     @property

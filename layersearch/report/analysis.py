@@ -18,16 +18,20 @@ from layersearch.analysis.probes import Probed
 from layersearch.analysis.readout import ReadOut
 from layersearch.analysis.similarity import Similarity
 from layersearch.analysis.subject import EMBEDDINGS
+from layersearch.counts import count
 from layersearch.report.table import WIDE
 
+LEGEND = 120  # letters of a line of a legend at most, where no terminal is narrower
 _CELL = 6  # letters of a column of a map
 
 ABOUT = {
     "cka": "1: the same up to rotation and scale, 0: nothing in common; debiased, so it may fall a little below 0. "
     "High values next to each other: these layers do alike, and one of them may be spared. Empty: no variance at all.",
-    "similarity": "contribution: cosine of the first token before and after the layer; influence: 1 - cosine over all "
-    "tokens, of the layer and of each half. What turns little changes little, and is the first to be dropped.",
-    "blocks": "The run of layers of each length that turns the last token least, in half turns (0: not at all).",
+    "similarity": "cosine: of the first token before and after the layer, what `contribution` goes by; the highest may "
+    "go first. influence: 1 - cosine over all tokens, of the layer (what `block-influence` goes by) and of each half, "
+    "and of the halves over the first token alone; the lowest may go first.",
+    "blocks": "The run of layers of each length that turns the last token least, in half turns (0: not at all), and so "
+    "may go first of its length; `angular` goes by it.",
     "probes": "Score of a linear model on the frozen states, with its 95 % interval; *: the best place of those whose "
     "interval lies above the constant answer. What a probe reads off is there; where the score stands still, further "
     "layers add nothing that it can read.",
@@ -92,13 +96,13 @@ def print_analysis(found: Analysis) -> None:
             console.print(words, soft_wrap=True, markup=False)
         _say(console, "probes")
     for number, read in enumerate(found.readout):
-        _head(console, f"Read-out: {found.names[number]}, {read.tokens:,} tokens of {read.texts:,} texts")
+        _head(console, f"Read-out: {found.names[number]}, {count(read.tokens, 'token')} of {count(read.texts, 'text')}")
         console.print(_read(read, found.places[number]))
         _say(console, "readout")
 
 
 def _say(console: Console, what: str) -> None:
-    console.print(ABOUT[what], style="dim", soft_wrap=True)
+    console.print(ABOUT[what], style="dim", width=min(console.width, LEGEND))
     console.print()
 
 
@@ -118,7 +122,7 @@ def map_title(one: Map, found: Analysis) -> str:
     attention = "attention outputs" if found.wanted.attention == "whole" else "what attention halves change"
     what = {"layers": "layer outputs", "attention": attention}[one.of]
     beside = "" if len(found.names) == 1 else f" (down) and {found.names[1]} (across)"
-    return f"CKA of {what}: {found.names[0]}{beside}, {found.examples:,} examples, rows: {found.wanted.rows}"
+    return f"CKA of {what}: {found.names[0]}{beside}, {count(found.examples, 'example')}, rows: {found.wanted.rows}"
 
 
 def _map(one: Map, width: int) -> Table:
@@ -156,7 +160,7 @@ def _number(value: float) -> str:
 
 
 def _changes(similar: Similarity, layers: Sequence[str]) -> Table:
-    table = _table("layer", "contribution", "influence", "attention", "FFN", "first token: attention", "FFN")
+    table = _table("layer", "cosine", "influence", "of attention", "of FFN", "first token: of attention", "of FFN")
     for layer, name in enumerate(layers):
         halves = slice(2 * layer, 2 * layer + 2)
         values = (
@@ -182,8 +186,8 @@ def _blocks(similar: Similarity, layers: Sequence[str]) -> Table:
 def _about_probes(first: Probed) -> str:
     fit, dev, test = first.examples
     return (
-        f"Probes of {first.task}, {first.metric}: fitted on {fit:,} examples, strength chosen on {dev:,}, scored on "
-        f"{test:,}; the constant answer scores {first.majority:.4f}"
+        f"Probes of {first.task}, {first.metric}: fitted on {count(fit, 'example')}, strength chosen on {dev:,}, "
+        f"scored on {test:,}; the constant answer scores {first.majority:.4f}"
     )
 
 

@@ -16,6 +16,7 @@ from layersearch.analysis.probes import Probed
 from layersearch.analysis.readout import ReadOut
 from layersearch.analysis.similarity import Similarity
 from layersearch.analysis.subject import EMBEDDINGS
+from layersearch.counts import count
 from layersearch.durable import whole_file
 from layersearch.errors import LayersearchError
 from layersearch.report.analysis import ABOUT, depths_of, map_title, without_best
@@ -124,7 +125,7 @@ def _turns(similar: Similarity) -> list[list[float]]:
 
 
 def _blocks(similar: Similarity, names: Sequence[str], most: float) -> str:
-    down = [f"{length} layer{'s' * (length > 1)} from" for length in range(1, similar.num_layers + 1)]
+    down = [f"{count(length, 'layer')} from" for length in range(1, similar.num_layers + 1)]
     return _heat(_turns(similar), down, names, "angular distance of all blocks", most or 1.0)
 
 
@@ -168,7 +169,7 @@ def _probes(probed: Sequence[Probed], found: Analysis) -> str:
     first = probed[0]
     fit, dev, test = first.examples
     words = (
-        f"{first.task}: fitted on {fit:,} examples, strength chosen on {dev:,}, scored on {test:,}; dashed: the "
+        f"{first.task}: fitted on {count(fit, 'example')}, strength chosen on {dev:,}, scored on {test:,}; dashed: the "
         f"constant answer, {first.majority:.4f}"
     )
     words = "; ".join((words, *without_best(probed, found)))

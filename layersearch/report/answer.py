@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from layersearch.counts import count
 from layersearch.pattern import Pattern
 from layersearch.report.commands import export_command
 from layersearch.report.table import coloured
@@ -80,7 +81,7 @@ def _against(member: Member, pick: Member | None) -> str:
 def _about(record: Record, answer: Answer) -> str:
     if answer.confirmed:
         seeds = max(len(found.seeds) for found in record.confirmed.values())
-        scores = f"confirmed on the validation set ({seeds} fresh seed{'s' * (seeds > 1)})"
+        scores = f"confirmed on the validation set ({count(seeds, 'fresh seed')})"
     else:
         scores = "those of the search, the best of many and so optimistic: the front is not confirmed in full"
     return f"scores are {scores}; lost: of the unchanged model's score; against the pick: + is more or better"

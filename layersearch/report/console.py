@@ -16,6 +16,7 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
+from layersearch.counts import count
 from layersearch.pattern import Pattern, legend_for
 from layersearch.report.commands import export_command, place_of
 from layersearch.report.notebook import View, live
@@ -67,9 +68,10 @@ class Progress:
         self._have = have + len(self._paused)
         self._done = have
         what = "searching" if study.proposes else _FOLLOWING[study.purpose.scored_on]
-        count = f"{have} of {wanted} trials" if have <= wanted else f"{wanted} trials asked for, {have}"
+        trials = count(wanted, "trial")
+        found = f"{have} of {trials}" if have <= wanted else f"{trials} asked for, {have}"
         paused = f", {len(self._paused)} paused" if self._paused else ""
-        self.say(f"{what}: study {study.name}, {count} finished{paused}")
+        self.say(f"{what}: study {study.name}, {found} finished{paused}")
 
     def started(self, job: Job) -> None:
         """A candidate goes to a worker."""
@@ -80,12 +82,15 @@ class Progress:
         """Trial `number` is trained for `share` of its steps; after the last it is scored."""
         self._shares[number] = share
 
-    def reused(self, count: int) -> None:
+    def reused(self, number: int) -> None:
         """So many trials were settled with what other studies know."""
-        self._have += count
-        self._done += count
-        known = "trial is" if count == 1 else "trials are"
-        self.say(f"{count} {known} known from other studies of this database and not trained again ({self._state()})")
+        self._have += number
+        self._done += number
+        are = "is" if number == 1 else "are"
+        self.say(
+            f"{count(number, 'trial')} {are} known from other studies of this database and not trained again "
+            f"({self._state()})"
+        )
         self._look()
 
     def reached(self, outcome: Outcome, *, goes_on: bool) -> None:
@@ -281,7 +286,7 @@ def print_plan(question: Question, listed: Sequence[Line], below: Sequence[str],
         table.add_row(*cells, *left, *more, line.export, *first, *([] if line.within else ["over"]))
     print_table(console, table)
     signs = legend_for(line.pattern for line in listed)
-    console.print(f"{signs}; {len(listed)} of {size:,} patterns listed", style="dim", soft_wrap=True)
+    console.print(f"{signs}; {len(listed):,} of {count(size, 'pattern')} listed", style="dim", soft_wrap=True)
     for text in below:
         console.print(text, soft_wrap=True)
 
@@ -292,10 +297,11 @@ def cost_lines(prepared: Prepared, total: Cost, replicates: int = 0) -> list[str
     splits = prepared.splits
     return [
         *(f"warning: {warning}" for warning in splits.warnings),
-        f"data: {len(splits.train):,} examples to train on, {len(splits.search):,} to search on, "
+        f"data: {count(len(splits.train), 'example')} to train on, {len(splits.search):,} to search on, "
         f"{len(splits.validation):,} in the untouched validation set",
-        f"work: {total.trials} trials cost about {total.fine_tunings:.0f} fine-tunings of the unchanged model, their "
-        f"confirmation up to {total.confirmation:.0f} more; one fine-tuning is {total.examples:,} examples",
+        f"work: {count(total.trials, 'trial')} for about {total.fine_tunings:.0f} fine-tunings of the unchanged model, "
+        f"the confirmation up to {total.confirmation:.0f} more, scoring left out; one fine-tuning is "
+        f"{count(total.examples, 'example')}",
         *([again] if replicates else []),
         f"room: a checkpoint of the unchanged model takes {decimal(total.checkpoint_bytes)} of disk (one is kept "
         f"for each front member), training it {decimal(total.training_bytes)} of memory and its activations",

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from layersearch.counts import count
 from layersearch.pattern import Pattern
 from layersearch.report.canvas import new_axes, require_format, save
 from layersearch.report.course import course_of
@@ -247,7 +248,7 @@ def _draw_confirmation(axes: Axes, shown: Shown) -> None:
 
 def _over_seeds(found: list[Confirmed]) -> str:
     most = max(len(confirmed.seeds) for confirmed in found)
-    return "one fresh seed" if most == 1 else f"mean ± sd over {most} fresh seeds"
+    return "one fresh seed" if most == 1 else f"mean ± sd over {count(most, 'fresh seed')}"
 
 
 def _points(rows: list[Row], shown: Shown) -> tuple[list[float], list[float]]:

@@ -11,6 +11,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from layersearch.counts import count
 from layersearch.durable import whole_file
 from layersearch.errors import LayersearchError
 from layersearch.pattern import Pattern, legend_for
@@ -28,7 +29,7 @@ from layersearch.report.course import Early, Step, course_of, ended_early
 from layersearch.report.importance_map import importance_section
 from layersearch.report.layers import PARAMETERS, share_of
 from layersearch.report.notes import cost_cells, notes_on_costs, notes_on_kept, notes_on_zeros, over_limits
-from layersearch.report.page import count, described, page, paragraph, section, table
+from layersearch.report.page import described, page, paragraph, section, table
 from layersearch.report.table import cells_of, confirmed_cell, with_more
 from layersearch.search.divergence import constant_in
 from layersearch.search.record import Record

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from layersearch.counts import count
 from layersearch.search.divergence import WHAT_DIVERGED
 from layersearch.search.files import bytes_in
 from layersearch.search.files import shown as shown_bytes
@@ -64,7 +65,7 @@ def _notes_on_times(record: Record) -> list[str]:
         return []
     on = record.facts.get("timed_on", {})
     where = ", ".join(f"{name} {value}" for name, value in on.items() if name not in ("hardware", "tokens"))
-    where = f" on {on['hardware']} with {on['tokens']} tokens ({where})" if on else ""
+    where = f" on {on['hardware']} with {count(on['tokens'], 'token')} ({where})" if on else ""
     sizes = "timed and ONNX: PyTorch and ONNX Runtime" if len(record.timed_settings) > 2 else "timed"
     notes = [f"{sizes}: the built candidate alone{where}, batch size 1 or 32, median and 95 % quantile"]
     slow = {row.number: slow_settings(record, row) for row in record.shown()}
@@ -89,7 +90,7 @@ def notes_on_costs(record: Record) -> list[str]:
     """What the limits left out, and what measured costs are worth."""
     notes = []
     if over := record.skipped(OVER):
-        notes.append(f"{over} proposal{'s were' if over > 1 else ' was'} over a limit and not trained")
+        notes.append(f"{count(over, 'proposal')} {'were' if over > 1 else 'was'} over a limit and not trained")
     if "limits" in record.purpose.values:
         notes.append(f"the front keeps {record.purpose.values['limits']}")
         if record.baseline is not None and not record.baseline.allowed:
@@ -99,7 +100,7 @@ def notes_on_costs(record: Record) -> list[str]:
     measured = record.facts.get("measured")
     if measured:
         sums = [f"{name} {off_by(off)}" for name, off in measured["off"].items() if off]
-        notes.append(f"measured on {measured['hardware']} with {measured['tokens']} tokens")
+        notes.append(f"measured on {measured['hardware']} with {count(measured['tokens'], 'token')}")
         notes += [f"estimated as sums of parts: {'; '.join(sums)}"] if sums else []
     return [*notes, *_notes_on_times(record)]
 
@@ -124,8 +125,8 @@ def notes_on_divergence(record: Record) -> list[str]:
     if not lost:
         return []
     number = sum(len(found.diverged) for found in lost.values())
-    which = ", ".join(f"{found} of `{pattern}`".replace(" seeds diverged", "") for pattern, found in lost.items())
-    return [f"{number} of {ran} trainings of the confirmation diverged ({which}): {WHAT_DIVERGED}"]
+    which = ", ".join(f"{len(found.diverged)} of {len(found.ran)} of `{pattern}`" for pattern, found in lost.items())
+    return [f"{number} of {count(ran, 'training')} of the confirmation diverged ({which}): {WHAT_DIVERGED}"]
 
 
 def notes_on_disk(record: Record) -> list[str]:
@@ -153,13 +154,15 @@ def notes_on_skipped(record: Record) -> list[str]:
     """What was known before training, and what it spared."""
     notes = []
     if beaten := record.skipped(BEATEN):
-        were = "proposal was" if beaten == 1 else "proposals were"
+        were = "was" if beaten == 1 else "were"
         costs = " and ".join(record.purpose.costs)
-        notes.append(f"{beaten} {were} not trained: at best no better than a trial with no more {costs}")
+        notes.append(
+            f"{count(beaten, 'proposal')} {were} not trained: at best no better than a trial with no more {costs}"
+        )
     if (cheap := record.cheap) is not None:
         skipped = record.skipped(LOW_RANKED)
         used = f"{skipped} skipped for it" if cheap.filters or skipped else "not used to filter"
-        notes.append(f"cheap scores: {cheap} over {cheap.trials} trials: {used}")
+        notes.append(f"cheap scores: {cheap} over {count(cheap.trials, 'trial')}: {used}")
     return notes
 
 
@@ -204,8 +207,8 @@ def notes_on_front(record: Record, *, everything: bool) -> list[str]:
     found = record.agreement
     if found is not None:
         notes.append(
-            f"the super-network's scores rank the {found.number} candidates tuned from it with a correlation of "
-            f"{found.rho:.2f} ({found.low:.2f} to {found.high:.2f}), to which their different sizes alone contribute"
+            f"the super-network's scores rank the {count(found.number, 'candidate')} tuned from it with a correlation "
+            f"of {found.rho:.2f} ({found.low:.2f} to {found.high:.2f}), to which their different sizes alone contribute"
         )
     more = (notes_on_zeros, notes_on_divergence, notes_on_skipped, notes_on_costs, notes_on_disk)
     return [*notes, *(line for notes_on in more for line in notes_on(record))]

@@ -61,8 +61,3 @@ def described(pairs: Iterable[tuple[str, object]]) -> str:
     """Names with their values, those without a value left out."""
     lines = (f"<dt>{escape(name)}</dt><dd>{escape(str(value))}</dd>\n" for name, value in pairs if value)
     return f"<dl>{''.join(lines)}</dl>\n"
-
-
-def count(number: int, one: str) -> str:
-    """A number of things in words: `1 trial`, `2 trials`."""
-    return f"{number:,} {one}{'s' * (number != 1)}"

@@ -17,9 +17,12 @@ if TYPE_CHECKING:
     from layersearch.measured import Measured
     from layersearch.search.patterns import Spelled
 
+LEGEND = 120  # letters of a line of it at most
+
 _ABOUT = (
-    "first token, all tokens: cosine before and after the layer (contribution; 1 - block influence); attention, FFN: "
-    "influence of the half; turn: angular distance of the last token, in half turns; weights: mean size and variance"
+    "first token, all tokens: cosine before and after the layer (contribution; 1 - block influence), the highest may "
+    "go first; attention, FFN: influence of the half; turn: angular distance of the last token, in half turns; "
+    "weights: mean size and variance; of all these the lowest"
 )
 
 
@@ -27,7 +30,7 @@ def print_patterns(console: Console, found: Sequence[Spelled], measured: Measure
     """The patterns of a model with `num_layers` layers, under the numbers that were `measured` for them."""
     if measured is not None:
         console.print(_numbers(measured))
-        console.print(_ABOUT, style="dim", soft_wrap=True)
+        console.print(_ABOUT, style="dim", width=min(console.width, LEGEND))
         console.print()
     table = _table("strategy", "k", "layers", "pattern", "parameters", "share")
     for one in found:

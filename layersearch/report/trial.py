@@ -13,6 +13,7 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
+from layersearch.counts import count
 from layersearch.pattern import Pattern
 from layersearch.report.commands import export_command
 from layersearch.report.layers import share_of
@@ -113,7 +114,7 @@ def _scores(record: Record, row: Row) -> dict[str, str]:
     if score and baseline is not None and row != baseline and tied(row, baseline):
         score += "; not to be told from the unchanged model's"
     if row.seeds:
-        score += f"; the mean of {len(row.seeds)} seeds: {', '.join(f'{its:.4f}' for its in row.seeds)}"
+        score += f"; the mean of {count(len(row.seeds), 'seed')}: {', '.join(f'{its:.4f}' for its in row.seeds)}"
     seeds = [] if found is None else [f"seed {s}: {v:.4f}" for s, v in zip(found.seeds, found.scores, strict=True)]
     lost = record.diverged.get(row.pattern) if row.done else None
     return {

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from layersearch.counts import count
 from layersearch.search.trials import Direction, Row
 from layersearch.training.job import DIVERGED
 
@@ -28,7 +29,7 @@ class Divergence:
         return len(self.diverged) / len(self.ran)
 
     def __str__(self) -> str:
-        return f"{len(self.diverged)} of {len(self.ran)} seeds diverged"
+        return f"{len(self.diverged)} of {count(len(self.ran), 'seed')} diverged"
 
 
 def diverged(row: Row, direction: Direction) -> bool:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from layersearch.counts import count
 from layersearch.errors import TrainingError
 from layersearch.search.distill import Distill, to_hold
 from layersearch.search.files import write_trace
@@ -85,8 +86,8 @@ class Driver:
             return self._ended or self._over
         finished = self.study.finished()
         if finished >= self._wanted:
-            return f"{finished} trials are finished"
-        return f"no pattern is left to try after {finished} finished trials" if self._exhausted else ""
+            return f"{count(finished, 'trial')} {'is' if finished == 1 else 'are'} finished"
+        return f"no pattern is left to try after {count(finished, 'finished trial')}" if self._exhausted else ""
 
     @property
     def done(self) -> bool:
@@ -194,7 +195,9 @@ class Driver:
             self.study.stop(row)
         if stopped:
             self._drop_files()
-            self.watcher.say(f"{len(stopped)} of {self.study.finished()} candidates were stopped early, at their rungs")
+            self.watcher.say(
+                f"stopped early: {len(stopped)} of {count(self.study.finished(), 'candidate')}, at their rungs"
+            )
 
     def _drop_files(self) -> None:
         if self._keeps:
@@ -238,7 +241,8 @@ class Driver:
         self.warm.tell(outcome)
         if outcome.shared and self._keeps:
             self.watcher.say(
-                f"the super-network {'is trained and scored' if first else 'scored'} {len(outcome.shared)} patterns, "
+                f"the super-network {'is trained and scored' if first else 'scored'} "
+                f"{count(len(outcome.shared), 'pattern')}, "
                 f"for the work of {outcome.work:.2f} fine-tunings of the unchanged model"
             )
             self._wanted = self._trials_to_do()
@@ -294,7 +298,7 @@ class Driver:
         alike = failed >= SAME_FAILURES_AT_START and not self._succeeded and len(set(self._failures)) == 1
         if alike or (failed >= FAILURES_BEFORE_STOP and failed > self._succeeded):
             raise TrainingError(
-                f"{failed} of {failed + self._succeeded} trials failed, the last with: {self._failures[-1]}. "
+                f"{failed} of {count(failed + self._succeeded, 'trial')} failed, the last with: {self._failures[-1]}. "
                 "Mend the cause and run the same command again; what is finished is kept"
             )
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from layersearch.counts import count
 from layersearch.errors import LayersearchError, WordsError
 from layersearch.kinds import KINDS
 from layersearch.pattern import Pattern
@@ -180,14 +181,15 @@ def require_disk(prepared: Prepared, how: How, seeds: int) -> None:
     free = shutil.disk_usage(next(place for place in how.folder.parents if place.exists())).free
     if free < needed:
         raise LayersearchError(
-            f"{free / 1e6:.0f} MB are free at {how.files} and {checkpoints} checkpoints need {needed / 1e6:.0f} MB; "
+            f"{free / 1e6:.0f} MB are free at {how.files} and {count(checkpoints, 'checkpoint')} need "
+            f"{needed / 1e6:.0f} MB; "
             "free some space, or name another place with --files"
         )
     kept = 0 if how.keep == "none" else _whole_bytes(prepared)
     started = NETWORKS.get(method, 0) * _network_bytes(prepared)
     least = started + kept + max(kept, _fresh_bytes(prepared, seeds))
     if how.disk is not None and how.disk < least:
-        fresh = f" and of {seeds} fresh seed{'s' * (seeds > 1)}" if started and seeds else ""
+        fresh = f" and of {count(seeds, 'fresh seed')}" if started and seeds else ""
         beside = f" beside the models that candidates of the search{fresh} start from" if started else ""
         raise WordsError(
             f"--disk {shown(how.disk)} holds no checkpoint while the next is written{beside}; "

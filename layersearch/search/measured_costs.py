@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from layersearch.counts import count
 from layersearch.pattern import Block, Halves, PartCounts, Pattern
 from layersearch.search.objectives import COSTS, Costs, off_by
 from layersearch.search.question import How, Prepared, What, check_space, resolve_device
@@ -105,7 +106,10 @@ def _measure(prepared: Prepared, names: Iterable[str], device: str, say: Say) ->
             values = _values(base, name, [*told, *drawn], length, device)
             parts = fitted_parts({pattern: values[pattern] for pattern in told}, layers)
             off = _off(name, parts, {pattern: values[pattern] for pattern in drawn or told})
-            say(f"{name} of a pattern is the sum of its parts: {off_by(off)} ({found['hardware']}, {length} tokens)")
+            say(
+                f"{name} of a pattern is the sum of its parts: {off_by(off)} "
+                f"({found['hardware']}, {count(length, 'token')})"
+            )
         found["parts"][name] = (parts.fixed, parts.attention, parts.ffn)
         found["off"][name] = off
     return found
@@ -115,7 +119,10 @@ def warn_of_others(say: Say) -> None:
     """Say it where other work keeps the processor from a fair measurement."""
     load, cores = os.getloadavg()[0], os.cpu_count() or 1
     if load > BUSY * cores:
-        say(f"warning: this machine is busy (load {load:.1f} on {cores} cores): what is measured now is worth little")
+        say(
+            f"warning: this machine is busy (load {load:.1f} on {count(cores, 'core')}): what is "
+            "measured now is worth little"
+        )
 
 
 def base_on(prepared: Prepared, device: str) -> BaseModel:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
 
+from layersearch.counts import count
 from layersearch.errors import WordsError
 from layersearch.names import unknown
 from layersearch.pattern import PartCounts, Pattern
@@ -145,7 +146,7 @@ def parse_limit(of: str, text: str) -> Limit:
 def off_by(off: Sequence[float]) -> str:
     """How far sums of parts are off, in words: median and largest relative error, and over how many patterns."""
     middle, most, number = off
-    return f"off by {middle:.1%} (median of {number:.0f} patterns), {most:.1%} at most"
+    return f"off by {middle:.1%} (median of {count(round(number), 'pattern')}), {most:.1%} at most"
 
 
 @dataclass(frozen=True)

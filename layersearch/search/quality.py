@@ -14,6 +14,7 @@ from functools import cache
 from math import prod
 from statistics import median
 
+from layersearch.counts import count
 from layersearch.pattern import Pattern, thirds
 from layersearch.search.trials import Direction, Row, baseline_of
 
@@ -114,7 +115,8 @@ class Standstill:
 
     def __str__(self) -> str:
         return (
-            f"the front stands still: the last {self.window} trials added {self.grown:.2g} to its hypervolume, "
+            f"the front stands still: the last {count(self.window, 'trial')} added {self.grown:.2g} to its "
+            "hypervolume, "
             f"and the noise of the scores may add {self.luck:.2g}"
         )
 

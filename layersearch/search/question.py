@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from layersearch.counts import count
 from layersearch.errors import LayersearchError, WordsError
 from layersearch.models.families import FAMILIES, has_halves, no_halves
 from layersearch.names import unknown
@@ -299,7 +300,9 @@ def remarks(question: Prepared) -> list[str]:
     family = FAMILIES.get(question.model_type)
     found = []
     if idle:
-        found.append(f"strategies of the space that give none of its patterns for {layers} layers: {', '.join(idle)}")
+        found.append(
+            f"strategies of the space that give none of its patterns for {count(layers, 'layer')}: {', '.join(idle)}"
+        )
     if family is not None and family.shared:
         found.append(
             f"{question.model_type} has one layer that it applies {layers} times: a pattern says how often, parameters "

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from layersearch.counts import count
 from layersearch.errors import ExportError
 from layersearch.models import checkpoint
 from layersearch.models.card import Data, LatencyRow, ModelCard, Score
@@ -163,7 +164,7 @@ def _scores(record: Record, row: Row) -> tuple[Score, ...]:
         scores.append(Score(where, baseline.score, row.score, row.interval, baseline.interval, kept))
     there, here = record.confirmed.get(record.unchanged), record.confirmed.get(row.pattern)
     if there is not None and here is not None:
-        fresh = "one fresh seed" if len(here.seeds) == 1 else f"mean of {len(here.seeds)} fresh seeds"
+        fresh = "one fresh seed" if len(here.seeds) == 1 else f"mean of {count(len(here.seeds), 'fresh seed')}"
         kept = record.kept_again(row.pattern)
         sure = {pattern: record.certainty[pattern].interval for pattern in (row.pattern, record.unchanged)}
         intervals = sure[row.pattern], sure[record.unchanged]

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from layersearch.counts import count
 from layersearch.errors import ModelError
 from layersearch.measured import Measured, spell_measured
 from layersearch.pattern import Pattern
@@ -40,7 +41,8 @@ def measure(
     base = load_base(folder, num_labels=task.num_labels, kind=task.kind)
     if base.num_layers != prepared.num_layers:
         raise ModelError(
-            f"{folder} has {base.num_layers} layers and the model of the search {prepared.num_layers}; measure on the "
+            f"{folder} has {count(base.num_layers, 'layer')} and the model of the search {prepared.num_layers}; "
+            "measure on the "
             "same model, fine-tuned"
         )
     examples = getattr(prepared.splits, part)

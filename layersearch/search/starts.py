@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from layersearch.counts import count
 from layersearch.pattern import Block, Halves, Pattern
 from layersearch.search.record import read_study
 from layersearch.search.storage import Say
@@ -66,7 +67,7 @@ def front_of_another(source: str, storage: str, space: SearchSpace, num_layers: 
     fitted = dict.fromkeys(scaled(Pattern.parse(row.pattern), layers, num_layers) for row in record.front)
     found = [pattern for pattern in fitted if pattern != Pattern.full(num_layers)]
     inside = [pattern for pattern in found if space.params_of(pattern, num_layers) is not None]
-    depth = "" if layers == num_layers else f", scaled from {layers} layers to {num_layers}"
+    depth = "" if layers == num_layers else f", scaled from {count(layers, 'layer')} to {num_layers}"
     left_out = f"; the space does not have {len(found) - len(inside)} more" if len(found) > len(inside) else ""
-    say(f"starting from the front of {name}: {len(inside)} pattern{'s' * (len(inside) != 1)}{depth}{left_out}")
+    say(f"starting from the front of {name}: {count(len(inside), 'pattern')}{depth}{left_out}")
     return inside

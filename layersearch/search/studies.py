@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
+from layersearch.counts import count
 from layersearch.pattern import Pattern
 from layersearch.search.distill import Distill
 from layersearch.search.found import holder_of
@@ -201,6 +202,6 @@ def opened(
         study.note(driver=f"{socket.gethostname()} pid {os.getpid()}", **places, **question.facts, **found)
         healed = study.heal()
         if healed:
-            say(f"{healed} trial{'s' * (healed > 1)} left running by a driver that died: queued again")
+            say(f"{count(healed, 'trial')} left running by a driver that died: queued again")
         study.start_with([pattern for front in fronts for pattern in front])
         yield Studies(question, how, storage, lease, study, settled)

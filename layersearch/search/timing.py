@@ -15,6 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from layersearch.counts import count
 from layersearch.errors import ExportError, StudyError
 from layersearch.mixing import Mixing
 from layersearch.pattern import Pattern
@@ -141,7 +142,7 @@ def _time(
     here = _here(prepared, how, runtimes)
     todo, found = _missing(prepared, patterns, facts, here, runtimes), _kept(facts, here)
     known_on = {**facts.get("timed_on", {}), **here} if found else here
-    say(f"timing {len(todo)} built candidate{'s' * (len(todo) > 1)}, in turns with the unchanged model")
+    say(f"timing {count(len(todo), 'built candidate')}, in turns with the unchanged model")
     warn_of_others(say)
     device = resolve_device(how.device)
     base = base_on(prepared, device)
@@ -178,7 +179,7 @@ def _measured(
             inputs = measure.inputs_of(base.model, size, recipe.max_length)
             runs = {key: partial(model, **inputs) for key, model in models.items()}
             seconds = len(patterns) * measure.SECONDS / len(SIZES)
-            say(f"batch size {size}: {len(runs)} models in turns, about {seconds:.0f} s")
+            say(f"batch size {size}: {count(len(runs), 'model')} in turns, about {seconds:.0f} s")
             times = measure.timed(runs, device, seconds=seconds)
             for (runtime, text), time in times.items():
                 share = measure.share_of(time, times[runtime, patterns[0]]) if text != patterns[0] else ()

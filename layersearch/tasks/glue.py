@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from layersearch import hub
+from layersearch.counts import count
 from layersearch.errors import DataError
 from layersearch.tasks.task import Examples, Labels
 from layersearch.tasks.text import Corpus, TextTask
@@ -170,9 +171,12 @@ def _corpus(name: str, tables: list[_Table]) -> Corpus:
         examples, left_out = _examples(table, layout)
         parts.append(examples)
         if left_out:
-            warnings.append(f"{table.source}: left out {len(left_out)} broken rows ({table.place}s {_some(left_out)})")
+            places = table.place + "s" * (len(left_out) > 1)
+            warnings.append(
+                f"{table.source}: left out {count(len(left_out), 'broken row')} ({places} {_some(left_out)})"
+            )
         if len(examples) != official:
-            warnings.append(f"{table.source}: {len(examples):,} rows where GLUE's {name} has {official:,}")
+            warnings.append(f"{table.source}: {count(len(examples), 'row')} where GLUE's {name} has {official:,}")
     return Corpus(parts[0], parts[1], tuple(warnings))
 
 
@@ -243,7 +247,7 @@ def _parsed(cells: Sequence[str], table: _Table, layout: Layout) -> tuple[float,
     """Label and sentences of one row; raises ValueError that says what is wrong with it."""
     if len(cells) != len(table.header):
         wanted = f"where {len(table.header)} are expected, separated by tabs, without quoting"
-        raise ValueError(f"{len(cells)} column{'s'[: len(cells) != 1]} {wanted}")
+        raise ValueError(f"{count(len(cells), 'column')} {wanted}")
     row = dict(zip(table.header, cells, strict=True))
     for column in table.texts:
         if not row[column].strip():

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from layersearch.counts import count
 from layersearch.errors import DataError, WordsError
-from layersearch.names import nearest
+from layersearch.names import nearest, unknown
 from layersearch.tasks.metrics import METRICS
 from layersearch.tasks.tables import Source, Store, Texts, empty_in, is_list, sources_of, texts_of
 from layersearch.tasks.task import Examples
@@ -113,9 +114,7 @@ class _Found:
 @lru_cache(maxsize=1)
 def _found(data: Path, columns: Columns) -> _Found:
     if columns.metric is not None and columns.metric not in METRICS:
-        raise WordsError(
-            f"unknown metric {columns.metric!r}{nearest(columns.metric, METRICS)}; allowed: {', '.join(METRICS)}"
-        )
+        raise WordsError(unknown("metric", columns.metric, METRICS))
     sources = sources_of(data)
     if columns.validation is not None:
         sources["validation"] = sources_of(columns.validation)["train"]
@@ -136,7 +135,7 @@ def _corpus(data: Path, columns: Columns) -> Corpus:
     _found.cache_clear()  # of a large table few examples may be wanted
     train = _examples(found.train, found.texts)
     most = MOST if columns.examples is None else columns.examples or len(train)
-    drawn = f"{data} has {len(train):,} rows, of which {most:,} are drawn; --examples N draws N, and 0 takes all"
+    drawn = f"{data} has {count(len(train), 'row')}, of which {most:,} are drawn; --examples N draws N, and 0 takes all"
     warnings = [drawn] if most < len(train) and columns.examples is None else []
     if most < len(train):
         train = train.take(held_out(train.labels, most / len(train), _SEED))
@@ -240,8 +239,8 @@ def _train_labels(found: _Words, columns: Columns, data: Path) -> _Labels:
     rows = sum(map(len, found.columns[0]))
     if len(found.words) > FEW_CLASSES and 2 * len(found.words) > rows:
         raise DataError(
-            f"column {name!r} of {data} has {len(found.words):,} different labels in {rows:,} rows: it tells rows "
-            "apart, not classes; name another column with --label, or if it holds amounts, --metric spearman"
+            f"column {name!r} of {data} has {count(len(found.words), 'different label')} in {count(rows, 'row')}: it "
+            "tells rows apart, not classes; name another column with --label, or if it holds amounts, --metric spearman"
         )
     words = sorted(found.words, key=(lambda word: (float(word), word)) if floats is not None else str)
     places = np.array([words.index(word) for word in found.words], dtype=np.int64)

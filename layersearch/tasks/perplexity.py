@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from layersearch.counts import count
 from layersearch.errors import DataError, TrainingError, WordsError
 from layersearch.kinds import IGNORED
 from layersearch.tasks import metrics
@@ -114,7 +115,7 @@ class PerplexityTask:
 def _of_blocks(answers: NDArray[np.float32], scored: Encoded) -> tuple[metrics.Floats, metrics.Floats]:
     """Negative log-likelihood and number of scored tokens of each block that has any, float64 [blocks] both."""
     if bad := int(np.sum(~np.isfinite(answers))):
-        raise TrainingError(f"the likelihoods of {bad} of {len(answers)} tokens are not finite")
+        raise TrainingError(f"the likelihoods of {bad} of {count(len(answers), 'token')} are not finite")
     starts = scored.offsets[:-1]
     surprise = np.add.reduceat(answers[:, 0].astype(np.float64), starts)
     tokens = np.add.reduceat((scored.labels != IGNORED).astype(np.float64), starts)

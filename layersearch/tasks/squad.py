@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from layersearch.counts import count
 from layersearch.errors import DataError, WordsError
 from layersearch.kinds import ENDS, STARTS
 from layersearch.tasks.metrics import Noise, noise_of_share
@@ -81,8 +82,8 @@ class SpanTask:
         chosen = _drawn(articles, VALIDATION, _SEED)
         if not len(chosen):
             raise DataError(f"{self.data} has one article, and training and validation need one each")
-        several = f"{len({articles[i] for i in chosen})} of its {len(set(articles))} articles"
-        remark = f"{self.data} has no validation set: {several} ({len(chosen):,} questions) are held out for it"
+        several = f"{len({articles[i] for i in chosen})} of its {count(len(set(articles)), 'article')}"
+        remark = f"{self.data} has no validation set: {several} ({count(len(chosen), 'question')}) are held out for it"
         return found.take(np.setdiff1d(np.arange(len(found)), chosen)), found.take(chosen), mark, (remark,)
 
     def encode(self, examples: Examples, reader: Any, max_length: int) -> Encoded:

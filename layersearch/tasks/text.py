@@ -7,6 +7,7 @@ is the `read` function which its own file hands in.
 from __future__ import annotations
 
 import hashlib
+import math
 import tempfile
 import weakref
 from collections.abc import Callable, Iterable, Sequence
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from layersearch.counts import count
 from layersearch.errors import DataError, TrainingError
 from layersearch.kinds import KINDS
 from layersearch.tasks import metrics
@@ -186,8 +188,11 @@ def held_out(labels: NDArray[Any], share: float, seed: int) -> NDArray[np.int64]
     """
     n, m = len(labels), round(share * len(labels))
     if not 0 < m < n:
+        within = 0 < share < 1
+        least = f"{count(math.floor(0.5 / min(share, 1 - share)) + 1, 'example')} or more" if within else ""
         raise DataError(
-            f"a holdout of {share} of {n} training examples leaves a part empty: give a share between 0 and 1"
+            f"a holdout of {share} of {count(n, 'training example')} leaves a part empty: give "
+            f"{least or 'a share between 0 and 1'}"
         )
     rng = np.random.default_rng(seed)
     keys = labels if labels.ndim == 1 else np.unique(labels, axis=0, return_inverse=True)[1]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from layersearch.counts import count
 from layersearch.errors import TrainingError
 from layersearch.kinds import KINDS, KindName, answers_of, logits_a_unit
 from layersearch.tasks.task import Encoded, Task
@@ -76,7 +77,7 @@ def measure(training: Training, task: Task, held_out: Encoded, share: float, hea
     answers = predict(model, task.kind, held_out, precision, heartbeat)
     metrics = task.score(answers, held_out)
     if not math.isfinite(metrics[task.metric]):
-        raise TrainingError(f"{task.metric} is {metrics[task.metric]} on {len(held_out)} examples")
+        raise TrainingError(f"{task.metric} is {metrics[task.metric]} on {count(len(held_out), 'example')}")
     noise = task.noise(answers, held_out)
     return Scores(
         metrics=metrics,

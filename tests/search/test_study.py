@@ -208,6 +208,8 @@ def test_two_drivers_of_one_study_on_sqlite_are_kept_apart(tmp_path: Path) -> No
     with pytest.raises(StudyError, match=r"is being driven by another process \(the test\)"):
         open_study(f"{tmp_path}/db", tmp_path)
     open_study(f"{tmp_path}/db", tmp_path, "another")
+    assert len(list((tmp_path / ".db.locks").glob("*.lock"))) == 2
+    assert not list(tmp_path.glob("*.lock"))  # nothing of them lies beside the user's own files
     first._lease.release()
     open_study(f"{tmp_path}/db", tmp_path)
 
