@@ -15,6 +15,7 @@ from typing_extensions import Unpack
 
 from layersearch.answering import best, compare, dashboard, front, importance, load, report, say, show, verify
 from layersearch.counts import count
+from layersearch.errors import WordsError
 from layersearch.options import (
     CONFIRM,
     FORMS,
@@ -223,6 +224,8 @@ def confirm(
     """
     from layersearch.search.record import read_study
 
+    if seeds < 1:
+        raise WordsError(f"seeds={seeds} is not possible; allowed: 1 or more")
     record = read_study(str(storage), study, say)
     # one that is not there is said before the seconds that the libraries behind these take
     from layersearch.answers import Front

@@ -229,9 +229,15 @@ def columns_of(
     """The columns of the user's own table; None where nothing is said of one. Raises WordsError for half of them."""
     if text is not None and label:
         return Columns(text, tuple(label), pair, metric, validation, examples)
-    if any(said for said in (text, pair, label, metric, validation)) or examples is not None:
+    if text is not None or label:
         lacks = "--text COLUMN" if text is None else "--label COLUMN"
-        raise WordsError(f"a table of your own needs {lacks} beside what is said of it")
+        raise WordsError(f"--text and --label name the two columns of a table of your own: add {lacks}")
+    further = {"text-pair": pair, "metric": metric, "validation": validation, "examples": examples}
+    said = [f"--{word}" for word, value in further.items() if value is not None]
+    if said:
+        raise WordsError(
+            f"{said[0]} is about a table of your own: name its columns too, with --text COLUMN and --label COLUMN"
+        )
     return None
 
 

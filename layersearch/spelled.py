@@ -6,6 +6,7 @@ do.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from inspect import Parameter, Signature, signature
@@ -110,7 +111,10 @@ def refused(error: typer.TyperException) -> str:
     if isinstance(error, typer.BadParameter) and error.param is not None and isinstance(cause, ValidationError):
         found = cause.errors()[0]
         if found["type"] == "value_error":
-            return _one_line(f"{error.param.opts[0]}: {found['msg'].removeprefix('Value error, ')}")
+            text = found["msg"].removeprefix("Value error, ")
+            if choices := re.fullmatch(r".+ is not one of ((?:'[^']+'(?:, )?)+)\.?", text):
+                return unknown(error.param.opts[0], str(found["input"]), re.findall("'([^']+)'", choices[1]))
+            return _one_line(f"{error.param.opts[0]}: {text}")
         allowed = found["msg"].removeprefix("Input should be ").partition(", unable to")[0]
         return _one_line(f"{error.param.opts[0]} {found['input']} is not possible; allowed: {allowed}")
     text = error.format_message().rstrip(".")

@@ -150,7 +150,8 @@ def test_a_time_is_hours_minutes_and_seconds(text: str, seconds: float) -> None:
         ),
         (
             "run --model m --task t --method one-short",
-            "--method: 'one-short' is not one of 'one-shot', 'distill', 'tune-drop-tune', 'fine-tune', 'halving'.",
+            "unknown --method 'one-short' (did you mean 'one-shot'?); "
+            "allowed: one-shot, distill, tune-drop-tune, fine-tune, halving",
         ),
         ("run --replay t.csv --where =rte", "--where =rte is not possible; allowed: COLUMN=VALUE, such as task=rte"),
         *(
@@ -173,6 +174,18 @@ def test_a_time_is_hours_minutes_and_seconds(text: str, seconds: float) -> None:
         ("plan --model m --task t --trials many", "--trials many is not possible; allowed: a valid integer"),
         ("run --model m --task t --lr fast", "--lr fast is not possible; allowed: a valid number"),
         ("run --model m --task t --workers -1", "--workers -1 is not possible; allowed: greater than or equal to 0"),
+        (
+            "export --trial 1 --to x --form onx",
+            "unknown --form 'onx' (did you mean 'onnx'?); allowed: native, code, onnx",
+        ),
+        (
+            "run --model m --task own --text a",
+            "--text and --label name the two columns of a table of your own: add --label COLUMN",
+        ),
+        (
+            "run --model m --task own --metric f1",
+            "--metric is about a table of your own: name its columns too, with --text COLUMN and --label COLUMN",
+        ),
         ("dashboard --port 70000", "--port 70000 is not possible; allowed: less than or equal to 65535"),
     ],
 )

@@ -21,6 +21,7 @@ import numpy as np
 from safetensors.numpy import load_file
 from transformers import PreTrainedModel
 
+from layersearch.counts import count
 from layersearch.errors import ExportError, WordsError
 from layersearch.kinds import KINDS, KindName
 from layersearch.models import checkpoint
@@ -179,7 +180,7 @@ def proven(model: PreTrainedModel, reader: Any, folder: Path, case: Case, valida
     alike = mine.shape == theirs.shape and np.allclose(theirs, mine, rtol=0, atol=case.tolerance)
     if not alike and not abs(here - there) <= TOLERANCE * max(1.0, abs(here)):
         raise ExportError(
-            f"the exported folder did not pass its proof: {task.metric} on {len(some)} examples of "
+            f"the exported folder did not pass its proof: {task.metric} on {count(len(some), 'example')} of "
             f"the validation set: {there:.6f} instead of {here:.6f}"
         )
     return replace(proof, metric=task.metric, score=here, scored=len(some), examples=len(validation.examples))

@@ -36,10 +36,9 @@ def read_record(folder: Path) -> dict[str, Any]:
         if "format" in record and record["format"] != FORMAT:
             raise ExportError(f"{file} has another format than {FORMAT}; use the version that wrote it")
     except (FileNotFoundError, NotADirectoryError) as error:
-        why = f"it has no {RECORD}" if folder.is_dir() else "there is no such folder"
-        raise ExportError(
-            f"{folder} is no folder that layersearch exported: {why}; give one that `layersearch export` made"
-        ) from error
+        why = f"{folder} is no folder that layersearch exported: it has no {RECORD}"
+        why = why if folder.is_dir() else f"no such folder: {folder}"
+        raise ExportError(f"{why}; give one that `layersearch export` made") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ExportError(f"{file} is damaged or of an older version of layersearch; {_AGAIN}") from error
     if not own:

@@ -19,6 +19,7 @@ from torch import nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
+from layersearch.counts import count
 from layersearch.errors import ModelError
 from layersearch.kinds import KINDS, KindName
 from layersearch.mixing import USUAL, Mixing
@@ -98,7 +99,7 @@ def stacks_of(model: PreTrainedModel) -> Stacks:
         depth = getattr(model.config, key)
         if not isinstance(layers, nn.ModuleList) or len(layers) != depth or depth == 0:
             raise ModelError(
-                f"{type(model).__name__} does not keep {key} = {depth} layers in `{row.path}`, as the row "
+                f"{type(model).__name__} does not keep {key} = {count(depth, 'layer')} in `{row.path}`, as the row "
                 f"{family.model_type!r} of the families table says; check the model's config.json"
             )
         for layer in layers if row.attention else ():

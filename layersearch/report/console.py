@@ -223,7 +223,8 @@ def print_front(record: Record, *, everything: bool = False, to: Console | None 
         console.print(f"study {record.name} has no finished trial yet", soft_wrap=True)
         return
     console.print(table)
-    console.print("; ".join(notes_on_front(record, everything=everything)), style="dim", soft_wrap=True)
+    for note in notes_on_front(record, everything=everything):
+        console.print(note, style="dim", soft_wrap=True)
 
 
 def table_of(record: Record, *, everything: bool = False, width: int = WIDE) -> Table | None:

@@ -160,9 +160,9 @@ def _check_recipe(what: What, num_layers: int) -> None:
 
 
 def _check_led(what: What, skips: str | None) -> None:
-    """Raise LayersearchError for hidden states that lead where training leaves layers out, as its setting `skips`."""
+    """Raise WordsError for hidden states that lead where training leaves layers out, as its setting `skips`."""
     if skips and "hidden" in what.recipe.teach:
-        raise LayersearchError(
+        raise WordsError(
             f"--teach {what.recipe.teach} leads every layer, and training skips layers of this model (config.json says "
             f"{skips}); set it to 0, or leave --teach out"
         )

@@ -204,11 +204,34 @@ def test_a_model_with_a_head_is_read_out(words: tuple[str, ...], tiny_model: Pat
     assert "Read-out" in call(*masked, "--what", "readout").out
 
 
+def test_a_what_again_adds_up_and_a_pipe_gets_sentences_and_short_lines(words: tuple[str, ...]) -> None:
+    both = ("--what", "similarity", "--what", "probes", "--examples", "20")
+    found = json.loads(call(*words, *both, "--json").out)
+    assert (len(found["similarity"]), len(found["probes"]), found["cka"], found["readout"]) == (1, 1, [], [])
+    said = call(*words, *both)
+    assert said.err.splitlines() == [
+        "reading the hidden states of all layers",
+        "reading the hidden states for probes of sst2",
+        "fitting probes of sst2",
+    ]
+    heading = next(line for line in said.out.splitlines() if line.startswith("layer "))
+    assert heading.split()[:3] == ["layer", "cosine", "influence"]
+    assert "the highest may go first." in " ".join(said.out.split())
+    assert max(map(len, said.out.splitlines())) <= 120
+
+
+def test_a_read_out_that_nobody_asked_for_gives_no_advice_about_words(words: tuple[str, ...]) -> None:
+    said = call(*words, "--examples", "8", "--json")
+    assert said.code == 0
+    assert "no read-out: the weights in" in said.err
+    assert "--what" not in said.err
+
+
 @pytest.mark.parametrize(
     ("more", "code", "said"),
     [
         (("--what", "cke"), 2, "error: unknown analysis 'cke' (did you mean 'cka'?); allowed: cka, similarity"),
-        (("--pattern", "0-7"), 1, "error: pattern `0-7` names layer 7, but the model has layers 0-3 (counted from 0)"),
+        (("--pattern", "0-7"), 2, "error: pattern `0-7` names layer 7, but the model has layers 0-3 (counted from 0)"),
         (
             ("--pattern", "0", "--against", "x"),
             2,
@@ -217,14 +240,14 @@ def test_a_model_with_a_head_is_read_out(words: tuple[str, ...], tiny_model: Pat
         (("--trial", "3"), 2, "error: --trial needs the study that it is of: name it with --study"),
         (("--study", "x"), 2, "error: --study takes model, task and data from the study: add --trial N, leave out"),
         (("--what", "readout"), 1, "hold no head over the vocabulary (cls.predictions."),
-        (("--rows", "last"), 2, "error: --rows: 'last' is not one of 'mean', 'first', 'every'"),
-        (("--what", "probes", "--probe", "tense"), 1, "error: unknown probing task 'tense'"),
+        (("--rows", "last"), 2, "error: unknown --rows 'last'; allowed: mean, first, every"),
+        (("--what", "probes", "--probe", "tense"), 2, "error: unknown probing task 'tense'"),
         (
             ("--what", "probes", "--senteval", "nowhere"),
             1,
             "error: SentEval folder nowhere cannot be read: No such file",
         ),
-        (("--max-length", "900"), 1, "error: --max-length 900 is more than this model's 128 positions; give fewer"),
+        (("--max-length", "900"), 2, "error: --max-length 900 is more than this model's 128 positions; give fewer"),
     ],
 )
 def test_bad_words_are_one_line(words: tuple[str, ...], more: tuple[str, ...], code: int, said: str) -> None:

@@ -210,7 +210,7 @@ def test_the_command_answers_from_a_replayed_study(tmp_path: Path) -> None:
     both = call("importance", "known", f"known@{tmp_path / 's.db'}", *where)
     assert f"known@{tmp_path / 's.db'}" in both.out
     refused = call("importance", "--shared", *where)
-    assert (refused.code, refused.out) == (1, "")
+    assert (refused.code, refused.out) == (2, "")
     assert refused.err.startswith("error: study 'known' has no shared scores")
 
 

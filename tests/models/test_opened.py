@@ -293,7 +293,7 @@ def newer_record(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (shutil.rmtree, "is no folder that layersearch exported: there is no such folder; give one that `layersearch"),
+        (shutil.rmtree, "no such folder: {folder}; give one that `layersearch"),
         (
             lambda folder: (folder / RECORD).unlink(),
             "is no folder that layersearch exported: it has no layersearch.json",
@@ -312,7 +312,7 @@ def test_a_folder_that_is_not_ours_is_one_clear_line(
     for open_it in (load, verify):
         with pytest.raises(ExportError) as caught:
             open_it(folder)
-        assert words in str(caught.value)
+        assert words.format(folder=folder) in str(caught.value)
         assert "\n" not in str(caught.value)
     said = call("verify", folder)
     assert (said.code, said.out, len(said.err.splitlines())) == (1, "", 1)
@@ -321,5 +321,5 @@ def test_a_folder_that_is_not_ours_is_one_clear_line(
 def test_a_file_and_nothing_are_no_folders(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for place in (tmp_path / "file", tmp_path / "nothing"):
-        with pytest.raises(ExportError, match="is no folder that layersearch exported"):
+        with pytest.raises(ExportError, match=r"is no folder that layersearch exported|^no such folder: "):
             load(place)

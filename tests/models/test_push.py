@@ -129,7 +129,7 @@ def test_a_name_that_is_none_is_refused_before_anything_is_exported(repo: str) -
     with pytest.raises(WordsError, match=r"is no name of a repository; allowed: NAME, or OWNER/NAME"):
         check_repository(repo)
     said = call("export", "--trial", "0", "--to", "out", "--push-to-hub", repo, "--storage", "absent.db")
-    assert said.code == 1
+    assert said.code == 2
     assert said.err.startswith(f"error: --push-to-hub {repo} is no name of a repository")
 
 

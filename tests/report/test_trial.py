@@ -137,5 +137,5 @@ def test_the_command_shows_a_trial_in_words_and_json(tiny_run: TinyRun) -> None:
     assert plain["confirmed_scores"].keys() == {"1"}
     assert Path(plain["checkpoint"]).is_dir() == plain["weights_kept"] if plain["checkpoint"] else True
     absent = call(*where[:-1], "77")
-    assert (absent.code, absent.out) == (1, "")
+    assert (absent.code, absent.out) == (2, "")
     assert absent.err == "error: study 'tiny' has no trial 77; `layersearch front` lists the trials worth it\n"

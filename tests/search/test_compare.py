@@ -176,5 +176,5 @@ def test_the_command_compares_in_words_json_and_a_picture(
     assert plain["difference"] == 0
     assert plain["on_both_fronts"] == [row["pattern"] for row in plain["fronts"][0]]
     refused = call(*words, "--png", "both.xyz")
-    assert (refused.code, refused.out) == (1, "")
+    assert (refused.code, refused.out) == (2, "")
     assert refused.err == "error: no figure can be drawn as 'both.xyz': end its name in .png, .pdf or .svg\n"

@@ -232,7 +232,7 @@ def test_a_cap_that_is_too_small_is_refused_with_one_that_works(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     code, line = run(tiny_run, "--method", method, "--disk", "30kB")
-    assert code == 1
+    assert code == 2
     beside = " beside the models that candidates of the search and of 1 fresh seed start from" * (method == "one-shot")
     fewer = ", or --confirm 0" * (method == "one-shot")
     wanted = (

@@ -110,7 +110,7 @@ def test_a_plan_lists_both_read_outs(tiny_model: Path, tiny_data: Path) -> None:
     assert any(line.split()[:3] == ["████Σ", "0-3", "mix"] for line in said.out.splitlines())
     assert "Σ the head reads a mix of the layers; 30 of 30 patterns listed" in said.out
     refused = call("plan", *words, "--mix", "gama")
-    assert (refused.code, refused.out) == (1, "")
+    assert (refused.code, refused.out) == (2, "")
     assert "--mix 'gama': unknown word 'gama' (did you mean 'no-gamma'?); allowed: no-softmax, no-gamma" in refused.err
 
 

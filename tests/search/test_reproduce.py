@@ -144,9 +144,7 @@ def test_a_folder_that_does_not_tell_is_refused(folder: Path, tmp_path: Path) ->
     with pytest.raises(ExportError, match=r"does not say how it was made: it comes from an older layersearch, or from"):
         reproduce(folder, HOW, print)
     line = refused(call("reproduce", tmp_path / "gone"))
-    assert line.startswith(
-        f"error: {tmp_path / 'gone'} is no folder that layersearch exported: there is no such folder;"
-    )
+    assert line.startswith(f"error: no such folder: {tmp_path / 'gone'};")
     assert line == refused(call("verify", tmp_path / "gone"))
     (folder / "layersearch.json").write_text("{")
     assert "layersearch.json is damaged or of an older version of layersearch; " in refused(call("reproduce", folder))

@@ -149,7 +149,7 @@ def test_patterns_reads_a_table_of_ones_own(what: What, tmp_path: Path) -> None:
     said = call("patterns", *map(str, asked), "--text", "words", "--label", "mood", "--json")
     assert said.code == 0, said.err
     assert [row["pattern"] for row in json.loads(said.out)] == ["0-2"]
-    assert "needs --label COLUMN beside" in call("patterns", *map(str, asked), "--text", "words").err
+    assert "add --label COLUMN" in call("patterns", *map(str, asked), "--text", "words").err
 
 
 def test_patterns_shows_the_numbers_and_takes_a_threshold(what: What) -> None:
@@ -158,7 +158,7 @@ def test_patterns_shows_the_numbers_and_takes_a_threshold(what: What) -> None:
     assert "first token" in said.out
     assert "contribution  2" in said.out
     said = listing(what, "--threshold", "1.5")
-    assert (said.code, said.out) == (1, "")
+    assert (said.code, said.out) == (2, "")
     measuring, error = said.err.splitlines()
     assert measuring == "measuring the model on 256 examples of the part train"
     assert error.startswith("error: no layer has a cosine above 1.5, which leaves no pattern to try: they lie")
@@ -180,7 +180,7 @@ def test_patterns_shows_the_numbers_and_takes_a_threshold(what: What) -> None:
 )
 def test_wrong_words_are_one_line(what: What, more: tuple[str, ...], line: str) -> None:
     said = listing(what, *more)
-    assert said.code == 1
+    assert said.code == 2
     assert said.err.startswith(f"error: {line}")
 
 
