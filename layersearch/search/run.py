@@ -32,7 +32,7 @@ from layersearch.search.question import (
     trials_of,
 )
 from layersearch.search.replay import Replay
-from layersearch.search.signals import stopped_by_signals
+from layersearch.search.signals import STOPPED, ended_by_signals, stopped_by_signals
 from layersearch.search.spelling import knowing, spelled, stored_of
 from layersearch.search.studies import Studies, opened, warm
 from layersearch.search.study import Study
@@ -217,12 +217,12 @@ def _executor(prepared: Prepared, how: How) -> Executor:
 
 def _work_through(driver: Driver, make: Callable[[], Executor]) -> None:
     """Let what `make` makes do all that the driver has. Raises StoppedError if that was stopped."""
+    with ended_by_signals():
+        execute = make()
     with stopped_by_signals(driver):
-        execute = make()  # seconds, for libraries, weights and tokens
-        if not driver.stopping:
-            execute(driver)
+        execute(driver)
     if driver.stopping:
-        raise StoppedError("stopped; every finished trial is in the study. The same command goes on from here")
+        raise StoppedError(STOPPED)
 
 
 def run_inline(driver: Driver, course: Course) -> None:

@@ -10,7 +10,24 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from layersearch.errors import StoppedError
 from layersearch.search.driver import Driver
+
+STOPPED = "stopped; every finished trial is in the study. The same command goes on from here"
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Ctrl-C and SIGTERM end at once what runs inside, of which nothing is kept; raises StoppedError then."""
+    alone = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler) if alone else None
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise StoppedError(STOPPED) from None
+    finally:
+        if alone:
+            signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -91,8 +91,15 @@ def test_the_seed_decides_who_is_held_out() -> None:
 
 @pytest.mark.parametrize("share", [0.0, 1.0, 0.001, -0.1, 1.5])
 def test_a_holdout_that_leaves_a_part_empty_is_refused(share: float) -> None:
-    with pytest.raises(DataError, match=rf"a holdout of {share} of 100 training examples leaves a part empty: give a"):
+    with pytest.raises(DataError, match=rf"a holdout of {share} of 100 training examples leaves a part empty: give"):
         held_out(np.arange(100) % 2, share, 0)
+
+
+@pytest.mark.parametrize(("share", "least"), [(0.15, 4), (0.5, 2), (0.25, 3), (0.85, 4), (0.001, 501)])
+def test_too_few_examples_to_hold_some_out_are_said_with_enough(share: float, least: int) -> None:
+    with pytest.raises(DataError, match=rf"leaves a part empty: give {least} examples or more$"):
+        held_out(np.arange(least - 1) % 2, share, 0)
+    assert 0 < len(held_out(np.arange(least) % 2, share, 0)) < least
 
 
 def test_splits_part_the_training_data_and_leave_validation_alone() -> None:
