@@ -196,7 +196,7 @@ class Driver:
         if stopped:
             self._drop_files()
             self.watcher.say(
-                f"stopped early: {len(stopped)} of {count(self.study.finished(), 'candidate')}, at their rungs"
+                f"{len(stopped)} of {count(self.study.finished(), 'candidate')} were stopped early, at their rungs"
             )
 
     def _drop_files(self) -> None:

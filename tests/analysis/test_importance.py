@@ -83,8 +83,8 @@ def test_a_study_too_small_is_refused_with_the_number_that_is_needed(record: Rec
     with pytest.raises(StudyError) as caught:
         importance_of(replace(record, rows=record.rows[:there]))
     assert str(caught.value) == (
-        f"study 's' has {there} complete trials of different patterns, and {needed} are needed to tell its layers "
-        "apart; continue it with `layersearch run` and more --trials"
+        f"study 's' has {there} complete trial{'s' * (there != 1)} of different patterns, and {needed} are needed to "
+        "tell its layers apart; continue it with `layersearch run` and more --trials"
     )
 
 
