@@ -216,7 +216,7 @@ def test_a_mix_after_the_pooler_mixes_what_it_makes_of_each_layer(name: str, tmp
 @pytest.mark.parametrize("name", ["roberta", "albert", "llama", "t5", "vit"])
 def test_without_a_pooler_nothing_is_mixed_after_it(name: str) -> None:
     with pytest.raises(
-        ModelError, match=r"--mix 'after-pooler': the head of this .* model \(.*\) has no pooler of hid"
+        WordsError, match=r"--mix 'after-pooler': the head of this .* model \(.*\) has no pooler of hid"
     ):
         build(TINY[name].model(), Pattern.parse("0-3 mix"), Mixing(after_pooler=True))
 

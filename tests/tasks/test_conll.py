@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer, ByT5Tokenizer
 
-from layersearch.errors import DataError, TrainingError
+from layersearch.errors import DataError, TrainingError, WordsError
 from layersearch.kinds import IGNORED
 from layersearch.tasks import load_task
 from layersearch.tasks.conll import TagTask, entities
@@ -143,7 +143,7 @@ def test_a_broken_file_is_one_line(tmp_path: Path, train: str, other: str, expec
 
 def test_a_folder_that_is_not_one_of_conll_files_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(
-        DataError, match=r"^task conll needs --data: a folder of CoNLL files \(train, and dev, valid or "
+        WordsError, match=r"^task conll needs --data: a folder of CoNLL files \(train, and dev, valid or "
     ):
         load_task("conll")
     with pytest.raises(DataError, match=r"folder of CoNLL files .*, and .*none\.txt is none$"):

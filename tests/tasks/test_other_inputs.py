@@ -121,7 +121,7 @@ def test_the_least_score_of_what_is_better_small_is_refused(gpt2: Path, text: Pa
         "plan", "--model", gpt2, "--task", "perplexity", "--data", text, "--max-length", "12", "--min-score", "3"
     )
     assert (said.code, said.err) == (
-        1,
+        2,
         "error: --min-score 3 asks for a large perplexity, which is better small: leave it out\n",
     )
 

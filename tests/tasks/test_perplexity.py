@@ -192,7 +192,7 @@ def test_a_text_that_cannot_be_read_is_one_line(files: dict[str, bytes], message
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        DataError, match=r"task perplexity needs --data FILE.txt, or a folder with train.txt and perhaps"
+        WordsError, match=r"task perplexity needs --data FILE.txt, or a folder with train.txt and perhaps"
     ):
         load_task("perplexity")
     with pytest.raises(DataError, match=r"data file .*none.txt does not exist"):
