@@ -126,7 +126,7 @@ def test_random_layers_follow_the_seed() -> None:
         ("symmetric", 12, 3, "symmetric with k = 3 is impossible for 12 layers: k can be 2 to 10, even k only"),
         ("symmetric", 5, 2, "symmetric with k = 2 is impossible for 5 layers: k can be 1 to 3, odd k only"),
         ("top", 12, 12, "top with k = 12 is impossible for 12 layers: k can be 1 to 11"),
-        ("top", 1, 1, "top with k = 1 is impossible for 1 layers: the strategy needs more layers than that; "),
+        ("top", 1, 1, "top with k = 1 is impossible for 1 layer: the strategy needs more layers than that; "),
         (
             "symetric",
             12,

@@ -138,7 +138,7 @@ def test_a_standstill_tells_its_figures() -> None:
     assert still is not None
     assert (still.grown, still.luck) == pytest.approx((0.01 * 0.5, 0.06 * 0.5))
     assert str(still) == (
-        "the front stands still: the last 1 trials added 0.005 to its hypervolume, "
+        "the front stands still: the last 1 trial added 0.005 to its hypervolume, "
         "and the noise of the scores may add 0.03"
     )
 
