@@ -10,6 +10,7 @@ import csv
 import gc
 import json
 import shlex
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -246,10 +247,11 @@ def dashboard(
 def main() -> None:
     """Run the command line. A LayersearchError becomes one line and exit 1, wrong words one and exit 2, a stop 130."""
     gc.set_threshold(ALLOCATIONS)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends whatever Ctrl-C ends, as that does
     try:
         code = app(prog_name="layersearch", standalone_mode=False)
         if code == STOPPED:  # Typer's for a Ctrl-C that nobody waited for
-            raise StoppedError("stopped; what was finished is kept. The same command again goes on from there")
+            raise StoppedError("stopped")
         sys.exit(code)
     except typer.TyperException as error:
         say(f"error: {refused(error)}")

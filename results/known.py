@@ -38,24 +38,32 @@ def question_of(purpose: Purpose) -> str:
     return hashlib.sha256(replace(purpose, scored_on="validation").evaluation.encode()).hexdigest()[:8]
 
 
-def tabled(purpose: Purpose) -> dict[Key, dict[str, Any]]:
+def tabled(question: str) -> dict[Key, dict[str, Any]]:
     """The lines of this question in the tables that are kept."""
     lines = (line for file in sorted(HERE.glob("*/runs.csv")) for line in read_csv(file))
-    question = question_of(purpose)
     return {(line["pattern"], int(line["seed"])): line for line in lines if line.get("question") == question}
 
 
-def in_work(setting: Setting, task: str, way: Way, mark: str) -> dict[Key, tuple[Row, Record]]:
+def in_work(setting: Setting, task: str, way: Way, question: str) -> dict[Key, tuple[Row, Record]]:
     """The rows of all processes' studies of a task and way, those with a score before failures."""
     known: dict[Key, tuple[Row, Record]] = {}
     for name in _names(setting):
-        if name.startswith(f"{setting.name(task, way)}-{mark}-"):
+        if name.startswith(f"{setting.name(task, way)}-{question}-"):
             record = read_study(setting.storage, name, print)
             for row in record.rows:
                 failed = row.state == "FAIL" and not row.lost
                 if row.done or (failed and (row.pattern, row.seed) not in known):
                     known[row.pattern, row.seed] = (row, record)
     return known
+
+
+def known(setting: Setting, task: str, way: Way, question: str) -> dict[Key, dict[str, Any]]:
+    """A line for all that is known of a task and way: the work folder before tables, a score before none."""
+    lines = {key: line | {"task": task, "way": way.name} for key, line in tabled(question).items()}
+    for key, (row, record) in in_work(setting, task, way, question).items():
+        if row.done or key not in lines:
+            lines[key] = _line(setting, task, way, row, record)
+    return lines
 
 
 def _names(setting: Setting) -> list[str]:
@@ -69,17 +77,13 @@ def _names(setting: Setting) -> list[str]:
 
 
 def found(setting: Setting, asked: Sequence[Asked]) -> Lines:
-    """What is known of what is asked, a line each, in the order of `asked`; failures with their reason.
-
-    The work folder goes before the tables.
-    """
-    known: dict[tuple[str, Way], dict[Key, dict[str, Any]]] = {}
-    for task, way in dict.fromkeys((one.task, one.way) for one in asked):
-        purpose = setting.prepared(task, way).purpose
-        rows = in_work(setting, task, way, purpose.mark)
-        known[task, way] = tabled(purpose) | {key: _line(setting, task, way, *row) for key, row in rows.items()}
-    every = ((known[one.task, one.way], (one.pattern, one.seed)) for one in asked)
-    return [lines[key] for lines, key in every if key in lines]
+    """What is known of what is asked, a line each, in the order of `asked`; failures with their reason."""
+    lines = {
+        (task, way): known(setting, task, way, question_of(setting.prepared(task, way).purpose))
+        for task, way in dict.fromkeys((one.task, one.way) for one in asked)
+    }
+    every = ((lines[one.task, one.way], (one.pattern, one.seed)) for one in asked)
+    return [of[key] for of, key in every if key in of]
 
 
 def _line(setting: Setting, task: str, way: Way, row: Row, record: Record) -> dict[str, Any]:

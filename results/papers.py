@@ -29,7 +29,7 @@ from layersearch.search.study import Study
 from layersearch.training.evaluator import Evaluator
 from layersearch.training.job import Job, Outcome
 from results.asked import PLAIN, Asked, Setting, Way
-from results.known import ENDING, ON_THE_WAY, in_work, tabled
+from results.known import ENDING, ON_THE_WAY, known, question_of
 
 
 class Desk:
@@ -38,9 +38,9 @@ class Desk:
     def __init__(self, setting: Setting, task: str, way: Way, stack: ExitStack) -> None:
         self.setting, self.task, self.way = setting, task, way
         self.prepared = setting.prepared(task, way)
-        self.mark = self.prepared.purpose.mark
+        self.question = question_of(self.prepared.purpose)
         self.unchanged = str(Pattern.full(self.prepared.num_layers))
-        self._like = f"{setting.name(task, way)}-{self.mark}-"  # how the names of all processes' studies begin
+        self._like = f"{setting.name(task, way)}-{self.question}-"  # how the names of all processes' studies begin
         name = f"{self._like}{setting.process}"
         self.how = How(name, setting.storage, setting.work / "files", workers=0, device=setting.device)
         with setting.lock("database"):  # whoever comes first makes it
@@ -48,7 +48,6 @@ class Desk:
             self.study: Study = studies.sibling(ENDING, "validation")
             self.study.note(**self.prepared.facts)
             self.study.heal()
-        self._tabled = {key: bool(line["score"]) for key, line in tabled(self.prepared.purpose).items()}
         self._waiting: dict[tuple[str, int], Job] = {}  # jobs out of the study that are not claimed
 
     @cached_property
@@ -98,8 +97,8 @@ class Desk:
 
     def _known(self) -> Mapping[tuple[str, int], bool]:
         """Whether there is a score, of all that the tables and all processes know of this task and way."""
-        rows = in_work(self.setting, self.task, self.way, self.mark)
-        return self._tabled | {key: row.done for key, (row, _) in rows.items()}
+        lines = known(self.setting, self.task, self.way, self.question)
+        return {key: line["score"] not in (None, "") for key, line in lines.items()}
 
     def _train(self, job: Job) -> None:
         begun = time.perf_counter()
@@ -145,7 +144,7 @@ def train(setting: Setting, asked: Sequence[Asked]) -> None:
             """Where the fine-tuned unchanged model lies, made now if it is not there."""
             desk = desk_of(task, PLAIN)
             whom = Asked(task, desk.unchanged, seed, keep=True)
-            place = setting.weights(whom, desk.mark)
+            place = setting.weights(whom, desk.question)
             if not whole(place):
                 with desk.claimed(whom, wait=True):
                     desk.do(whom, lambda _: None, {(whom.pattern, whom.seed): place})
@@ -157,7 +156,7 @@ def train(setting: Setting, asked: Sequence[Asked]) -> None:
 
         for one in asked:
             desk = desk_of(one.task, one.way)
-            kept = {(a.pattern, a.seed): setting.weights(a, desk.mark) for a in _like(one, asked) if a.keep}
+            kept = {(a.pattern, a.seed): setting.weights(a, desk.question) for a in _like(one, asked) if a.keep}
             start_of = partial(unchanged, one.task) if one.way.after else lambda _: None
             with desk.claimed(one) as mine:
                 if mine:

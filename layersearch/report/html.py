@@ -88,7 +88,6 @@ def _head(record: Record) -> str:
         ("metric", f"{record.purpose.metric}, {direction}"),
         ("unchanged model", f"{record.parameters:,} {facts.get('parameters_are', 'parameters')}"),
         ("best constant answer", constant is not None and f"{constant:.4f}"),
-        ("commonest answer", facts.get("commonest")),
         ("search space", facts.get("space_name")),
         ("method", values.get("method")),
         ("sampler", values.get("sampler")),

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from layersearch.errors import ExportError, StudyError
+from layersearch.errors import ExportError, StudyError, WordsError
 from layersearch.models import checkpoint
 from layersearch.pattern import Pattern, thirds
 from layersearch.search.agreement import from_network
@@ -29,7 +29,7 @@ from layersearch.search.trials import Row
 from layersearch.search_space import SearchSpace
 from layersearch.tasks.own import Columns
 from layersearch.training.job import Job
-from layersearch.training.recipe import OneShotRecipe, Recipe
+from layersearch.training.recipe import FIRST_TRAINING, OneShotRecipe, Recipe
 from layersearch.training.steps import Heartbeat
 
 SEARCH_AGAIN = "search again under a new --study"
@@ -77,10 +77,14 @@ def prepared_again(record: Record, row: Row, what: What | None = None, instead: 
     """
     space = SearchSpace.model_validate_json(record.purpose.values["space"])
     what = what or question_of(record)
-    prepared = prepare(what, space)
+    try:
+        prepared = prepare(what, space)
+    except WordsError as error:  # nobody typed these words now
+        raise StudyError(f"study {record.name!r} cannot be asked again: {error}") from None
     columns = what.columns
-    if columns and columns.examples is None and prepared.purpose.values["data"] != record.purpose.values["data"]:
-        # studies took all rows of a large table before `own.MOST`
+    first = record.purpose.training == FIRST_TRAINING  # when all rows of a large table were taken
+    moved = prepared.purpose.values["data"] != record.purpose.values["data"]
+    if first and moved and columns and columns.examples is None:
         prepared = prepare(replace(what, columns=replace(columns, examples=0)), space)
     require_same(record, row, prepared, instead)
     return prepared
@@ -142,7 +146,8 @@ def _start_again(record: Record, row: Row, prepared: Prepared, folder: Path) -> 
     """Where the weights lie, or will, that a trial starts from; and the jobs that make them."""
     if row.start is None:
         return None, []
-    kept = Path(record.facts.get("networks", folder))
+    alike = record.purpose.training == prepared.purpose.training  # else its networks are not what it would start from
+    kept = Path(record.facts["networks"]) if alike and "networks" in record.facts else folder
     if checkpoint.is_complete(kept / row.start):
         return kept / row.start, []
     seed = int(row.start.rpartition("-")[2])

@@ -62,7 +62,7 @@ def constant_in(rows: Iterable[Row]) -> float | None:
     """What the best constant answer scores to the examples that scored `rows`; None where that is unknown.
 
     No correlation, Matthews' neither, gives one more than 0: no chart needs that line, to which its axis would reach
-    down. Studies made before this was kept noted what the commonest class scores, if they noted anything.
+    down.
     """
     return next((row.constant for row in rows if row.constant is not None), None)
 

@@ -79,8 +79,8 @@ def lines(question: Question, limit: int | None = None) -> Iterator[Line]:
         export: ExportForm = "no weights" if replayed else form_of(pattern, model_type)
         others = {name: costs.of(name, pattern) for name in costs.parts if name != "parameters"} if costs else {}
         within = costs is None or costs.allows(pattern)
-        share, left = parameters / unchanged, non_zero(question, pattern) if isinstance(question, Prepared) else None
-        yield Line(pattern, parameters, share, export, pattern in start, others, within, left)
+        left = non_zero(question, pattern) if isinstance(question, Prepared) else None
+        yield Line(pattern, parameters, parameters / unchanged, export, pattern in start, others, within, left)
 
 
 def non_zero(prepared: Prepared, pattern: Pattern) -> int | None:

@@ -84,7 +84,8 @@ def check_purpose(name: str, stored: Mapping[str, Any], wanted: Mapping[str, Any
         different = [key for key in different if not key.startswith(("one_shot.", "halving."))]
     if different:
         said = "; ".join(f"{k} is {_said(stored, k)} there and {_said(wanted, k)} here" for k in different)
-        rows = " (of a large table --examples 0 takes all rows)" if "data" in different and "own.text" in wanted else ""
+        drawn = "own.text" in wanted and wanted.get("own.examples") is None
+        rows = " (of a large table --examples 0 takes all rows)" if "data" in different and drawn else ""
         raise StudyError(
             f"study {name!r} was made for something else: {said}. Ask for the same{rows}, or name a new --study"
         )

@@ -14,7 +14,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
-from layersearch.errors import WordsError
+from layersearch.errors import StudyError, WordsError
 from layersearch.models.families import Form, form_of
 from layersearch.pattern import Pattern
 from layersearch.search.agreement import Agreement, agreement_of
@@ -319,7 +319,9 @@ def _rows(trials: Iterable[FrozenTrial]) -> list[Row]:
 def _chosen(name: str | None, names: list[str], where: str) -> str:
     if name is None and len(names) == 1:
         return names[0]
-    listed = ", ".join(names) or "none"
+    if not names:
+        raise StudyError(f"{where} holds no study yet; `layersearch run` makes one")
+    listed = ", ".join(names)
     if name is None:
         raise WordsError(f"name the study: {where} holds {listed}")
     if name not in names:

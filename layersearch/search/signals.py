@@ -18,16 +18,11 @@ STOPPED = "stopped; every finished trial is in the study. The same command goes 
 
 @contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """Ctrl-C and SIGTERM end at once what runs inside, of which nothing is kept; raises StoppedError then."""
-    alone = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler) if alone else None
+    """Ctrl-C, and what else raises KeyboardInterrupt, ends what runs inside at once; raises StoppedError then."""
     try:
         yield
     except KeyboardInterrupt:
         raise StoppedError(STOPPED) from None
-    finally:
-        if alone:
-            signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import csv
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise, product
 from pathlib import Path
@@ -219,7 +219,7 @@ def sparse_table(runs: Lines, constants: Mapping[str, float]) -> Lines:
     return lines
 
 
-def probe_table(runs: Lines, tasks: Iterable[str]) -> Lines:
+def probe_table(runs: Lines, tasks: Collection[str]) -> Lines:
     """A line a probing task: scores by what is read."""
     table = [{name: cell(scores_of(runs, task, *read)) for name, read in PROBED.items()} for task in tasks]
     return [{"task": task, **line} for task, line in zip(tasks, table, strict=True) if any(line.values())]
