@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,15 @@ def test_what_fails_though_the_words_are_right_ends_with_1(said: Said) -> None:
     assert said.code == 1, said
 
 
+@pytest.fixture(autouse=True)
+def usual_signals() -> Iterator[None]:
+    """What runs in the background may have been told to ignore Ctrl-C; `main` leaves SIGTERM as Ctrl-C."""
+    before = signal.getsignal(signal.SIGTERM), signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    for number, handler in zip((signal.SIGTERM, signal.SIGINT), before, strict=True):
+        signal.signal(number, handler)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_before_the_first_candidate_says_what_is_kept(
     number: int, tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -163,9 +173,5 @@ def test_a_stop_anywhere_else_is_one_line(number: int, monkeypatch: pytest.Monke
         pytest.fail("went on")
 
     monkeypatch.setattr("layersearch.api.planned", stopped_meanwhile)
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        said = call("plan", "--model", "m", "--task", "demo")
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    said = call("plan", "--model", "m", "--task", "demo")
     assert said == Said(130, "", "stopped\n")

@@ -2,6 +2,7 @@
 
 import pytest
 
+from layersearch.counts import count
 from layersearch.errors import PatternError
 from layersearch.measured import MEASURED
 from layersearch.pattern import Pattern
@@ -77,7 +78,9 @@ def test_exactly_the_possible_ks_spell_and_all_differ(name: str, num_layers: int
     ks = possible(name, num_layers)
     assert len({spell(name, num_layers, k) for k in ks}) == len(ks)
     for k in set(range(-1, num_layers + 2)) - set(ks):
-        with pytest.raises(PatternError, match=f"^{name} with k = {k} is impossible for {num_layers} layers: "):
+        with pytest.raises(
+            PatternError, match=f"^{name} with k = {k} is impossible for {count(num_layers, 'layer')}: "
+        ):
             spell(name, num_layers, k)
 
 

@@ -140,6 +140,7 @@ def test_the_best_constant_answer_has_a_line_where_it_scores_anything(
     assert constant is None or f"<dd>{constant:.4f}</dd>" in page, "no line, and 0 is said"
 
 
+@pytest.mark.parametrize(("seeds", "said"), [(1, "one fresh seed"), (3, "mean ± sd over 3 fresh seeds")])
 def test_the_legend_says_what_a_confirmed_point_is(
     record: Record, tmp_path: Path, legend: list[str], seeds: int, said: str
 ) -> None:

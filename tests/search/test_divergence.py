@@ -47,7 +47,7 @@ def test_who_takes_the_weights_is_told_what_diverged() -> None:
     assert told_of(good, Divergence((1, 3), (1, 2, 3)), "maximize") == f"{again}: {WHAT_DIVERGED}"
     own = "the training of these weights (seed 0) diverged"
     assert told_of(bad, None, "maximize") == f"{own}: {WHAT_DIVERGED}"
-    one = "1 of 1 seeds diverged in the confirmation of this pattern (seed 2)"
+    one = "1 of 1 seed diverged in the confirmation of this pattern (seed 2)"
     assert told_of(bad, Divergence((2,), (2,)), "maximize") == f"{own}; {one}: {WHAT_DIVERGED}"
 
 
