@@ -28,7 +28,8 @@ class Agreement:
 def agreement_of(rows: Iterable[Row], shared: Mapping[str, float], unchanged: str) -> Agreement | None:
     """How well the scores `shared` (over a super-network's weights, by pattern) rank the candidates tuned from it.
 
-    The interval is Fisher's with the variance of Bonett and Wright (Psychometrika 65, 2000). None below five, and where
+    The interval is Fisher's with the variance of Bonett and Wright (Psychometrika 65, 2000), which knows none around 1:
+    a perfect order counts as half of the smallest step below it that so many ranks can make. None below five, and where
     all real scores are equal; shared scores that are all equal rank nothing: 0.
     """
     pairs = [
@@ -45,8 +46,9 @@ def agreement_of(rows: Iterable[Row], shared: Mapping[str, float], unchanged: st
         from scipy.stats import spearmanr
 
         rho = float(spearmanr(before, after).statistic)
-    middle, width = math.atanh(max(-0.999, min(0.999, rho))), 1.96 * math.sqrt((1 + rho**2 / 2) / (len(pairs) - 3))
-    low, high = math.tanh(middle - width), math.tanh(middle + width)
+    most = 1 - 6 / (len(pairs) * (len(pairs) ** 2 - 1))
+    middle, width = math.atanh(max(-most, min(most, rho))), 1.96 * math.sqrt((1 + rho**2 / 2) / (len(pairs) - 3))
+    low, high = min(rho, math.tanh(middle - width)), max(rho, math.tanh(middle + width))
     return Agreement(rho, low, high, len(pairs), max(after) - min(after))
 
 
