@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from layersearch.counts import count
+from layersearch.errors import StudyError
 from layersearch.pattern import Pattern, legend_for
 from layersearch.report.commands import export_command, place_of
 from layersearch.report.notebook import View, live
@@ -25,6 +26,7 @@ from layersearch.report.table import WIDE, coloured, front_table, print_table
 from layersearch.search.objectives import COSTS
 from layersearch.search.replicates import MOST
 from layersearch.search.trials import Row, baseline_of
+from layersearch.search.wish import to_export
 
 if TYPE_CHECKING:
     from layersearch.search.plan import Cost, Line
@@ -250,14 +252,25 @@ def table_of(record: Record, *, everything: bool = False, width: int = WIDE) -> 
 def print_next_commands(record: Record, storage: str, default_storage: str) -> None:
     """What to type next, ready to be copied."""
     console, where = output(), place_of(storage, default_storage)
-    exports = [command for row in record.front if (command := export_command(record, row, where))]
     console.print("next:", style="bold")
     for command in (
-        *exports[len(exports) // 2 :][:1],
+        *_export_next(record, where),
         f"layersearch report {quote(record.name)}{where}",
         f"layersearch dashboard{where}",
     ):
         console.print(f"  {command}", soft_wrap=True, markup=False)
+
+
+def _export_next(record: Record, where: str) -> list[str]:
+    """The export that `best --knee` speaks for, or why there is none; nothing where there are no weights."""
+    if "replay" in record.facts:
+        return []
+    try:
+        member = to_export(record)
+    except StudyError as error:
+        return [f"nothing to export: {error}"]
+    command = export_command(record, member.row, where) if member else None
+    return [command or "nothing to export: the front has no candidate that did not diverge"]
 
 
 def print_plan(question: Question, listed: Sequence[Line], below: Sequence[str], *, to: Console | None = None) -> None:

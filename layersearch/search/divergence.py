@@ -46,6 +46,14 @@ def diverged(row: Row, direction: Direction) -> bool:
     return better <= NO_BETTER
 
 
+def came_to_nothing(row: Row, confirmed: Divergence | None, direction: Direction) -> bool:
+    """Whether nobody is served by a trial: its own training diverged, or every seed of its confirmation did.
+
+    `confirmed` are the seeds of its confirmation, None where there are none.
+    """
+    return diverged(row, direction) or (confirmed is not None and len(confirmed.diverged) == len(confirmed.ran))
+
+
 def told_of(row: Row, confirmed: Divergence | None, direction: Direction) -> str:
     """What a reader of a trial's weights has to know: whether their own training or its pattern's fresh seeds diverged.
 

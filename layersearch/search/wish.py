@@ -7,9 +7,10 @@ nothing is computed anew but differences.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from layersearch.errors import StudyError, WordsError
+from layersearch.search.divergence import came_to_nothing
 from layersearch.search.fronts import fronts
 from layersearch.search.objectives import Limit
 from layersearch.search.quality import error_of
@@ -115,6 +116,21 @@ def best(record: Record, wish: Wish) -> Answer:
         larger[-1] if larger else None,
         smaller[0] if smaller else None,
     )
+
+
+def to_export(record: Record) -> Member | None:
+    """What to export of a front: what `best` picks at its knee, of what did not come to nothing (`divergence.py`).
+
+    Where that is the unchanged model it is the runner-up, None where there is none. Raises as `best` does.
+    """
+    nothing = {
+        row.number
+        for row in record.front
+        if came_to_nothing(row, record.diverged.get(row.pattern), record.purpose.direction)
+    }
+    sound = [row for row in record.shown() if row.pattern == record.unchanged or row.number not in nothing]
+    answer = best(replace(record, rows=tuple(sound)), Wish(knee=True))
+    return next((m for m in (answer.pick, answer.runner_up) if m and m.row.pattern != record.unchanged), None)
 
 
 def _all_confirmed(record: Record) -> bool:

@@ -100,8 +100,19 @@ def test_the_next_commands_name_the_storage_where_it_is_not_the_default(
 
 def test_an_export_is_offered_for_halves_too(record: Record, capsys: pytest.CaptureFixture[str]) -> None:
     half = Row(1, "COMPLETE", "0-10 11a", 0, score=0.9, parameters=10)
-    print_next_commands(replace(record, rows=(half,)), "a", "a")
+    print_next_commands(replace(record, rows=(record.rows[0], half)), "a", "a")
     assert "layersearch export bert-mrpc-layers --trial 1" in capsys.readouterr().out
+
+
+def test_what_diverged_is_not_the_next_export(record: Record, capsys: pytest.CaptureFixture[str]) -> None:
+    half = Row(1, "COMPLETE", "0-10 11a", 0, score=0.5, constant=0.5, parameters=10)
+    both = replace(record, rows=(record.rows[0], half))
+    print_next_commands(both, "a", "a")
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "  nothing to export: the front has no candidate that did not diverge",
+        f"  layersearch report {record.name}",
+        "  layersearch dashboard",
+    ]
 
 
 def test_no_export_is_offered_where_scores_came_from_a_table(

@@ -8,11 +8,12 @@ from dataclasses import replace
 import pytest
 
 from layersearch.errors import LayersearchError, StudyError, WordsError
+from layersearch.search.divergence import Divergence
 from layersearch.search.objectives import parse_limit
 from layersearch.search.purpose import Purpose
 from layersearch.search.record import Record
 from layersearch.search.trials import Confirmed, Row
-from layersearch.search.wish import Answer, Wish, best
+from layersearch.search.wish import Answer, Wish, best, to_export
 from tests.conftest import TinyRun, call
 
 # number, pattern, parameters, score, confirmed, latency
@@ -59,6 +60,25 @@ def test_what_is_over_the_studys_limits_is_never_picked() -> None:
     alone = replace(over, rows=over.rows[:1], purpose=replace(over.purpose, values={"limits": "--max-params 50%"}))
     with pytest.raises(StudyError, match=r"has no candidate that keeps its own limits \(--max-params 50%\);"):
         best(alone, wish("90%"))
+
+
+def test_what_came_to_nothing_is_not_the_one_to_export() -> None:
+    """By its own training or by all seeds of its confirmation; one seed of two leaves the pattern its chance."""
+    plain = record_of()
+    lost = {"0-3": Divergence((1, 2), (1, 2)), "0-2": Divergence((1,), (1, 2))}
+    poor = tuple(replace(row, constant=0.60) for row in plain.rows)
+    poorer = tuple(replace(row, constant=0.895) for row in plain.rows)
+
+    def number(record: Record) -> int | None:
+        member = to_export(record)
+        return None if member is None else member.row.number
+
+    assert number(plain) == numbers(best(plain, wish(knee=True)))[0] == 2
+    assert number(replace(plain, diverged=lost)) == 3
+    assert number(replace(plain, rows=(*plain.rows[:1], poor[4], *plain.rows[1:2]))) == 1
+    assert number(replace(plain, rows=poorer)) is None  # only the unchanged model is better than that
+    two = replace(plain, rows=plain.rows[:2])  # of two neither bends
+    assert (numbers(best(two, wish(knee=True)))[0], number(two)) == (0, 1)
 
 
 @pytest.mark.parametrize(
