@@ -130,12 +130,21 @@ def spreads(groups: Sequence[Sequence[float]]) -> list[Spread | None]:
 
 
 def variance_over_examples(one: Confirmed) -> float | None:
-    """The variance of a mean over examples like those of the validation set, None where nothing tells it."""
+    """The variance of a mean over examples like those of the validation set, None where nothing tells it.
+
+    Where all draws score alike, as they do of answers that are all right, it is what the farther end of the scores'
+    own intervals tells, which is then the exact one (`tasks/metrics.py`).
+    """
     drawn = redrawn_means(one, one.seeds)
-    if drawn is not None:
-        return variance(drawn)
     known = [interval for interval in one.intervals if interval]
+    if drawn is not None:
+        return variance(drawn) or max((_farther(one.mean, interval) ** 2 for interval in known), default=0.0)
     return fmean(standard_error(interval) ** 2 for interval in known) if known else None
+
+
+def _farther(score: float, interval: Interval) -> float:
+    """The standard error that the farther end of a 95 % interval tells."""
+    return max(score - interval[0], interval[1] - score) / HALF_WIDTH
 
 
 def standard_error(interval: Interval | None) -> float:
@@ -161,9 +170,12 @@ def _share(one: Confirmed, whole: Confirmed, direction: Direction) -> _Share | N
     value, scale = fmean(over) / fmean(under), fmean(under)
     residuals = tuple((a - value * b) / scale for a, b in zip(over, under, strict=True))
     drawn, beside = redrawn_means(above, seeds), redrawn_means(below, seeds)
-    if drawn is not None and beside is not None and min(beside) > 0:
-        return _Share(value, residuals, variance(a / b for a, b in zip(drawn, beside, strict=True)))
     single = variance_over_examples(above), variance_over_examples(below)
+    if drawn is not None and beside is not None and min(beside) > 0:
+        paired = variance(a / b for a, b in zip(drawn, beside, strict=True))
+        if len({*drawn}) == len({*beside}) == 1:  # what hides behind all draws alike may hide in either of the two
+            paired = max(single[0] or 0.0, value**2 * (single[1] or 0.0)) / scale**2
+        return _Share(value, residuals, paired)
     if single[0] is None or single[1] is None:
         return _Share(value, residuals, None)
     return _Share(value, residuals, (single[0] + value**2 * single[1]) / scale**2)

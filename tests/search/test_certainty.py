@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from statistics import fmean, stdev, variance
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from layersearch.search.certainty import Spread, around, certainties, quantile_of_t, spreads
 from layersearch.search.trials import Confirmed, Direction
+from layersearch.tasks.metrics import noise
 
 
 def confirmed(
@@ -74,6 +76,25 @@ def test_one_seed_says_nothing_of_seeds_and_that_is_told() -> None:
     assert found.interval == pytest.approx((0.76, 0.84))
     bare = certainties({"0-5": confirmed("0-5", [0.8])}, "0-5", "maximize")["0-5"]
     assert bare.interval is None
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_answers_that_are_all_right_are_no_certainty(seeds: int) -> None:
+    """No draw of 20 right answers is another one: the lower end is the exact one, of the share kept too."""
+    answers = np.zeros(20, int)
+    noise_of_one = noise("accuracy", answers, answers)
+    assert set(noise_of_one.redrawn) == {1.0}
+    low = 0.025 ** (1 / 20)
+    one = replace(
+        confirmed("0-5", [1.0] * seeds, redrawn=[list(noise_of_one.redrawn)] * seeds),
+        intervals=(noise_of_one.interval,) * seeds,
+    )
+    found = certainties({"0-5": one, "0-2": replace(one, pattern="0-2")}, "0-5", "maximize")
+    assert found["0-2"].interval == pytest.approx((low, 1.0), abs=1e-3)
+    assert found["0-2"].kept_interval == pytest.approx((low, 2 - low), abs=1e-3)
+    worse = confirmed("0-2", [0.75] * seeds, redrawn=[[0.7, 0.8] * 32] * seeds)
+    its = certainties({"0-5": one, "0-2": worse}, "0-5", "maximize")["0-2"].kept_interval
+    assert its == pytest.approx((0.65, 0.85), abs=2e-3)  # the draws tell it
 
 
 def test_a_pattern_with_one_seed_gets_what_the_others_tell() -> None:
