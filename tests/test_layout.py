@@ -37,7 +37,7 @@ RANKS = (
         "training.job",
         "analysis.effects",
     },
-    {"measured", "models.case", "models.places", "models.readout"},
+    {"measured", "models.card_code", "models.case", "models.places", "models.readout"},
     {
         "search_space",
         "models.measure",

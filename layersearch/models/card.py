@@ -16,6 +16,8 @@ from rich.filesize import decimal
 
 from layersearch.counts import count
 from layersearch.kinds import KINDS, Kind
+from layersearch.models.card_code import opening
+from layersearch.models.case import Own
 from layersearch.models.checkpoint import Manifest
 from layersearch.models.families import FAMILIES, Form
 from layersearch.pattern import Pattern, legend_for
@@ -78,7 +80,7 @@ class ModelCard:
     `times` were taken on `hardware`; `form` is that of the folder; `mix` says what was learnt to mix of the layers,
     None where the head reads the last one. `zeros` are the weights of the layers' matrices that are zero, and how many
     there are; `non_zero` of all parameters are not. `diverged` says in words which trainings came to nothing, empty
-    where none did.
+    where none did. `own` is what the weights of the folder score, None where nobody scored them.
     """
 
     base_model: str
@@ -103,6 +105,7 @@ class ModelCard:
     zeros: tuple[int, int] = (0, 0)
     non_zero: int = 0
     diverged: str = ""
+    own: Own | None = None
 
 
 METRICS = {  # what the hub calls them, where it is another name
@@ -144,7 +147,7 @@ that opens it stands below; `layersearch.json` holds the proof.
 | parameters | {manifest.parameters:,} of {card.baseline_parameters:,} ({share:.1%}){_tied(manifest.pattern)} |
 {_zeros(card, manifest)}| outputs | {_outputs(card, KINDS[manifest.kind])} |
 {_mix(card)}{_data(card.data)}
-{_opening(card, KINDS[manifest.kind])}
+{opening(card.form, KINDS[manifest.kind])}
 ## Scores
 
 The unchanged model was fine-tuned and scored with the same recipe{_of_start(card)}.
@@ -154,7 +157,7 @@ The unchanged model was fine-tuned and scored with the same recipe{_of_start(car
 {_scores(card)}
 
 A score on the search split is the best of many and therefore optimistic; the one on the validation set is to be quoted.
-{_diverged(card)}{_times(card)}
+{_other_trainings(card)}{_diverged(card)}{_times(card)}
 ## Training
 
 Seed {card.seed}{_fresh(card)}. Recipe: {_pairs(card.recipe)}.
@@ -187,6 +190,15 @@ def _zeros(card: ModelCard, manifest: Manifest) -> str:
     )
 
 
+def _other_trainings(card: ModelCard) -> str:
+    """Whose score the confirmed one is."""
+    if not any(score.confirmed for score in card.scores):
+        return ""
+    return (
+        "The confirmed score is that of other trainings of the same pattern, with fresh seeds, not of these weights.\n"
+    )
+
+
 def _diverged(card: ModelCard) -> str:
     return f"\nWarning: {card.diverged}.\n" if card.diverged else ""
 
@@ -215,25 +227,27 @@ def _header(card: ModelCard, manifest: Manifest) -> str:
 
 
 def _results(card: ModelCard, kind: Kind) -> list[EvalResult] | None:
-    """The confirmed score for the hub's `model-index`, or where there is none the search's, which says what it is."""
+    """For the hub's `model-index` the score of these weights, else the confirmed one, else the search's, named so."""
     from huggingface_hub import EvalResult
 
-    confirmed = [score for score in card.scores if score.confirmed]
-    if card.data is None or not card.scores:
+    if card.data is None:
         return None
+    confirmed = [(score.split, score.candidate, True) for score in card.scores if score.confirmed]
+    searched = [(score.split, score.candidate, False) for score in card.scores[:1]]
+    quoted = [(card.own.split, card.own.score, True)] if card.own else confirmed or searched
     return [
         EvalResult(
             task_type=kind.pipeline,
             dataset_type=card.data.type,
             dataset_name=card.data.name,
             dataset_config=card.data.config,
-            dataset_split="validation" if score.confirmed else "train",
+            dataset_split="validation" if official else "train",
             metric_type=METRICS.get(card.metric, card.metric),
-            metric_name=f"{card.metric}, {score.split}",
-            metric_value=round(score.candidate, 6),
+            metric_name=f"{card.metric}, {split}",
+            metric_value=round(score, 6),
         )
-        for score in confirmed or card.scores[:1]
-    ]
+        for split, score, official in quoted
+    ] or None
 
 
 def _data(data: Data | None) -> str:
@@ -244,28 +258,6 @@ def _data(data: Data | None) -> str:
         f"| data | {data.name}: {count(train, 'example')} to train on, {search:,} to search on, {validation:,} in the "
         f"validation set; fingerprint `{data.fingerprint}` |\n"
     )
-
-
-def _opening(card: ModelCard, kind: Kind) -> str:
-    """How the folder is opened, as code, by its form."""
-    coded = ", trust_remote_code=True" if card.form == "with code" else ""
-    reader = f"reader = {kind.reader}.from_pretrained(folder{coded})"
-    named = 'folder = "."  # this folder, or its name on the hub'
-    if card.form == "onnx":
-        how = f"""import onnxruntime
-from transformers import {kind.reader}
-
-{named}
-session = onnxruntime.InferenceSession(f"{{folder}}/model.onnx")
-{reader}"""
-        return f"```python\n{how}\n```\n"
-    how = f"""from transformers import {kind.head}, {kind.reader}
-
-{named}
-model = {kind.head}.from_pretrained(folder{coded})
-{reader}"""
-    alone = "" if not coded else "\nWithout running code from the folder: `layersearch.load(folder)`.\n"
-    return f"```python\n{how}\n```\n{alone}"
 
 
 def _times(card: ModelCard) -> str:
@@ -305,11 +297,13 @@ def _outputs(card: ModelCard, kind: Kind) -> str:
 
 
 def _scores(card: ModelCard) -> str:
-    return "\n".join(
+    own = [] if card.own is None else [f"| {card.own.split} | | {card.own.score:.4f} | | |"]
+    told = [
         f"| {score.split} | {score.baseline:.4f}{_beside(score.baseline_interval)} | {score.candidate:.4f} | "
         f"{_interval(score.interval)} | {'' if score.kept is None else f'{score.kept:.1%}'} |"
         for score in card.scores
-    )
+    ]
+    return "\n".join([*own, *told])
 
 
 def _interval(interval: tuple[float, float] | None) -> str:

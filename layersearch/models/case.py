@@ -63,6 +63,21 @@ class Case:
 
 
 @dataclass(frozen=True)
+class Own:
+    """What the weights of an exported folder score on the first `scored` of the `examples` of the validation set."""
+
+    score: float
+    scored: int
+    examples: int
+
+    @property
+    def split(self) -> str:
+        """The examples in words."""
+        part = "" if self.scored == self.examples else f"first {self.scored:,} of {count(self.examples, 'example')}, "
+        return f"validation set, {part}these weights"
+
+
+@dataclass(frozen=True)
 class Proof:
     """That a fresh process opened `folder` and found no missing, unexpected or mismatched key, and equal numbers.
 
@@ -107,6 +122,11 @@ class Proof:
             share = self.zeros[0] / self.zeros[1]
             words += f", {share:.2%} of the {count(self.zeros[1], 'weight')} of the layers' matrices exactly zero"
         return words + ", generates with a cache as without" * self.cached
+
+    @property
+    def own(self) -> Own | None:
+        """What the exported weights score, None where no score was compared."""
+        return None if self.score is None else Own(self.score, self.scored, self.examples)
 
     @property
     def call(self) -> str:

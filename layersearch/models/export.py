@@ -108,6 +108,7 @@ def export(
             case = write_folder(model, reader, part, texts, max_length, manifest.kind, coded, shard)
             case = replace(case, matrices=matrices, zeros=zeros) if zeros[0] and "sparsity" in card.recipe else case
             proof = proven(model, reader, part, case, validation)
+            card = replace(card, own=proof.own)
             (part / "README.md").write_text(write_card(card, manifest), encoding="utf-8")
             write_facts(part, proof, case, manifest, card, question)
     except OSError as error:

@@ -68,6 +68,7 @@ def export_onnx(
             case = replace(case, zeros=card.zeros) if "sparsity" in card.recipe else case
             write_onnx(model, encode(reader, _two(texts), max_length), part / GRAPH, manifest.kind)
             proof = proven(model, reader, part, case, validation)
+            card = replace(card, own=proof.own)
             (part / "README.md").write_text(write_card(card, manifest), encoding="utf-8")
             write_facts(part, proof, case, manifest, card, question)
     except OSError as error:

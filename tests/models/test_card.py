@@ -10,6 +10,7 @@ from huggingface_hub import ModelCardData
 
 from layersearch.kinds import KindName
 from layersearch.models.card import Data, LatencyRow, ModelCard, Score, write_card
+from layersearch.models.case import Own
 from layersearch.models.checkpoint import Manifest
 from layersearch.models.families import Form
 from layersearch.pattern import Pattern
@@ -62,6 +63,24 @@ def test_the_header_holds_the_confirmed_score_as_the_hub_wants_it() -> None:
     assert result.metric_name == "spearman, validation set, mean of 3 fresh seeds"
 
 
+@pytest.mark.parametrize(
+    ("scored", "split"),
+    [(408, "validation set, these weights"), (64, "validation set, first 64 of 408 examples, these weights")],
+)
+def test_the_score_of_the_weights_themselves_comes_first(scored: int, split: str) -> None:
+    card = replace(CARD, own=Own(0.7778, scored, 408))
+    (result,) = header(card).eval_results or []
+    assert (result.dataset_split, result.metric_value) == ("validation", 0.7778)
+    assert result.metric_name == f"spearman, {split}"
+    text = write_card(card, MANIFEST)
+    assert f"|---|---|---|---|---|\n| {split} | | 0.7778 | | |\n| search split" in text
+    line = (
+        "The confirmed score is that of other trainings of the same pattern, with fresh seeds, not of these weights.\n"
+    )
+    assert line in text
+    assert line not in write_card(replace(card, scores=(SEARCH,)), MANIFEST)
+
+
 def test_an_unconfirmed_score_says_on_what_it_was_measured() -> None:
     (result,) = header(replace(CARD, scores=(SEARCH,))).eval_results or []
     assert (result.dataset_split, result.metric_value) == ("train", 0.84)
@@ -99,7 +118,7 @@ def test_the_text_has_data_scores_times_and_seeds() -> None:
 
 def test_the_text_says_which_trainings_diverged_where_any_did() -> None:
     text = write_card(replace(CARD, diverged="2 of 3 seeds diverged: no finite loss"), MANIFEST)
-    assert "is to be quoted.\n\nWarning: 2 of 3 seeds diverged: no finite loss.\n\nMilliseconds" in text
+    assert "not of these weights.\n\nWarning: 2 of 3 seeds diverged: no finite loss.\n\nMilliseconds" in text
     assert "Warning" not in write_card(CARD, MANIFEST)
 
 

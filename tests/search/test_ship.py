@@ -77,6 +77,8 @@ def test_a_kept_checkpoint_is_exported_without_training(
     card = (tmp_path / "out" / "README.md").read_text()
     assert f"{row.score:.4f}"[:5] in card
     assert "| validation set, one fresh seed | " in card
+    assert f"| validation set, these weights | | {proof.score:.4f} | | |" in card
+    assert f"value: {round(proof.score or 0.0, 6)}\n      name: accuracy, validation set, these weights\n" in card
     assert f"Trained with {row.versions}." in card
     sizes = "42 examples to train on, 18 to search on, 24 in the validation set"
     assert f"| data | GLUE SST-2: {sizes}; fingerprint `{record.purpose.values['data']}` |" in card
