@@ -1,5 +1,5 @@
 """`python -m layersearch` is the command `layersearch`."""
 
-from layersearch.cli import main
+from layersearch.entry import main
 
 main()

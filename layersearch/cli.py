@@ -10,7 +10,6 @@ import csv
 import gc
 import json
 import shlex
-import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,7 +20,7 @@ from layersearch import api
 from layersearch.analyzing import analyzing
 from layersearch.answering import say
 from layersearch.counts import count
-from layersearch.errors import LayersearchError, StoppedError, WordsError
+from layersearch.errors import STOPPED, LayersearchError, StoppedError, WordsError
 from layersearch.options import (
     PLAN_LINES,
     AsCsv,
@@ -51,7 +50,6 @@ from layersearch.spelled import refused, spelled_out
 from layersearch.training.recipe import Recipe
 
 ALLOCATIONS = 100_000  # between two collections of garbage; by Python's 700 they took an eighth of `plan`
-STOPPED = 130  # the exit code of a process that Ctrl-C or SIGTERM stopped
 
 app = typer.Typer(add_completion=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(reading)
@@ -247,7 +245,6 @@ def dashboard(
 def main() -> None:
     """Run the command line. A LayersearchError becomes one line and exit 1, wrong words one and exit 2, a stop 130."""
     gc.set_threshold(ALLOCATIONS)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends whatever Ctrl-C ends, as that does
     try:
         code = app(prog_name="layersearch", standalone_mode=False)
         if code == STOPPED:  # Typer's for a Ctrl-C that nobody waited for

@@ -1,8 +1,10 @@
 """What can go wrong through a user's input or surroundings, as one line each.
 
-Knows: the names of the errors. Does not know: who raises them; only `cli.py` turns them into an exit.
+Knows: the names of the errors. Does not know: who raises them; only `cli.py` and `entry.py` turn them into exits.
 Every message says what was given, what is allowed and what to do. A trace is for bugs.
 """
+
+STOPPED = 130  # the exit code of a process that Ctrl-C or SIGTERM stopped
 
 
 class LayersearchError(Exception):

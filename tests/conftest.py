@@ -105,8 +105,8 @@ class Said:
 
 
 def call(*words: str | Path | int) -> Said:
-    """Run `layersearch WORDS` in this process, which spares it the imports, as a shell would: by `cli.main`."""
-    from layersearch.cli import main
+    """Run `layersearch WORDS` in this process, which spares it the imports, as a shell would: by `entry.main`."""
+    from layersearch.entry import main
 
     out, err = io.StringIO(), io.StringIO()
     code: int | str | None = 0

@@ -8,6 +8,9 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -175,3 +178,48 @@ def test_a_stop_anywhere_else_is_one_line(number: int, monkeypatch: pytest.Monke
     monkeypatch.setattr("layersearch.api.planned", stopped_meanwhile)
     said = call("plan", "--model", "m", "--task", "demo")
     assert said == Said(130, "", "stopped\n")
+
+
+def test_a_stop_that_got_lost_in_a_callback_comes_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Dropped:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0)
+
+    def dropped_meanwhile() -> None:
+        del (dropped := [Dropped()])[0]
+        time.sleep(20)
+        pytest.fail(f"went on, {dropped}")
+
+    monkeypatch.setattr("layersearch.cli.main", dropped_meanwhile)
+    assert call("front") == Said(130, "", "stopped\n")
+
+
+CHILD = """
+import atexit, os, signal, sys, time
+from layersearch.entry import main
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.argv = ["layersearch", "--version"]
+def stopped(*_):
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0)
+"""
+WHILE_IT_IMPORTS = """
+class Finder:
+    def find_spec(self, name, *_):
+        if name == "layersearch.api":
+            stopped()
+sys.meta_path.insert(0, Finder())
+main()
+"""
+WHILE_IT_EXITS = """
+atexit.register(stopped)
+main()
+"""
+
+
+@pytest.mark.parametrize(("when", "code", "said"), [(WHILE_IT_IMPORTS, 130, "stopped\n"), (WHILE_IT_EXITS, 0, "")])
+def test_a_stop_while_python_starts_or_ends_leaves_no_traceback(when: str, code: int, said: str) -> None:
+    """At the end the work is done, and the exit is what it would have been."""
+    done = subprocess.run([sys.executable, "-c", CHILD + when], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (code, said)

@@ -133,6 +133,7 @@ RANKS = (
     {"reading", "api", "analyzing"},
     {"remaking"},
     {"cli", "", "search", "report"},
+    {"entry"},
     {"__main__"},
 )
 RANK = {name: number for number, names in enumerate(RANKS) for name in names}
@@ -213,7 +214,7 @@ def heavy_after(statements: str) -> list[str]:
 HELP = """
 import sys
 sys.argv = ["layersearch", "--help"]
-from layersearch.cli import main
+from layersearch.entry import main
 try:
     main()
 except SystemExit as end:

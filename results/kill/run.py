@@ -225,7 +225,7 @@ def _layersearch(words: list[str], home: Path) -> None:
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)
     sys.argv = ["layersearch", *words]
-    from layersearch.cli import main as command_line
+    from layersearch.entry import main as command_line
 
     command_line()
 

@@ -50,7 +50,7 @@ def main() -> None:
         for name, words in _COMMANDS.items():
             seconds[name].append(wall_and_cpu_seconds(words))
     records = [_record(name, values) for name, values in seconds.items()]
-    loaded = heavy_modules("from layersearch.cli import main; main()")
+    loaded = heavy_modules("from layersearch.entry import main; main()")
     control = heavy_modules("import layersearch.search.run")
     write_csv(args.out, records)
     print(environment("typer"), as_table(records), sep="\n\n")
