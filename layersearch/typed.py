@@ -1,11 +1,11 @@
-"""Calls that say in one line which word of theirs is of another type than it may be.
+"""Calls that say in one line which word of theirs is of another type than it may be; one text is a list of one.
 
 Knows: annotations and values. Does not know: any call, what its words mean, whether a number is too large.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from inspect import Parameter, signature
 from numbers import Integral, Real
@@ -28,11 +28,12 @@ def checked(call: Callable[P, T]) -> Callable[P, T]:
 
     @wraps(call)
     def with_checks(*args: P.args, **words: P.kwargs) -> T:
-        given = signature(call).bind(*args, **words).arguments
-        for name, kind in _kinds(call).items():
-            if name in given and not fits(given[name], kind):
-                raise WordsError(_refused(name, given[name], kind))
-        return call(*args, **words)
+        bound, kinds = signature(call).bind(*args, **words), _kinds(call)
+        bound.arguments.update(listed(bound.arguments, kinds))
+        for name, kind in kinds.items():
+            if name in bound.arguments and not fits(bound.arguments[name], kind):
+                raise WordsError(_refused(name, bound.arguments[name], kind))
+        return call(*bound.args, **bound.kwargs)
 
     return with_checks
 
@@ -42,6 +43,16 @@ def _kinds(call: Callable[..., Any]) -> dict[str, Any]:
     plain = (one for one in signature(call).parameters.values() if one.kind != Parameter.VAR_KEYWORD)
     annotated = SimpleNamespace(__annotations__={one.name: one.annotation for one in plain})
     return get_type_hints(annotated, globalns=call.__globals__)
+
+
+def listed(words: Mapping[str, Any], kinds: Mapping[str, Any]) -> dict[str, Any]:
+    """The words, with a single text as a list of one where a list of texts is allowed and a text is not."""
+
+    def alone(name: str, value: object) -> bool:
+        kind = kinds.get(name)
+        return isinstance(value, str) and kind is not None and not fits(value, kind) and fits([value], kind)
+
+    return {name: [value] if alone(name, value) else value for name, value in words.items()}
 
 
 def fits(value: object, kind: Any) -> bool:

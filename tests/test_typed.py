@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 import numpy as np
 import pytest
@@ -13,7 +13,8 @@ import pytest
 import layersearch
 from layersearch import api
 from layersearch.errors import WordsError
-from layersearch.typed import _kinds, _named, checked, fits
+from layersearch.typed import _kinds, _named, checked, fits, listed
+from layersearch.words import Words
 
 CALLS: Any = layersearch  # by a caller whose types nobody checks
 
@@ -53,8 +54,8 @@ def test_a_value_fits_its_type_or_not(value: object, kind: Any, right: bool) -> 
         (lambda: CALLS.front(all="yes"), "all='yes' is not possible; allowed: True or False"),
         (lambda: CALLS.plan(limit="all"), "limit='all' is not possible; allowed: a whole number"),
         (
-            lambda: CALLS.importance("mine"),
-            "names='mine' is not possible; allowed: a list, each of it a text or None",
+            lambda: CALLS.importance(3),
+            "names=3 is not possible; allowed: a list, each of it a text or None",
         ),
         (
             lambda: CALLS.export(trial=0, to="x", form="onxx"),
@@ -90,3 +91,21 @@ def test_a_call_that_is_checked_is_the_call() -> None:
         twice(2, name=1)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="missing a required argument: 'number'"):
         twice()  # type: ignore[call-arg]
+
+
+def test_one_text_is_a_list_of_one() -> None:
+    @checked
+    def names(which: Sequence[str | None], *, sizes: Sequence[int] = ()) -> list[str | None]:
+        assert not sizes
+        return list(which)
+
+    assert names("mine") == ["mine"]
+    with pytest.raises(WordsError, match="sizes='3' is not possible"):
+        names("mine", sizes="3")  # type: ignore[arg-type]
+
+
+def test_one_text_is_a_list_of_one_for_a_search_too() -> None:
+    given = {"task": "own", "label": "stars", "where": ["a=b"], "start_from": None, "modle": "m"}
+    assert listed(given, get_type_hints(Words)) == given | {"label": ["stars"]}
+    with pytest.raises(WordsError, match=r"^task own needs --data FILE"):
+        CALLS.plan(model="m", task="own", text="review", label="stars")
