@@ -28,6 +28,7 @@ from layersearch.names import nearest
 AT_ONCE = 10_000  # texts that are read together
 _BLOCK = 8 << 20  # bytes of a file that are read together
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+_SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
 
 
 class _Tabs(csv.excel_tab):
@@ -48,13 +49,18 @@ class Source:
     words: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def batches(self, columns: Sequence[str]) -> Iterator[Any]:
-        """Arrow record batches of `columns`, in this order. Raises WordsError for one that is not there."""
+        """Arrow record batches of `columns`, in this order.
+
+        Raises WordsError for one that is not there, DataError for one that is there twice.
+        """
         for name in columns:
             if name not in self.columns:
                 there = ", ".join(self.columns)
                 raise WordsError(
                     f"{self.path} has no column {name!r}{nearest(name, self.columns)}; it has: {there or 'none at all'}"
                 )
+            if (times := self.columns.count(name)) > 1:
+                raise DataError(f"{self.path} has {times} columns named {name!r}; rename or remove all but one")
         with _readable(self.path):
             yield from (batch.select(list(columns)) for batch in self.read(list(dict.fromkeys(columns))))
 
@@ -88,7 +94,18 @@ def _file(path: Path) -> Source:
         return Source(path, tuple(names), lambda _: pyarrow.json.open_json(path, read_options=options), mark)
     with path.open(encoding="utf-8-sig", newline="") as file:
         header = next(csv.reader(file, csv.excel if suffix == ".csv" else _Tabs), [])
+    _check_header(path, header)
     return Source(path, tuple(header), partial(_separated, path), mark)
+
+
+def _check_header(path: Path, header: Sequence[str]) -> None:
+    """Raise DataError for a file without one, and where its only name is several that something else separates."""
+    if not header:
+        raise DataError(f"{path} is empty; it needs a line of column names, and rows")
+    others = [sign for sign in _SEPARATORS if sign in header[0]] if len(header) == 1 else []
+    if others:
+        mend = "write it anew with commas (.csv) or tabs (.tsv)"
+        raise DataError(f"{path} seems to be separated by {_SEPARATORS[others[0]]} ({others[0]!r}); {mend}")
 
 
 def _parquet(table: Any, columns: list[str]) -> Iterator[Any]:

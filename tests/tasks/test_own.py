@@ -324,6 +324,36 @@ def test_what_is_wrong_with_a_table_is_one_line(table: Rows, columns: Columns, m
     assert refused(columns, tmp_path / "d.csv").startswith(message)
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("d.csv", "", "DIR/d.csv is empty; it needs a line of column names, and rows"),
+        ("d.csv", "review,stars\n", "DIR/d.csv has no rows"),
+        ("d.csv", "review,stars,stars\na,1,0\n", "DIR/d.csv has 2 columns named 'stars'; rename or remove all but one"),
+        (
+            "d.csv",
+            "review;stars\na, b;1\n",
+            "DIR/d.csv seems to be separated by semicolons (';'); write it anew with commas (.csv) or tabs (.tsv)",
+        ),
+        (
+            "d.tsv",
+            "review,stars\na,1\n",
+            "DIR/d.tsv seems to be separated by commas (','); write it anew with commas (.csv) or tabs (.tsv)",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_header_is_one_line(name: str, text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DataError):  # not WordsError: the words are right
+        load_task("own", tmp_path / name, REVIEW)
+    assert refused(REVIEW, tmp_path / name) == said
+
+
+def test_a_column_twice_that_nobody_asks_for_is_let_be(tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_text("review,stars,note,note\n" + "good,1,,\nbad,0,,\n" * 20)
+    load_task("own", tmp_path / "d.csv", REVIEW).splits(0.2, 0)
+
+
 def test_a_label_never_seen_in_training_is_told_with_its_row(tmp_path: Path) -> None:
     _csv(rows(), tmp_path / "d.csv")
     _csv(changed(stars="goood"), tmp_path / "v.csv")
