@@ -71,9 +71,12 @@ def _draw_cka(found: Analysis, file: Path) -> Path:
         image = _heat(axis, one.values, _short(one.down), _short(one.across), low=0.0, high=1.0)
         what = "layer outputs" if one.of == "layers" else "attention outputs"
         axis.set_title(f"CKA of {what}", fontsize=10)
-        axis.set_ylabel(found.names[0], parse_math=False)
-        axis.set_xlabel(found.names[-1], parse_math=False)
+        if len(found.names) == 2:
+            axis.set_ylabel(found.names[0], parse_math=False)
+            axis.set_xlabel(found.names[1], parse_math=False)
         axis.invert_yaxis()
+    if len(found.names) == 1:
+        figure.suptitle(found.names[0], fontsize=10, parse_math=False)
     figure.colorbar(image, ax=axes, shrink=0.8)
     save(figure, file)
     return file
@@ -154,6 +157,7 @@ def _draw_probes(found: Analysis, file: Path) -> Path:
         _name_places(axis, found)
     for axis in axes.flat[len(found.probes) :]:
         axis.set_visible(False)
+    _legend_below(figure, axes.flat[0])
     save(figure, file)
     return file
 
@@ -173,6 +177,7 @@ def _draw_readout(found: Analysis, file: Path) -> Path:
         axis.set_ylabel("share of tokens")
         axis.set_ylim(0, 1.02)
         _name_places(axis, found)
+    _legend_below(figure, axes.flat[0])
     save(figure, file)
     return file
 
@@ -191,5 +196,10 @@ def _name_places(axis: Axes, found: Analysis) -> None:
     axis.set_xticks(range(len(found.places[0])), _short(found.places[0]), fontsize=8)
     axis.set_xlabel(f"after layer{'' if len(found.names) == 1 else ' of the first model'}")
     axis.grid(alpha=0.25)
-    for words in axis.legend(fontsize=8).get_texts():
+
+
+def _legend_below(figure: Figure, axis: Axes) -> None:
+    """One legend for all axes, which is that of `axis`, where it lies over no curve."""
+    legend = figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
+    for words in legend.get_texts():
         words.set_parse_math(False)

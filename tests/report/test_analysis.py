@@ -97,6 +97,25 @@ def test_of_two_models_the_one_is_named_that_reads_nothing(
     assert f"; second: {NONE}</figcaption>" in page_of(found)
 
 
+def test_the_legend_of_the_probes_lies_over_no_curve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figure = drawn(analysis(READS, READS_NOTHING), "probes.png", tmp_path, monkeypatch)
+    figure.canvas.draw()
+    (legend,) = figure.legends
+    assert [words.get_text() for words in legend.get_texts()] == ["first", "second", "constant answer"]
+    assert not any(axis.get_legend() or axis.bbox.overlaps(legend.get_window_extent()) for axis in figure.axes)
+
+
+@pytest.mark.parametrize("names", [("first",), ("first", "second")])
+def test_a_map_of_cka_says_each_model_once(
+    names: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = replace(beside(), names=names, similarity=())
+    figure = drawn(found, "cka.png", tmp_path, monkeypatch)
+    axis = figure.axes[0]
+    said = (figure.get_suptitle(), axis.get_ylabel(), axis.get_xlabel())
+    assert said == (("first", "", "") if len(names) == 1 else ("", "first", "second"))
+
+
 def similar(scale: float) -> Similarity:
     """Two layers whose changes and turns are so many times one another's."""
     cosines = (1 - 0.2 * scale, 1 - 0.1 * scale)
