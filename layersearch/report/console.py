@@ -116,7 +116,7 @@ class Progress:
         self._shares.pop(outcome.number, None)
         if outcome.score is None:
             self._failed += not outcome.lost
-            self.say(f"trial {outcome.number} ({outcome.pattern}): {outcome.reason}")
+            self.say(f"{self._which(outcome, in_full=True)} ({outcome.pattern}): {outcome.reason}")
             return
         self._done += 1
         if outcome.note:
@@ -152,13 +152,18 @@ class Progress:
 
     def _line(self, outcome: Outcome, at_a_rung: str = "") -> str:
         metric = self._study.purpose.metric if self._study else "score"
-        searching = self._study is None or self._study.proposes
-        which = f"trial {outcome.number}:" if searching else f"seed {outcome.seed}:"
         rung = "" if outcome.rung is None else f" at rung {outcome.rung:.3g}, {at_a_rung}"
         return (
-            f"{which} {outcome.pattern}  {metric} {outcome.score:.4f}{rung}  "
+            f"{self._which(outcome)}: {outcome.pattern}  {metric} {outcome.score:.4f}{rung}  "
             f"{outcome.parameters:,} parameters  {outcome.seconds:.0f} s  ({self._state()})"
         )
+
+    def _which(self, outcome: Outcome, *, in_full: bool = False) -> str:
+        """A trial of the search by its number, what follows it by its seed: its numbers are those of another study."""
+        if self._study is None or self._study.proposes:
+            return f"trial {outcome.number}"
+        whose = f" of the {_PHASES[self._study.purpose.scored_on]}" if in_full else ""
+        return f"seed {outcome.seed}{whose}"
 
     def _state(self) -> str:
         parts = [f"{self._done}/{self._wanted} done" if self._done <= self._wanted else f"{self._done} done"]

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from rich.console import Console
@@ -16,7 +17,7 @@ from layersearch.search.study import Study
 from layersearch.search.trials import BEATEN, LOW_RANKED, Confirmed, Row
 from layersearch.training.job import Job, Outcome
 from tests.report.conftest import COUNTS
-from tests.search.support import close_all, open_study, outcome_of
+from tests.search.support import close_all, open_study, outcome_of, purpose
 
 
 @pytest.mark.parametrize("fixture", ["record", "halves"])
@@ -169,6 +170,20 @@ def view(progress: Progress) -> str:
 
 def test_before_the_study_is_open_no_trials_are_counted() -> None:
     assert view(Progress()) == "preparing the model, the data and the study\n"
+
+
+@pytest.mark.parametrize(("scored_on", "whose"), [("search", "round"), ("validation", "confirmation")])
+def test_a_stop_after_the_search_does_not_read_as_if_a_trial_of_it_were_lost(
+    scored_on: Literal["search", "validation"], whose: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = open_study(f"{tmp_path}/db", tmp_path, wanted=replace(purpose(), scored_on=scored_on), space=None)
+    try:
+        with Progress() as progress:
+            progress.phase(study, 3)
+            progress.finished(Outcome(0, "0-3", 7, reason="stopped before it was finished", lost=True))
+    finally:
+        close_all()
+    assert capsys.readouterr().err.splitlines()[-1] == f"seed 7 of the {whose} (0-3): stopped before it was finished"
 
 
 def test_a_running_trial_shows_how_far_it_is(study: Study, capsys: pytest.CaptureFixture[str]) -> None:
