@@ -215,7 +215,15 @@ def _missed(limit: Limit, member: Member) -> str:
         "drop": f"a score {member.drop:.4f} worse than the unchanged model's",
         "latency": "no measured latency" if member.latency is None else f"{member.latency:.3g} ms",
     }
-    return f"it has {has[limit.of]} ({limit.option})"
+    return f"it has {has[limit.of]} ({limit.option}{_percent_forgotten(limit)})"
+
+
+def _percent_forgotten(limit: Limit) -> str:
+    """What most mean who allow 100 parameters or fewer, or a part of one."""
+    if limit.of != "parameters" or limit.is_share or limit.number > 100:
+        return ""
+    share = limit.number if limit.number >= 1 else 100 * limit.number
+    return f" counts parameters; did you mean {share:g}%?"
 
 
 def _order(record: Record, wish: Wish, fitting: Sequence[Member]) -> Callable[[Member], tuple[float, float]]:

@@ -131,6 +131,20 @@ def test_where_nothing_fits_the_nearest_says_what_it_misses() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("95", " counts parameters; did you mean 95%?"),
+        ("0.6", " counts parameters; did you mean 60%?"),
+        ("101", ""),
+        ("50%", ""),
+    ],
+)
+def test_a_percent_sign_forgotten_is_asked_for_where_nothing_fits(text: str, hint: str) -> None:
+    (line,) = best(record_of(), wish(text)).misses
+    assert line == f"it has 60.0% of the parameters (600) (--max-params {text}{hint})"
+
+
 def test_points_of_a_metric_in_percent_are_its_units() -> None:
     percent = record_of()
     rows = tuple(replace(row, score=100 * (row.score or 0)) for row in percent.rows)
