@@ -22,6 +22,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from layersearch.counts import count
 from layersearch.errors import DataError, WordsError
 from layersearch.names import nearest
 
@@ -60,7 +61,9 @@ class Source:
                     f"{self.path} has no column {name!r}{nearest(name, self.columns)}; it has: {there or 'none at all'}"
                 )
             if (times := self.columns.count(name)) > 1:
-                raise DataError(f"{self.path} has {times} columns named {name!r}; rename or remove all but one")
+                raise DataError(
+                    f"{self.path} has {count(times, 'column')} named {name!r}; rename or remove all but one"
+                )
         with _readable(self.path):
             yield from (batch.select(list(columns)) for batch in self.read(list(dict.fromkeys(columns))))
 
