@@ -111,7 +111,8 @@ def _scores(record: Record, row: Row) -> dict[str, str]:
     kept, shared = record.kept(row), record.shared.get(row.pattern)
     score = "" if row.score is None else f"{row.score:.4f} in the search"
     score += f", 95 % interval {row.interval[0]:.4f} to {row.interval[1]:.4f}" if score and row.interval else ""
-    if score and baseline is not None and row != baseline and tied(row, baseline):
+    nothing = diverged(row, record.purpose.direction)
+    if score and not nothing and baseline is not None and row != baseline and tied(row, baseline):
         score += "; not to be told from the unchanged model's"
     if row.seeds:
         score += f"; the mean of {count(len(row.seeds), 'seed')}: {', '.join(f'{its:.4f}' for its in row.seeds)}"
@@ -119,7 +120,7 @@ def _scores(record: Record, row: Row) -> dict[str, str]:
     lost = record.diverged.get(row.pattern) if row.done else None
     return {
         metric: score,
-        "diverged": f"yes: {WHAT_DIVERGED}" if diverged(row, record.purpose.direction) else "",
+        "diverged": f"yes: {WHAT_DIVERGED}" if nothing else "",
         "beside it": _listed({k: v for k, v in (row.metrics or {}).items() if k != metric}, ".4f"),
         "kept": "" if kept is None else f"{kept:.1%} of the unchanged model's score",
         "confirmed": f"{confirmed_cell(found)}: {', '.join(seeds)}" if found else "",

@@ -45,6 +45,15 @@ def test_a_complete_trial_says_what_it_is_and_what_it_scored(record: Record) -> 
     assert f"layersearch export '[b]x' --trial {row.number} --to -b-x-{row.number}" in said
 
 
+def test_what_diverged_is_not_said_to_be_as_good_as_the_unchanged_model(record: Record) -> None:
+    base = record.rows[0]
+    level = replace(base, number=90, pattern="0-4")
+    good, bad = (replace(record, rows=(base, replace(level, constant=constant))) for constant in (None, base.score))
+    assert "not to be told from the unchanged model's" in shown(good, 90)["accuracy"]
+    assert "not to be told" not in shown(bad, 90)["accuracy"]
+    assert shown(bad, 90)["diverged"].startswith("yes")
+
+
 def test_a_trial_behind_the_front_names_what_beats_it(record: Record) -> None:
     behind = next(row for row in record.rows if row not in record.front)
     state = shown(record, behind.number)["trial"]
