@@ -29,10 +29,9 @@ def main() -> None:
         if lost.exc_type is not KeyboardInterrupt:
             usual(lost)
             return
-        from _thread import interrupt_main
-        from threading import Timer
+        from threading import Timer, main_thread
 
-        Timer(_SOON, interrupt_main).start()
+        Timer(_SOON, signal.pthread_kill, (main_thread().ident, signal.SIGINT)).start()  # which wakes it, too
 
     sys.unraisablehook = tried_again
     try:

@@ -192,7 +192,9 @@ def test_a_stop_that_got_lost_in_a_callback_comes_again(monkeypatch: pytest.Monk
         pytest.fail(f"went on, {dropped}")
 
     monkeypatch.setattr("layersearch.cli.main", dropped_meanwhile)
+    begun = time.monotonic()
     assert call("front") == Said(130, "", "stopped\n")
+    assert time.monotonic() - begun < 10, "what the command waits for is not waited for"
 
 
 CHILD = """
