@@ -25,7 +25,7 @@ from transformers import (
     ViTImageProcessor,
 )
 
-from layersearch.errors import ExportError, PatternError, WordsError
+from layersearch.errors import ExportError, WordsError
 from layersearch.kinds import KindName
 from layersearch.models.base import quiet
 from layersearch.models.case import Case
@@ -192,7 +192,7 @@ def test_all_families_in_all_forms_are_proven_or_refused(
                     key, folder = (name, of_kind, form, strategy), tmp_path / str(len(cases))
                     try:
                         cases[key] = folder, written(base, pattern, form, of_kind, reader, texts, folder)
-                    except (ExportError, PatternError) as error:
+                    except (ExportError, WordsError) as error:
                         refused[key] = str(error)
     found = examine_all(list(cases.values()))
     told = dict(zip(cases, found, strict=True))
