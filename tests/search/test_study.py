@@ -191,7 +191,8 @@ def test_a_study_of_another_version_of_the_training_is_read_and_neither_goes_on_
 def test_what_a_table_answers_goes_on_whatever_version_trains(tmp_path: Path) -> None:
     open_study(f"{tmp_path}/db", tmp_path, wanted=purpose(replay="x"))._lease.release()
     before_versions(f"{tmp_path}/db", "s")
-    open_study(f"{tmp_path}/db", tmp_path, wanted=purpose(replay="x"))
+    again = open_study(f"{tmp_path}/db", tmp_path, wanted=purpose(replay="x"))
+    assert again.rows() == [], "it is opened, as it was"
 
 
 def test_a_study_of_somebody_else_is_refused(tmp_path: Path) -> None:

@@ -351,7 +351,8 @@ def test_what_is_wrong_with_a_header_is_one_line(name: str, text: str, said: str
 
 def test_a_column_twice_that_nobody_asks_for_is_let_be(tmp_path: Path) -> None:
     (tmp_path / "d.csv").write_text("review,stars,note,note\n" + "good,1,,\nbad,0,,\n" * 20)
-    load_task("own", tmp_path / "d.csv", REVIEW).splits(0.2, 0)
+    splits = load_task("own", tmp_path / "d.csv", REVIEW).splits(0.2, 0)
+    assert set(splits.train.text) == {"good", "bad"}
 
 
 def test_a_label_never_seen_in_training_is_told_with_its_row(tmp_path: Path) -> None:
