@@ -15,6 +15,7 @@ from layersearch.counts import count
 from layersearch.pattern import Pattern
 from layersearch.report.commands import export_command
 from layersearch.report.table import coloured
+from layersearch.search.divergence import WHAT_DIVERGED
 
 if TYPE_CHECKING:
     from layersearch.search.record import Record
@@ -28,6 +29,9 @@ def print_answer(console: Console, record: Record, answer: Answer, place: str) -
         for line in answer.misses:
             console.print(f"  {line}", soft_wrap=True, markup=False)
     console.print(_table(record, answer))
+    if answer.diverged:
+        trials = f"{count(len(answer.diverged), 'trial')} that would fit ({', '.join(map(str, answer.diverged))})"
+        console.print(f"left out: {trials}, which diverged: {WHAT_DIVERGED}", style="dim", soft_wrap=True)
     console.print(_about(record, answer), style="dim", soft_wrap=True)
     command = None if answer.pick is None else export_command(record, answer.pick.row, place)
     if command is not None:
@@ -93,7 +97,8 @@ def as_plain(record: Record, answer: Answer, place: str) -> dict[str, Any]:
     absent = dict.fromkeys(("pick", "runner_up", "next_larger", "next_smaller", "nearest"))
     command = None if answer.pick is None else export_command(record, answer.pick.row, place)
     scores = "validation" if answer.confirmed else "search"
-    return {**absent, **found, "misses": list(answer.misses), "scores": scores, "export": command}
+    told = {"misses": list(answer.misses), "diverged": list(answer.diverged), "scores": scores, "export": command}
+    return {**absent, **found, **told}
 
 
 def _plain(member: Member) -> dict[str, Any]:

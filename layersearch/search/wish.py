@@ -7,7 +7,7 @@ nothing is computed anew but differences.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from layersearch.errors import StudyError, WordsError
 from layersearch.search.divergence import came_to_nothing
@@ -59,7 +59,7 @@ class Answer:
     """What the study says. Without a `pick` nothing fits, and `nearest` misses what `misses` tells.
 
     `larger` and `smaller` are the next points of the front on either side of the pick. The scores are `confirmed` or
-    those of the search.
+    those of the search. `diverged` are the trials that would fit, but came to nothing (`divergence.py`).
     """
 
     confirmed: bool
@@ -70,6 +70,7 @@ class Answer:
     smaller: Member | None = None
     nearest: Member | None = None
     misses: tuple[str, ...] = ()
+    diverged: tuple[int, ...] = ()
 
 
 def best(record: Record, wish: Wish) -> Answer:
@@ -77,9 +78,9 @@ def best(record: Record, wish: Wish) -> Answer:
 
     Of what fits, the pick has the best score; with `max_drop`, which says what may be lost, the fewest parameters; with
     `knee` it lies farthest above the straight line between the smallest and the largest (Satopää et al., "Finding a
-    Kneedle in a Haystack", ICDCS workshops 2011). What is over the study's own limits is never picked. Scores are the
-    confirmed ones where all of the front and the unchanged model are confirmed, else those of the search. Raises
-    StudyError where the study cannot tell.
+    Kneedle in a Haystack", ICDCS workshops 2011). What is over the study's own limits is never picked, nor is what came
+    to nothing, but for the unchanged model. Scores are the confirmed ones where all of the front and the unchanged
+    model are confirmed, else those of the search. Raises StudyError where the study cannot tell.
     """
     members = _members(record)
     unchanged = next((m for m in members if m.row.pattern == record.unchanged), None)
@@ -99,11 +100,14 @@ def best(record: Record, wish: Wish) -> Answer:
             "`layersearch run --trials`"
         )
     over = {member.row.number: _over(member, unchanged, wish, _point(record, unchanged)) for member in members}
+    nothing = [member for member in members if member != unchanged and _came_to_nothing(record, member.row)]
+    diverged = tuple(member.row.number for member in nothing if not over[member.row.number])
+    members = [member for member in members if member not in nothing]
     fitting = [member for member in members if not over[member.row.number]]
     if not fitting:
         nearest = min(members, key=lambda member: max(over[member.row.number].values()))
         misses = tuple(_missed(limit, nearest) for limit in wish.limits if limit.of in over[nearest.row.number])
-        return Answer(confirmed, unchanged, nearest=nearest, misses=misses)
+        return Answer(confirmed, unchanged, nearest=nearest, misses=misses, diverged=diverged)
     pick, *others = sorted(fitting, key=_order(record, wish, fitting))
     front = _undominated(record, members)
     larger = [member for member in front if member.parameters > pick.parameters]
@@ -115,22 +119,21 @@ def best(record: Record, wish: Wish) -> Answer:
         others[0] if others else None,
         larger[-1] if larger else None,
         smaller[0] if smaller else None,
+        diverged=diverged,
     )
 
 
 def to_export(record: Record) -> Member | None:
-    """What to export of a front: what `best` picks at its knee, of what did not come to nothing (`divergence.py`).
+    """What to export of a front: what `best` picks at its knee, or the runner-up to the unchanged model.
 
-    Where that is the unchanged model it is the runner-up, None where there is none. Raises as `best` does.
+    None where there is none. Raises as `best` does.
     """
-    nothing = {
-        row.number
-        for row in record.front
-        if came_to_nothing(row, record.diverged.get(row.pattern), record.purpose.direction)
-    }
-    sound = [row for row in record.shown() if row.pattern == record.unchanged or row.number not in nothing]
-    answer = best(replace(record, rows=tuple(sound)), Wish(knee=True))
+    answer = best(record, Wish(knee=True))
     return next((m for m in (answer.pick, answer.runner_up) if m and m.row.pattern != record.unchanged), None)
+
+
+def _came_to_nothing(record: Record, row: Row) -> bool:
+    return came_to_nothing(row, record.diverged.get(row.pattern), record.purpose.direction)
 
 
 def _all_confirmed(record: Record) -> bool:

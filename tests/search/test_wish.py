@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from layersearch.counts import count
 from layersearch.errors import LayersearchError, StudyError, WordsError
 from layersearch.search.divergence import Divergence
 from layersearch.search.objectives import parse_limit
@@ -62,7 +63,7 @@ def test_what_is_over_the_studys_limits_is_never_picked() -> None:
         best(alone, wish("90%"))
 
 
-def test_what_came_to_nothing_is_not_the_one_to_export() -> None:
+def test_what_came_to_nothing_is_never_picked() -> None:
     """By its own training or by all seeds of its confirmation; one seed of two leaves the pattern its chance."""
     plain = record_of()
     lost = {"0-3": Divergence((1, 2), (1, 2)), "0-2": Divergence((1,), (1, 2))}
@@ -74,7 +75,11 @@ def test_what_came_to_nothing_is_not_the_one_to_export() -> None:
         return None if member is None else member.row.number
 
     assert number(plain) == numbers(best(plain, wish(knee=True)))[0] == 2
+    left = best(replace(plain, diverged=lost), wish("80%"))
+    assert (numbers(left), left.diverged) == ((3, 4, 1, 4, None), (2,))
     assert number(replace(plain, diverged=lost)) == 3
+    none = best(replace(plain, rows=poor), wish("60%"))
+    assert (numbers(none), none.diverged) == ((None, None, None, None, 3), (4,))
     assert number(replace(plain, rows=(*plain.rows[:1], poor[4], *plain.rows[1:2]))) == 1
     assert number(replace(plain, rows=poorer)) is None  # only the unchanged model is better than that
     two = replace(plain, rows=plain.rows[:2])  # of two neither bends
@@ -185,15 +190,16 @@ def test_what_the_study_does_not_know_is_said() -> None:
 
 def test_the_command_answers_in_words_and_json(tiny_run: TinyRun) -> None:
     where = ("best", "tiny", "--storage", tiny_run.storage)
-    said = call(*where, "--max-params", "90%")
+    said = call(*where, "--max-params", "100%")
     assert said.code == 0, said.err
     lines = {line.split("  ")[0]: line for line in said.out.splitlines()}
     assert {"pick", "unchanged"} <= set(lines)
     assert "scores are confirmed on the validation set (1 fresh seed)" in said.out
-    plain = json.loads(call(*where, "--max-params", "90%", "--json").out)
-    assert plain["pick"]["parameters_share"] <= 0.9
+    plain = json.loads(call(*where, "--max-params", "100%", "--json").out)
+    assert (plain["pick"]["trial"], plain["pick"]["parameters_share"]) == (0, 1.0)
     assert lines["pick"].split()[1] == str(plain["pick"]["trial"])
     assert plain["export"] in said.out
+    assert f"left out: {count(len(plain['diverged']), 'trial')} that would fit (" in said.out
     none = call(*where, "--max-params", "1%")
     assert none.code == 1
     assert none.out.startswith("nothing fits; the nearest is trial ")
