@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from layersearch.report import answer, both, console, trial
+from layersearch.report import answer, both, console, planned, trial
 from layersearch.report.notebook import picture_html, shown_html, shown_text, table_html
 from layersearch.report.notes import notes_on_front
 from layersearch.report.patterns import print_patterns
@@ -176,7 +176,7 @@ class Plan:
         return [line.as_record() for line in self.lines]
 
     def __repr__(self) -> str:
-        return shown_text(lambda to: console.print_plan(self.question, self.lines, self.costs, to=to))
+        return shown_text(lambda to: planned.print_plan(self.question, self.lines, self.costs, to=to))
 
     def _repr_html_(self) -> str:
         return f"<pre>{escape(repr(self))}</pre>"

@@ -137,7 +137,7 @@ def _of_plan(
 def planned(what: Asked, how: How, trials: int | None, confirm: int | None, replicates: int, limit: int) -> Plan:
     """What `search` would do and cost; at most `limit` patterns, 0 for all."""
     from layersearch.answers import Plan
-    from layersearch.report.console import cost_lines
+    from layersearch.report.planned import cost_lines
     from layersearch.search.plan import cost, lines
     from layersearch.search.spelling import spelled
 

@@ -109,7 +109,7 @@ def plan(
 
     Takes every word of `run`; those of speed, place and order (--study to --start-from) change no pattern here.
     """
-    from layersearch.report.console import print_plan
+    from layersearch.report.planned import print_plan
 
     _check_form(as_json=as_json, as_csv=as_csv)
     found = api.planned(what, how, trials, confirm, replicates, limit)
@@ -145,8 +145,8 @@ def patterns(
     as_csv: AsCsv = False,
 ) -> None:
     """Train nothing: list what strategies spell, after measuring the model for those that need it."""
-    from layersearch.report.console import output
     from layersearch.report.patterns import print_patterns
+    from layersearch.report.table import output
 
     _check_form(as_json=as_json, as_csv=as_csv)
     found = api.patterns(

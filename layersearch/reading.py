@@ -30,7 +30,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Say everything about one trial, whatever became of it."""
-    from layersearch.report.console import output
+    from layersearch.report.table import output
     from layersearch.report.trial import print_trial
 
     found = answering.show(study, storage, trial=trial)
@@ -55,7 +55,7 @@ def best(
     Nothing is trained: the study answers.
     """
     from layersearch.report.answer import print_answer
-    from layersearch.report.console import output
+    from layersearch.report.table import output
 
     found = answering.best(study, storage, max_params, max_drop, max_latency, knee)
     if as_json:
@@ -76,7 +76,7 @@ def compare(
 ) -> None:
     """Lay the fronts of two studies over each other: difference in hypervolume, what both found."""
     from layersearch.report.both import print_comparison
-    from layersearch.report.console import output
+    from layersearch.report.table import output
 
     found = answering.compare(first, second, storage, png)
     if png is not None:
@@ -122,8 +122,8 @@ def importance(
     as_json: AsJson = False,
 ) -> None:
     """Say what dropping each layer and half costs, told from the scores of a study, or map it over several."""
-    from layersearch.report.console import output
     from layersearch.report.importance import as_plain, print_importance
+    from layersearch.report.table import output
 
     found = answering.importance(names, storage, shared, png)
     if png is not None:

@@ -43,7 +43,7 @@ def confirm(
     By the study's own method. The same command again goes on; more --seeds only add the missing ones.
     """
     from layersearch.report.confirmation import print_confirmation
-    from layersearch.report.console import output
+    from layersearch.report.table import output
     from layersearch.search.record import read_study
 
     try:

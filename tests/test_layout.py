@@ -117,7 +117,14 @@ RANKS = (
         "report.canvas",
         "report.importance",
     },
-    {"report.importance_map", "report.commands", "report.confirmation", "report.figures", "report.charts"},
+    {
+        "report.importance_map",
+        "report.planned",
+        "report.commands",
+        "report.confirmation",
+        "report.figures",
+        "report.charts",
+    },
     {"report.html", "report.answer", "report.trial", "report.both", "report.analysis"},
     {"search.searcher", "search.signals", "report.artifacts", "report.analysis_figures", "report.analysis_page"},
     {"search.scheduler", "report.dressing"},
@@ -138,7 +145,7 @@ RANKS = (
 )
 RANK = {name: number for number, names in enumerate(RANKS) for name in names}
 WITHOUT_A_RANK = {"analysis", "models", "training"}  # these hold a docstring only
-HEAVY = ("torch", "ray", "transformers", "optuna", "datasets", "sklearn", "matplotlib")
+HEAVY = ("torch", "ray", "transformers", "optuna", "sqlalchemy", "datasets", "sklearn", "matplotlib")
 LONGEST_FILE = 330
 LONGEST_FUNCTION = 60
 NO_ROOM_FOR_A_DOCSTRING = {"__init__.py", "__main__.py"}
@@ -231,7 +238,7 @@ def test_reading_a_study_loads_no_model_library() -> None:
     """`layersearch front` and `layersearch dashboard` answer without the seconds that torch takes."""
     parts = ("search.record", "report.console", "report.figures", "report.html", "report.dashboard")
     loaded = heavy_after("\n".join(f"import layersearch.{part}" for part in parts))
-    assert set(loaded) <= {"optuna"}
+    assert set(loaded) <= {"optuna", "sqlalchemy"}
 
 
 def test_a_second_plan_of_a_model_loads_no_model_library(tiny_model: Path) -> None:
@@ -263,7 +270,7 @@ for ask in (
 
 
 def test_what_is_not_there_is_said_before_heavy_libraries_load(tiny_model: Path) -> None:
-    assert set(heavy_after(REFUSED.format(model=str(tiny_model)))) <= {"optuna"}
+    assert set(heavy_after(REFUSED.format(model=str(tiny_model)))) <= {"optuna", "sqlalchemy"}
 
 
 def test_a_heavy_import_would_be_found() -> None:

@@ -1,4 +1,4 @@
-"""What a terminal shows: live progress of a run, the front as a table, a plan.
+"""What a terminal shows: live progress of a run, the front as a table, what to type next.
 
 Knows: rich, rows and records. Does not know: SQL, Ray, models. Results go to standard output, the rest
 to standard error.
@@ -7,30 +7,24 @@ to standard error.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from shlex import quote
 from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
-from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
 from layersearch.counts import count
 from layersearch.errors import StudyError
-from layersearch.pattern import Pattern, legend_for
+from layersearch.pattern import Pattern
 from layersearch.report.commands import export_command, place_of
 from layersearch.report.notebook import View, live
 from layersearch.report.notes import cost_cells, notes_on_front
-from layersearch.report.table import WIDE, coloured, front_table, print_table
-from layersearch.search.objectives import COSTS
-from layersearch.search.replicates import MOST
+from layersearch.report.table import WIDE, front_table, output
 from layersearch.search.trials import Row, baseline_of
 from layersearch.search.wish import to_export
 
 if TYPE_CHECKING:
-    from layersearch.search.plan import Cost, Line
-    from layersearch.search.question import Prepared, Question
     from layersearch.search.record import Record
     from layersearch.search.study import Study
     from layersearch.training.job import Job, Outcome
@@ -216,12 +210,6 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def output() -> Console:
-    """Standard output; into a file or a pipe no line is cut."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=WIDE)
-
-
 def print_front(record: Record, *, everything: bool = False, to: Console | None = None) -> None:
     """The front of a study on standard output, or every complete trial, with what the columns mean."""
     console = to or output()
@@ -276,54 +264,3 @@ def _export_next(record: Record, where: str) -> list[str]:
         return [f"nothing to export: {error}"]
     command = export_command(record, member.row, where) if member else None
     return [command or "nothing to export: the front has no candidate that did not diverge"]
-
-
-def print_plan(question: Question, listed: Sequence[Line], below: Sequence[str], *, to: Console | None = None) -> None:
-    """The patterns of a space, and the lines that stand `below` them."""
-    console = to or output()
-    layers = question.num_layers
-    size = question.space.size(layers)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title, side in (("layers", "left"), ("pattern", "left"), ("parameters", "right"), ("share", "right")):
-        table.add_column(title, justify=side, no_wrap=True)  # type: ignore[arg-type]
-    sparse = any(line.non_zero is not None for line in listed)
-    if sparse:
-        table.add_column("non-zero", justify="right", no_wrap=True)
-    costs = [name for name in (question.costs.parts if question.costs else ()) if name != "parameters"]
-    for name in costs:
-        table.add_column(COSTS[name].title, justify="right", no_wrap=True)
-    named = question.purpose.values.get("method") != "one-shot"  # which asks for no strategy by name
-    limited = bool(question.costs and question.costs.limits)
-    for title in ("export", *(["tried first"] if named else []), *(["limits"] if limited else [])):
-        table.add_column(title)
-    for line in listed:
-        diagram = coloured(line.pattern.diagram(layers))
-        cells = (diagram, str(line.pattern), f"{line.parameters:,}", f"{line.share:.1%}")
-        left = [f"{line.non_zero:,}"] if sparse else []
-        more = (COSTS[name].shown(line.costs[name]) for name in costs)
-        first = ["yes" if line.is_start else ""] if named else []
-        table.add_row(*cells, *left, *more, line.export, *first, *([] if line.within else ["over"]))
-    print_table(console, table)
-    signs = legend_for(line.pattern for line in listed)
-    console.print(f"{signs}; {len(listed):,} of {count(size, 'pattern')} listed", style="dim", soft_wrap=True)
-    for text in below:
-        console.print(text, soft_wrap=True)
-
-
-def cost_lines(prepared: Prepared, total: Cost, replicates: int = 0) -> list[str]:
-    """What a run would cost, in words."""
-    again = f"seeds: {replicates} more at most for up to {MOST} patterns near the front and the unchanged model"
-    splits = prepared.splits
-    return [
-        *(f"warning: {warning}" for warning in splits.warnings),
-        f"data: {count(len(splits.train), 'example')} to train on, {len(splits.search):,} to search on, "
-        f"{len(splits.validation):,} in the untouched validation set",
-        f"work: {count(total.trials, 'trial')} for about {total.fine_tunings:.0f} fine-tunings of the unchanged model, "
-        f"the confirmation up to {total.confirmation:.0f} more, scoring left out; one fine-tuning is "
-        f"{count(total.examples, 'example')}",
-        *([again] if replicates else []),
-        f"room: a checkpoint of the unchanged model takes {decimal(total.checkpoint_bytes)} of disk (one is kept "
-        f"for each front member), training it {decimal(total.training_bytes)} of memory and its activations",
-        "export: `native` opens with plain from_pretrained, `with code` with trust_remote_code=True; both with "
-        "layersearch.load",
-    ]

@@ -24,6 +24,12 @@ DISPENSABLE = (
 )
 
 
+def output() -> Console:
+    """Standard output; into a file or a pipe no line is cut."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=WIDE)
+
+
 def front_table(
     front: Sequence[Row],
     baseline: Row | None,

@@ -170,10 +170,10 @@ def keeping_of(question: Question, how: How, confirm: int, further: Sequence[Row
     return Keeping(how.keep, how.disk, question.parameters_of, later, state, further, rounds > 0)
 
 
-def require_disk(prepared: Prepared, how: How, seeds: int) -> None:
+def require_disk(prepared: Prepared, how: How, seeds: int, *, confirming: bool = False) -> None:
     """Refuse to start where not even a few checkpoints of the unchanged model (fp32) fit, on the disk or under a cap.
 
-    Raises LayersearchError.
+    `confirming` is said by a confirmation of its own, which has the cap of its study. Raises LayersearchError.
     """
     method = prepared.what.method
     checkpoints = {"fine-tune": 2, "halving": 5}.get(method, 4 + 2 * seeds)
@@ -191,9 +191,13 @@ def require_disk(prepared: Prepared, how: How, seeds: int) -> None:
     if how.disk is not None and how.disk < least:
         fresh = f" and of {count(seeds, 'fresh seed')}" if started and seeds else ""
         beside = f" beside the models that candidates of the search{fresh} start from" if started else ""
+        whose, enough = "", f"--disk {shown(least, up=True)} or more"
+        mend = f"give {enough}{', or --confirm 0' if fresh else ''}"
+        if confirming:
+            whose = "the study's "
+            mend = f"continue it with `layersearch run ... {enough}`{', or give fewer --seeds' if fresh else ''}"
         raise WordsError(
-            f"--disk {shown(how.disk)} holds no checkpoint while the next is written{beside}; "
-            f"give --disk {shown(least, up=True)} or more{', or --confirm 0' if fresh else ''}"
+            f"{whose}--disk {shown(how.disk)} holds no checkpoint while the next is written{beside}; {mend}"
         )
 
 

@@ -166,7 +166,7 @@ def confirm(prepared: Prepared, how: How, *, seeds: int, watcher: Watcher, trial
     for warning in prepared.splits.warnings:
         watcher.say(f"warning: {warning}")
     alone = prepared.what.method not in ("fine-tune", "halving")
-    require_disk(prepared, how, seeds)
+    require_disk(prepared, how, seeds, confirming=True)
     with opened(prepared, how, watcher, alone=alone or prepared.halving is not None, settled=False) as studies:
         rows = chosen(studies, trials)
         if studies.confirmed(seeds, rows):

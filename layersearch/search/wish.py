@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from layersearch.errors import StudyError, WordsError
 from layersearch.search.divergence import came_to_nothing
 from layersearch.search.fronts import fronts
 from layersearch.search.objectives import Limit
 from layersearch.search.quality import error_of
-from layersearch.search.record import Record
-from layersearch.search.trials import Row
+
+if TYPE_CHECKING:
+    from layersearch.search.record import Record
+    from layersearch.search.trials import Row
 
 NANOSECONDS = 1e6  # of a millisecond
 

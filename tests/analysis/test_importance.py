@@ -13,10 +13,10 @@ from layersearch.analysis.effects import Part
 from layersearch.analysis.importance import Importance, importance_of
 from layersearch.errors import LayersearchError, StudyError, WordsError
 from layersearch.pattern import Pattern
-from layersearch.report.console import output
 from layersearch.report.html import report_of
 from layersearch.report.importance import as_plain, lines_of, print_importance
 from layersearch.report.importance_map import cost_map, draw_importance
+from layersearch.report.table import output
 from layersearch.search.purpose import Purpose
 from layersearch.search.record import Record
 from layersearch.search.trials import Direction, Row

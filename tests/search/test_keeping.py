@@ -11,12 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from layersearch.errors import WordsError
 from layersearch.pattern import Pattern
 from layersearch.report.notes import notes_on_disk
 from layersearch.search.driver import Driver
 from layersearch.search.files import bytes_in, checkpoint_of, checkpoints_in, is_whole, shown
 from layersearch.search.fronts import fronts, thinned
-from layersearch.search.keeping import BESIDE, Keeping
+from layersearch.search.keeping import BESIDE, Keeping, require_disk
+from layersearch.search.preparing import prepare
+from layersearch.search.question import How, What
 from layersearch.search.record import read_study
 from layersearch.search.replicates import contested
 from layersearch.search.study import Study
@@ -244,6 +247,18 @@ def test_a_cap_that_is_too_small_is_refused_with_one_that_works(
     monkeypatch.setattr("layersearch.search.run._search", lambda *_, **__: pytest.fail("began"))
     with pytest.raises(pytest.fail.Exception, match="began"):
         run(tiny_run, "--method", method, "--disk", found[1])
+
+
+def test_a_confirmation_is_not_told_of_options_that_it_lacks(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:
+    question = prepare(What(str(tiny_model), "sst2", tiny_data, method="one-shot"))
+    how = How("s", f"{tmp_path}/db", tmp_path, disk=30_000)
+    wanted = (
+        r"^the study's --disk 30kB holds no checkpoint while the next is written beside the models that candidates of "
+        r"the search and of 2 fresh seeds start from; "
+        r"continue it with `layersearch run \.\.\. --disk \S+ or more`, or give fewer --seeds$"
+    )
+    with pytest.raises(WordsError, match=wanted):
+        require_disk(question, how, 2, confirming=True)
 
 
 def test_a_size_that_is_none_is_refused(tiny_run: TinyRun) -> None:

@@ -90,6 +90,8 @@ def test_a_plan_leaves_dense_what_others_start_from_and_has_no_column_without_ze
     words = ["distill" if word == "fine-tune" else word for word in sparse.what]
     rows = json.loads(call("plan", *words, "--json").out)
     assert [row["pattern"] for row in rows if row["non_zero"] == row["parameters"]] == ["0-3"]
+    assert "\nnon-zero: the unchanged model keeps all, " in call("plan", *words).out
+    assert "non-zero:" not in call("plan", *sparse.what).out
     plain = [word for word in sparse.what if not str(word).startswith("--sparsity") and word not in ("0.4", "movement")]
     said = call("plan", *plain)
     assert said.code == 0, said.err

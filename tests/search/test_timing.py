@@ -18,9 +18,9 @@ from layersearch.models.base import load_base
 from layersearch.models.measure import Timing, share_of
 from layersearch.models.surgery import build
 from layersearch.pattern import Pattern
-from layersearch.report.console import output
 from layersearch.report.html import write_report
 from layersearch.report.notes import notes_on_costs
+from layersearch.report.table import output
 from layersearch.report.trial import print_trial
 from layersearch.search import timing
 from layersearch.search.again import asked_again
