@@ -9,8 +9,7 @@ import io
 import os
 import random
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +20,10 @@ settings.register_profile("same-every-time", derandomize=True, deadline=None)
 settings.load_profile("same-every-time")
 
 LAYERS = 4
+
+# Torch, which reads it when it is imported, computes on one thread, in the processes that tests start too: of two on
+# cores that other tests use one waits for the other, and tiny models are slower with more in any case.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 # Where transformers puts code from exported folders: nowhere that stays. It reads this when it is imported.
 _MODULES = tempfile.TemporaryDirectory(prefix="layersearch-")
@@ -33,26 +36,6 @@ os.environ["LAYERSEARCH_CACHE"] = _COUNTED.name
 GOOD = ("good", "fine", "great", "warm", "bright")
 BAD = ("bad", "poor", "awful", "cold", "dull")
 PLAIN = ("the", "film", "was", "and", "a", "plot", "with", "music", "very", "it")
-
-
-@contextmanager
-def on_one_thread() -> Iterator[None]:
-    """Torch computes on one thread: tiny models are slower with more."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """`on_one_thread`, for tests that name it by `usefixtures`."""
-    with on_one_thread():
-        yield
 
 
 @pytest.fixture(scope="session")
@@ -152,7 +135,6 @@ def tiny_run(tiny_model: Path, tiny_data: Path, tmp_path_factory: pytest.TempPat
         "fine-tune",
     )
     how = ("--study", "tiny", "--storage", f"{folder}/study.db", "--files", f"{folder}/files", "--workers", "0")
-    with on_one_thread():
-        said = call("run", *what, *how, "--trials", "5", "--device", "cpu")
+    said = call("run", *what, *how, "--trials", "5", "--device", "cpu")
     assert said.code == 0, said.err
     return TinyRun(what, folder / "study.db", folder / "files", said)

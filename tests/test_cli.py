@@ -28,8 +28,6 @@ from layersearch.search.starts import scaled
 from layersearch.search.trials import Row
 from tests.conftest import Said, TinyRun, call
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 ROOT = Path(__file__).parents[1]
 NUMBER = r"\d+\.\d+"
 

@@ -50,7 +50,8 @@ def draw_strategies(runs: Lines, named: Named, tasks: Sequence[str], published: 
     for one in axes:
         one.set_xlabel("share of layers dropped")
         one.set_xlim(left=-0.03)
-    axes[0].set_ylabel("score, in points")
+        if one.get_subplotspec().is_first_col():
+            one.set_ylabel("score, in points")
     lines, names = axes[0].get_legend_handles_labels()
     figure.legend(lines, names, fontsize=8, loc="outside lower center", ncols=len(names))
     save(figure, file)

@@ -30,10 +30,8 @@ from layersearch.tasks.demo import demo_task
 from layersearch.tasks.task import Encoded
 from layersearch.tasks.text import TextTask
 from tests.conftest import LAYERS, TinyRun, call
-from tests.models.conftest import _one_thread, from_config
+from tests.models.conftest import from_config
 from tests.models.test_export import CARD
-
-__all__ = ["_one_thread"]
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from layersearch.analysis.states import SPREAD, groups_of, layer_rows, rows_of
 from layersearch.errors import DataError
 from layersearch.tasks.task import Encoded
 from layersearch.training.batches import collate
-from tests.models.conftest import _one_thread, make_tiny, tiny
+from tests.models.conftest import make_tiny, tiny
 
-__all__ = ["_one_thread", "make_tiny", "tiny"]
+__all__ = ["make_tiny", "tiny"]
 
 Floats = NDArray[np.float64]
 

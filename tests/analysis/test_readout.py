@@ -18,10 +18,10 @@ from layersearch.models.surgery import build
 from layersearch.pattern import Pattern
 from layersearch.tasks.task import Encoded
 from layersearch.training.batches import collate
-from tests.models.conftest import LAYERS, _one_thread, from_config, minilm, randomised, tiny_config
+from tests.models.conftest import LAYERS, from_config, minilm, randomised, tiny_config
 from tests.models.tiny_decoders import DECODERS
 
-__all__ = ["_one_thread", "minilm"]
+__all__ = ["minilm"]
 
 SPECIAL = (3, 4)
 

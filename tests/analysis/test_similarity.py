@@ -21,11 +21,11 @@ from layersearch.models.surgery import auto_class, layers_of
 from layersearch.tasks.task import Encoded
 from layersearch.training.batches import collate
 from layersearch.training.influence import influence
-from tests.models.conftest import LAYERS, _one_thread, make_tiny, tiny
+from tests.models.conftest import LAYERS, make_tiny, tiny
 from tests.models.tiny import TINY
 from tests.models.tiny_decoders import DECODERS
 
-__all__ = ["_one_thread", "make_tiny", "tiny"]
+__all__ = ["make_tiny", "tiny"]
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Tiny random models of some families, inputs with padding, and the real MiniLM where its package is installed."""
 
 import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,6 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from tests.conftest import on_one_thread
-
 LAYERS = 4
 TEXTS = [("a man eats", "somebody eats"), ("the cat sat on the mat and looked", "dogs bark"), ("no", "yes")]
 SOME = (
@@ -26,13 +24,6 @@ SOME = (
     "electra",
     "distilbert",
 )  # families for tests that are not row by row, as test_conformance is
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Tiny models are slower with more."""
-    with on_one_thread():
-        yield
 
 
 def from_config(auto: Any, config: PreTrainedConfig, attention: str | None = "sdpa") -> PreTrainedModel:

@@ -26,8 +26,6 @@ from layersearch.training.recipe import Recipe
 from tests.conftest import Said, TinyRun, call
 from tests.search.test_driver import Witness
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.fixture
 def own(tiny_run: TinyRun, tmp_path: Path) -> Path:

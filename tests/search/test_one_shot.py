@@ -26,8 +26,6 @@ from tests.conftest import TinyRun, call
 from tests.search.support import COUNTS, LAYERS, SPACE, open_study, outcome_of
 from tests.search.test_driver import Witness
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 SCORES = {"0-3": 0.9, "0-2": 0.8, "0-1 3": 0.85, "0-1": 0.6, "2-3": 0.7, "0": 0.3, "3": 0.2}
 
 

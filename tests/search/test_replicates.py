@@ -24,8 +24,6 @@ from tests.search.support import outcome_of
 from tests.search.test_driver import Witness
 from tests.search.test_keeping import write
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 NOISE = 0.02
 
 

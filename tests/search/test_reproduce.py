@@ -26,8 +26,6 @@ from layersearch.search.trials import Row
 from layersearch.training.recipe import TRAINING
 from tests.conftest import Said, TinyRun, call
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 HOW = How(name="tiny", workers=0, device="cpu")
 
 

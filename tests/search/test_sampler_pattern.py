@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
-from threadpoolctl import threadpool_info  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_info, threadpool_limits  # type: ignore[import-untyped]
 
 from layersearch.errors import WordsError
 from layersearch.pattern import Pattern
@@ -228,6 +228,6 @@ def test_small_problems_take_one_thread_of_every_library() -> None:
     """SciPy brings a linear algebra of its own, which must be limited too."""
     import scipy.linalg  # noqa: F401
 
-    with one_thread():
+    with threadpool_limits(2), one_thread():
         threads = {found["num_threads"] for found in threadpool_info() if found["user_api"] == "blas"}
     assert threads == {1}

@@ -25,8 +25,6 @@ from layersearch.training.evaluator import Evaluator
 from layersearch.training.job import Outcome
 from tests.conftest import TinyRun
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:

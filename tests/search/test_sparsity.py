@@ -14,8 +14,6 @@ from layersearch.search.record import read_study
 from layersearch.training.recipe import compressed_bytes
 from tests.conftest import Said, call
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 Words = tuple[str | Path | int, ...]
 
 

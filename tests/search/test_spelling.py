@@ -25,8 +25,6 @@ from layersearch.search.spelling import knowing, measure, spelled, stored_of
 from layersearch.training.recipe import Recipe
 from tests.conftest import Said, call
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 RECIPE = Recipe(learning_rate=1e-2, batch_size=8, epochs=1, max_length=24, precision="fp32")
 SPACE = 'strategies = ["contribution", "ffn-only-influence", "top"]\nmax_k = 2\n'
 

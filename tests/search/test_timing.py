@@ -31,8 +31,6 @@ from layersearch.search.times import Latency, bought_none, settings, times_of
 from layersearch.search.wish import Wish, best
 from tests.conftest import Said, TinyRun, call
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 REAL_GRAPHS = timing._graphs
 
 

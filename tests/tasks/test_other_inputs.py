@@ -18,8 +18,6 @@ from tests.tasks.test_perplexity import tokenizer
 if TYPE_CHECKING:
     from layersearch.search.record import Record
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 QUICK = ("--lr", "1e-2", "--batch-size", "8", "--max-length", "12", "--precision", "fp32", "--confirm", "1")
 HOW = ("--workers", "0", "--device", "cpu")
 

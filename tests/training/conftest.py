@@ -1,8 +1,7 @@
-"""What the training tests share: one thread (tiny models are slower with more), a loaded base model, encoded data."""
+"""What the training tests share: a loaded base model, encoded data."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,15 +12,8 @@ from layersearch.tasks import load_task
 from layersearch.tasks.task import Encoded, Task
 from layersearch.training.evaluator import Evaluator
 from layersearch.training.recipe import Recipe
-from tests.conftest import on_one_thread
 
 RECIPE = Recipe(learning_rate=5e-3, batch_size=8, epochs=4, max_length=24, precision="fp32")
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    with on_one_thread():
-        yield
 
 
 @pytest.fixture(scope="session")
