@@ -28,10 +28,10 @@ demo: $(READY)
 	@echo "look at $(DEMO)/front.png, or: $(BIN)/layersearch dashboard --storage $(DEMO)/study.db"
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 3 --dist worksteal
 
 test-slow: $(READY)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow -n 2
 
 check: $(READY)
 	$(BIN)/ruff check
