@@ -6,6 +6,7 @@ import math
 import random
 import threading
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
@@ -369,6 +370,14 @@ def test_kaos_models_have_the_depth_and_place_that_they_say() -> None:
     assert {one.copies for one in second} == {1, 2}
     assert third[0].pattern == "0 0t 0t 1-5"
     assert first[-1].way.epochs == pytest.approx(7 / 6)
+
+
+def test_kaos_later_rounds_are_of_the_first_task_alone(setting: Any) -> None:
+    run = import_module("results.kao.run")
+    two = replace(setting, scale=replace(setting.scale, tasks=("sst2", "mrpc")))
+    asked = run.everything(two, run.rounds(6, Path("fresh")), [0, 1], None)
+    assert Counter(one.task for one in asked) == {"sst2": 2 * (8 + 7 + 3), "mrpc": 2 * 8}
+    assert {(one.task, one.pattern) for one in asked if one.keep} == {("sst2", "0-5")}
 
 
 def test_a_fresh_layer_is_new_and_the_others_are_not(setting: Any, tmp_path: Path) -> None:

@@ -100,11 +100,15 @@ def fresh_base(room: Room, folder: Path) -> Path:
 def everything(
     setting: Setting, of: Sequence[Sequence[Deepened]], seeds: Sequence[int], most: int | None
 ) -> list[Asked]:
-    """What is trained, in its order: task by task, round by round, seed by seed."""
+    """What is trained, in its order: task by task, round by round, seed by seed; only the first task has them all."""
+    first = setting.scale.tasks[0]
     return [
-        Asked(task, one.pattern, seed, one.way, keep=one.kind == "unchanged")
-        for task in setting.scale.tasks for these in of for seed in seeds for one in these[:most]
-    ]  # fmt: skip
+        Asked(task, one.pattern, seed, one.way, keep=one.kind == "unchanged" and task == first)
+        for task in setting.scale.tasks
+        for these in (of if task == first else of[:1])
+        for seed in seeds
+        for one in these[:most]
+    ]
 
 
 def scores_of(runs: Lines, task: str, one: Deepened) -> dict[int, float]:
