@@ -58,12 +58,16 @@ def halves(named: Named) -> list[int]:
 
 
 def everything(setting: Setting, named: Named, seeds: Sequence[int], most: int | None) -> list[Asked]:
-    """What is trained, in its order: task by task, seed by seed; dropping after fine-tuning with the first task."""
+    """What is trained, in its order: task by task, seed by seed; dropping after fine-tuning with the first task.
+
+    The weights of its unchanged model stay, for those that start from it and for the probes.
+    """
     patterns = list(dict.fromkeys(named.values()))[:most]
-    asked = []
+    first, asked = setting.scale.tasks[0], []
     for task in setting.scale.tasks:
-        asked += [Asked(task, p, seed, keep=p == named["unchanged", 0]) for seed in seeds for p in patterns]
-        if task == setting.scale.tasks[0]:
+        keep = named["unchanged", 0] if task == first else None
+        asked += [Asked(task, p, seed, keep=p == keep) for seed in seeds for p in patterns]
+        if task == first:
             later = [named["top", k] for k in halves(named)][:most]
             asked += [Asked(task, p, seed, AFTER) for seed in seeds for p in later]
     return asked
