@@ -259,6 +259,8 @@ def main() -> None:
     except LayersearchError as error:
         say(f"error: {error}")
         sys.exit(2 if isinstance(error, WordsError) else 1)
+    finally:
+        gc.freeze()  # else Python looks once more through all that torch has made: a sixth of the first `plan`
 
 
 def _without_passwords(command: str, how: How) -> str:

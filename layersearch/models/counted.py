@@ -7,12 +7,11 @@ deleted at any time; a broken file is as good as none.
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -59,30 +58,13 @@ def counted(
     file = _file(folder, num_labels, kind, length, mixing)
     found = None if file is None else _read(file)
     if found is None:
-        with _uncollected():
-            found = _count(folder, num_labels, kind, length, mixing)
+        found = _count(folder, num_labels, kind, length, mixing)
         if file is not None:
             with suppress(OSError):  # a full disk or a folder that is not ours costs the next question some seconds
                 _write(file, found)
     if mixes and found.unmixable:
         raise ModelError(found.unmixable)
     return found
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """What comes into being meanwhile is never looked through for garbage: it is torch, and that stays to the end.
-
-    Looking through it takes most of a second, half of it when the process ends.
-    """
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        if collecting:
-            gc.enable()
 
 
 def _count(folder: Path, num_labels: int, kind: KindName, length: int, mixing: Mixing) -> Counted:

@@ -15,7 +15,7 @@ from layersearch.counts import count
 from layersearch.pattern import Pattern
 from layersearch.report.commands import export_command
 from layersearch.report.table import coloured
-from layersearch.search.divergence import WHAT_DIVERGED
+from layersearch.search.divergence import WHAT_DIVERGED, told_of
 
 if TYPE_CHECKING:
     from layersearch.search.record import Record
@@ -29,13 +29,19 @@ def print_answer(console: Console, record: Record, answer: Answer, place: str) -
         for line in answer.misses:
             console.print(f"  {line}", soft_wrap=True, markup=False)
     console.print(_table(record, answer))
-    if answer.diverged:
-        trials = f"{count(len(answer.diverged), 'trial')} that would fit ({', '.join(map(str, answer.diverged))})"
+    if answer.left_out:
+        trials = f"{count(len(answer.left_out), 'trial')} that would fit ({', '.join(map(str, answer.left_out))})"
         console.print(f"left out: {trials}, which diverged: {WHAT_DIVERGED}", style="dim", soft_wrap=True)
+    if answer.pick is not None and (lost := _lost(record, answer.pick)):
+        console.print(f"the pick: {lost}", style="dim", soft_wrap=True)
     console.print(_about(record, answer), style="dim", soft_wrap=True)
     command = None if answer.pick is None else export_command(record, answer.pick.row, place)
     if command is not None:
         console.print(command, soft_wrap=True, markup=False)
+
+
+def _lost(record: Record, member: Member) -> str:
+    return told_of(member.row, record.diverged.get(member.row.pattern), record.purpose.direction)
 
 
 def _number(member: Member | None) -> str:
@@ -97,7 +103,7 @@ def as_plain(record: Record, answer: Answer, place: str) -> dict[str, Any]:
     absent = dict.fromkeys(("pick", "runner_up", "next_larger", "next_smaller", "nearest"))
     command = None if answer.pick is None else export_command(record, answer.pick.row, place)
     scores = "validation" if answer.confirmed else "search"
-    told = {"misses": list(answer.misses), "diverged": list(answer.diverged), "scores": scores, "export": command}
+    told = {"misses": list(answer.misses), "left_out": list(answer.left_out), "scores": scores, "export": command}
     return {**absent, **found, **told}
 
 

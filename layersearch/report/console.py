@@ -263,4 +263,7 @@ def _export_next(record: Record, where: str) -> list[str]:
     except StudyError as error:
         return [f"nothing to export: {error}"]
     command = export_command(record, member.row, where) if member else None
-    return [command or "nothing to export: the front has no candidate that did not diverge"]
+    return [
+        command
+        or "nothing to export: the front has no sound candidate beside the unchanged model; add --trials or --epochs"
+    ]

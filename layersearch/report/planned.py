@@ -16,6 +16,7 @@ from layersearch.counts import count
 from layersearch.pattern import legend_for
 from layersearch.report.table import coloured, output, print_table
 from layersearch.search.objectives import COSTS
+from layersearch.search.question import NETWORKS
 from layersearch.search.replicates import MOST
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def print_plan(question: Question, listed: Sequence[Line], below: Sequence[str],
     print_table(console, table)
     signs = legend_for(line.pattern for line in listed)
     console.print(f"{signs}; {len(listed):,} of {count(size, 'pattern')} listed", style="dim", soft_wrap=True)
-    if any(line.non_zero == line.parameters for line in listed):
+    if sparse and question.purpose.values.get("method") in NETWORKS:
         dense = "non-zero: the unchanged model keeps all, for the candidates start from it or learn from it"
         console.print(dense, style="dim", soft_wrap=True)
     for text in below:

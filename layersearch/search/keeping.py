@@ -173,9 +173,12 @@ def keeping_of(question: Question, how: How, confirm: int, further: Sequence[Row
 def require_disk(prepared: Prepared, how: How, seeds: int, *, confirming: bool = False) -> None:
     """Refuse to start where not even a few checkpoints of the unchanged model (fp32) fit, on the disk or under a cap.
 
-    `confirming` is said by a confirmation of its own, which has the cap of its study. Raises LayersearchError.
+    `confirming` is said by a confirmation of its own, which has the cap of its study and leaves no weights but those
+    that fresh seeds start from. Raises LayersearchError.
     """
     method = prepared.what.method
+    if confirming and method not in NETWORKS:
+        return
     checkpoints = {"fine-tune": 2, "halving": 5}.get(method, 4 + 2 * seeds)
     needed = checkpoints * BYTES_A_PARAMETER * prepared.counts.total
     free = shutil.disk_usage(next(place for place in how.folder.parents if place.exists())).free
@@ -185,20 +188,18 @@ def require_disk(prepared: Prepared, how: How, seeds: int, *, confirming: bool =
             f"{needed / 1e6:.0f} MB; "
             "free some space, or name another place with --files"
         )
-    kept = 0 if how.keep == "none" else _whole_bytes(prepared)
+    kept = 0 if confirming or how.keep == "none" else _whole_bytes(prepared)
     started = NETWORKS.get(method, 0) * _network_bytes(prepared)
     least = started + kept + max(kept, _fresh_bytes(prepared, seeds))
     if how.disk is not None and how.disk < least:
         fresh = f" and of {count(seeds, 'fresh seed')}" if started and seeds else ""
         beside = f" beside the models that candidates of the search{fresh} start from" if started else ""
-        whose, enough = "", f"--disk {shown(least, up=True)} or more"
-        mend = f"give {enough}{', or --confirm 0' if fresh else ''}"
+        small = f"--disk {shown(how.disk)} holds no checkpoint while the next is written{beside}"
+        enough = f"--disk {shown(least, up=True)}"
         if confirming:
-            whose = "the study's "
-            mend = f"continue it with `layersearch run ... {enough}`{', or give fewer --seeds' if fresh else ''}"
-        raise WordsError(
-            f"{whose}--disk {shown(how.disk)} holds no checkpoint while the next is written{beside}; {mend}"
-        )
+            fewer = ", or give fewer --seeds" if fresh else ""
+            raise WordsError(f"the study's {small}; continue it with `layersearch run ... {enough}` or more{fewer}")
+        raise WordsError(f"{small}; give {enough} or more{', or --confirm 0' if fresh else ''}")
 
 
 def _fresh_bytes(prepared: Prepared, seeds: int) -> int:

@@ -62,7 +62,7 @@ class Answer:
     """What the study says. Without a `pick` nothing fits, and `nearest` misses what `misses` tells.
 
     `larger` and `smaller` are the next points of the front on either side of the pick. The scores are `confirmed` or
-    those of the search. `diverged` are the trials that would fit, but came to nothing (`divergence.py`).
+    those of the search. `left_out` are the trials that would fit, but came to nothing (`divergence.py`).
     """
 
     confirmed: bool
@@ -73,7 +73,7 @@ class Answer:
     smaller: Member | None = None
     nearest: Member | None = None
     misses: tuple[str, ...] = ()
-    diverged: tuple[int, ...] = ()
+    left_out: tuple[int, ...] = ()
 
 
 def best(record: Record, wish: Wish) -> Answer:
@@ -103,14 +103,19 @@ def best(record: Record, wish: Wish) -> Answer:
             "`layersearch run --trials`"
         )
     over = {member.row.number: _over(member, unchanged, wish, _point(record, unchanged)) for member in members}
-    nothing = [member for member in members if member != unchanged and _came_to_nothing(record, member.row)]
-    diverged = tuple(member.row.number for member in nothing if not over[member.row.number])
-    members = [member for member in members if member not in nothing]
+    lost = [member for member in members if member != unchanged and _came_to_nothing(record, member.row)]
+    left_out = tuple(member.row.number for member in lost if not over[member.row.number])
+    members = [member for member in members if member not in lost]
+    if not members:
+        raise StudyError(
+            f"of study {record.name!r} all candidates that keep its own limits diverged; train longer (--epochs) or "
+            "with another --lr, under a new --study"
+        )
     fitting = [member for member in members if not over[member.row.number]]
     if not fitting:
         nearest = min(members, key=lambda member: max(over[member.row.number].values()))
         misses = tuple(_missed(limit, nearest) for limit in wish.limits if limit.of in over[nearest.row.number])
-        return Answer(confirmed, unchanged, nearest=nearest, misses=misses, diverged=diverged)
+        return Answer(confirmed, unchanged, nearest=nearest, misses=misses, left_out=left_out)
     pick, *others = sorted(fitting, key=_order(record, wish, fitting))
     front = _undominated(record, members)
     larger = [member for member in front if member.parameters > pick.parameters]
@@ -122,7 +127,7 @@ def best(record: Record, wish: Wish) -> Answer:
         others[0] if others else None,
         larger[-1] if larger else None,
         smaller[0] if smaller else None,
-        diverged=diverged,
+        left_out=left_out,
     )
 
 

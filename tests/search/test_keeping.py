@@ -252,10 +252,11 @@ def test_a_cap_that_is_too_small_is_refused_with_one_that_works(
 def test_a_confirmation_is_not_told_of_options_that_it_lacks(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:
     question = prepare(What(str(tiny_model), "sst2", tiny_data, method="one-shot"))
     how = How("s", f"{tmp_path}/db", tmp_path, disk=30_000)
+    require_disk(replace(question, what=replace(question.what, method="fine-tune")), how, 2, confirming=True)
     wanted = (
         r"^the study's --disk 30kB holds no checkpoint while the next is written beside the models that candidates of "
         r"the search and of 2 fresh seeds start from; "
-        r"continue it with `layersearch run \.\.\. --disk \S+ or more`, or give fewer --seeds$"
+        r"continue it with `layersearch run \.\.\. --disk \S+` or more, or give fewer --seeds$"
     )
     with pytest.raises(WordsError, match=wanted):
         require_disk(question, how, 2, confirming=True)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from layersearch.counts import count
 from layersearch.errors import LayersearchError, StudyError, WordsError
 from layersearch.search.divergence import Divergence
 from layersearch.search.objectives import parse_limit
@@ -16,6 +16,7 @@ from layersearch.search.record import Record
 from layersearch.search.trials import Confirmed, Row
 from layersearch.search.wish import Answer, Wish, best, to_export
 from tests.conftest import TinyRun, call
+from tests.search.support import COUNTS, open_study, outcome_of
 
 # number, pattern, parameters, score, confirmed, latency
 FRONT = (
@@ -76,10 +77,13 @@ def test_what_came_to_nothing_is_never_picked() -> None:
 
     assert number(plain) == numbers(best(plain, wish(knee=True)))[0] == 2
     left = best(replace(plain, diverged=lost), wish("80%"))
-    assert (numbers(left), left.diverged) == ((3, 4, 1, 4, None), (2,))
+    assert (numbers(left), left.left_out) == ((3, 4, 1, 4, None), (2,))
     assert number(replace(plain, diverged=lost)) == 3
+    first = replace(plain.rows[0], over={"parameters": 0.1})
+    with pytest.raises(StudyError, match=r"all candidates that keep its own limits diverged; train longer"):
+        best(replace(plain, rows=(first, *poorer[1:])), wish("80%"))
     none = best(replace(plain, rows=poor), wish("60%"))
-    assert (numbers(none), none.diverged) == ((None, None, None, None, 3), (4,))
+    assert (numbers(none), none.left_out) == ((None, None, None, None, 3), (4,))
     assert number(replace(plain, rows=(*plain.rows[:1], poor[4], *plain.rows[1:2]))) == 1
     assert number(replace(plain, rows=poorer)) is None  # only the unchanged model is better than that
     two = replace(plain, rows=plain.rows[:2])  # of two neither bends
@@ -188,23 +192,38 @@ def test_what_the_study_does_not_know_is_said() -> None:
         best(replace(blind, rows=blind.rows[1:]), wish("80%"))
 
 
-def test_the_command_answers_in_words_and_json(tiny_run: TinyRun) -> None:
-    where = ("best", "tiny", "--storage", tiny_run.storage)
-    said = call(*where, "--max-params", "100%")
+def test_the_command_answers_in_words_and_json(tmp_path: Path) -> None:
+    """Of four layers: the least that is kept scores like one answer to everything, so it came to nothing."""
+    study = open_study(f"{tmp_path}/s.db", tmp_path)
+    study.note(num_layers=4, parameters=COUNTS.total, folder=str(study.folder))
+    for pattern in ("0-3", "0-2", "0-1", "0"):
+        study.enqueue(pattern, 0)
+        job = study.ask()
+        assert job is not None
+        study.tell(replace(outcome_of(job), constant=0.58))
+    where = ("best", "s", "--storage", f"{tmp_path}/s.db", "--max-params", "95%")
+    said = call(*where)
     assert said.code == 0, said.err
     lines = {line.split("  ")[0]: line for line in said.out.splitlines()}
-    assert {"pick", "unchanged"} <= set(lines)
-    assert "scores are confirmed on the validation set (1 fresh seed)" in said.out
-    plain = json.loads(call(*where, "--max-params", "100%", "--json").out)
-    assert (plain["pick"]["trial"], plain["pick"]["parameters_share"]) == (0, 1.0)
+    assert {"pick", "runner-up", "next larger", "next smaller", "unchanged"} <= set(lines)
+    assert "scores are those of the search" in said.out
+    plain = json.loads(call(*where, "--json").out)
+    assert (plain["pick"]["pattern"], plain["runner_up"]["pattern"], plain["left_out"]) == ("0-2", "0-1", [3])
+    assert plain["pick"]["parameters_share"] <= 0.95
     assert lines["pick"].split()[1] == str(plain["pick"]["trial"])
-    assert plain["export"] in said.out
-    assert f"left out: {count(len(plain['diverged']), 'trial')} that would fit (" in said.out
-    none = call(*where, "--max-params", "1%")
+    assert "\nleft out: 1 trial that would fit (3), which diverged: " in said.out
+    none = call(*where[:-1], "1%")
     assert none.code == 1
     assert none.out.startswith("nothing fits; the nearest is trial ")
     assert none.err == ""
-    assert json.loads(call(*where, "--max-params", "1%", "--json").out)["pick"] is None
+    assert json.loads(call(*where[:-1], "1%", "--json").out)["pick"] is None
+
+
+def test_an_unchanged_model_that_diverged_is_picked_with_a_word(tiny_run: TinyRun) -> None:
+    said = call("best", "tiny", "--storage", tiny_run.storage, "--max-params", "100%")
+    assert said.code == 0, said.err
+    assert "scores are confirmed on the validation set (1 fresh seed)" in said.out
+    assert "\nthe pick: the training of these weights (seed 0) diverged" in said.out
 
 
 def test_a_wish_for_nothing_is_refused() -> None:
