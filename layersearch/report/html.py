@@ -13,7 +13,7 @@ from typing import Any
 
 from layersearch.counts import count
 from layersearch.durable import whole_file
-from layersearch.errors import LayersearchError
+from layersearch.errors import LayersearchError, StudyError
 from layersearch.pattern import Pattern, legend_for
 from layersearch.report.charts import (
     course_chart,
@@ -34,6 +34,7 @@ from layersearch.report.table import cells_of, confirmed_cell, with_more
 from layersearch.search.divergence import constant_in
 from layersearch.search.record import Record
 from layersearch.search.trials import Row, tied, tied_with_next
+from layersearch.search.wish import to_export
 
 LISTED = 100  # trials of one kind that ended early; a table of thousands helps nobody
 _GLYPHS = {
@@ -120,7 +121,22 @@ def _summary(record: Record) -> str:
             f" The smallest candidate whose search score lies within the unchanged model's interval is trial "
             f"{smallest.number} ({smallest.pattern}), with {share_of(smallest, record):.1f} % of its parameters."
         )
-    return words
+    return words + _recommended(record)
+
+
+def _recommended(record: Record) -> str:
+    """What `best --knee` and the end of `run` recommend; nothing where that is nothing."""
+    try:
+        member = to_export(record)
+    except StudyError:
+        return ""
+    if member is None:
+        return ""
+    row, apart = member.row, f"{abs(member.drop):.4f} {'worse' if member.drop > 0 else 'better'} than"
+    return (
+        f" Where the front bends most lies trial {row.number} ({row.pattern}), the one that `layersearch best --knee` "
+        f"names: {100 * member.share:.1f} % of the parameters, the score that counts {apart} the unchanged model's."
+    )
 
 
 def _is_as_good(row: Row, baseline: Row, record: Record) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from layersearch.counts import count
-from layersearch.search.divergence import WHAT_DIVERGED
+from layersearch.search.divergence import WHAT_DIVERGED, diverged
 from layersearch.search.files import bytes_in
 from layersearch.search.files import shown as shown_bytes
 from layersearch.search.objectives import COSTS, OVER, SCORE, off_by
@@ -166,6 +166,14 @@ def notes_on_skipped(record: Record) -> list[str]:
     return notes
 
 
+def _flat(record: Record) -> list[str]:
+    """By what all scores show that nothing was learned."""
+    scored = [row for row in record.rows if row.score is not None]
+    if scored and all(diverged(row, record.purpose.direction) for row in scored):
+        return [f"no score is better than that of one answer to everything ({scored[0].constant:.4f})"]
+    return ["all scores are equal"] if len(scored) > 1 and len({row.score for row in scored}) == 1 else []
+
+
 def notes_on_front(record: Record, *, everything: bool) -> list[str]:
     """What stands below the front in a terminal."""
     notes = ["share and kept are relative to the unchanged model", "=: its interval overlaps the unchanged model's"]
@@ -190,9 +198,7 @@ def notes_on_front(record: Record, *, everything: bool) -> list[str]:
         )
     if "parameters_are" in record.facts:
         notes.append(f"parameters are counted in {record.facts['parameters_are']}")
-    scores = [row.score for row in record.rows if row.score is not None]
-    if len(scores) > 1 and len(set(scores)) == 1:
-        notes.append("all scores are equal, so nothing was learned: train longer (--epochs) or with another --lr")
+    notes += [f"{what}, so nothing was learned: train longer (--epochs) or with another --lr" for what in _flat(record)]
     unchanged = record.confirmed.get(record.unchanged)
     if unchanged and baseline and baseline.interval and not _within(unchanged.mean, baseline.interval):
         notes.append(

@@ -288,7 +288,7 @@ def attributes_of(outcome: Outcome) -> dict[str, Any]:
         "redrawn": [round(v, 5) for v in outcome.redrawn] or None,
         "non_zero": outcome.non_zero,
         "sparsity": outcome.sparsity,
-        "constant": None if outcome.constant is None else round(outcome.constant, 6),
+        "constant": outcome.constant,
         "train_loss": None if outcome.train_loss is None else round(outcome.train_loss, 6),
         "seconds": round(outcome.seconds, 3),
         "train_seconds": round(outcome.train_seconds, 3),

@@ -116,7 +116,7 @@ def best(record: Record, wish: Wish) -> Answer:
         nearest = min(members, key=lambda member: max(over[member.row.number].values()))
         misses = tuple(_missed(limit, nearest) for limit in wish.limits if limit.of in over[nearest.row.number])
         return Answer(confirmed, unchanged, nearest=nearest, misses=misses, left_out=left_out)
-    pick, *others = sorted(fitting, key=_order(record, wish, fitting))
+    pick, *others = sorted(fitting, key=_order(record, wish, members))
     front = _undominated(record, members)
     larger = [member for member in front if member.parameters > pick.parameters]
     smaller = [member for member in front if member.parameters < pick.parameters]
@@ -237,10 +237,10 @@ def _percent_forgotten(limit: Limit) -> str:
     return f" counts parameters; did you mean {share:g}%?"
 
 
-def _order(record: Record, wish: Wish, fitting: Sequence[Member]) -> Callable[[Member], tuple[float, float]]:
-    """What a better member has less of."""
+def _order(record: Record, wish: Wish, members: Sequence[Member]) -> Callable[[Member], tuple[float, float]]:
+    """What a better member has less of; the front of all `members` is what bends."""
     if wish.knee:
-        bends = _bends(record, fitting)
+        bends = _bends(record, members)
         return lambda member: (-bends.get(member.row.number, -1.0), member.drop)
     if wish.max_drop is not None:
         return lambda member: (member.parameters, member.drop)

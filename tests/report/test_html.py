@@ -94,6 +94,8 @@ def test_the_summary_names_a_candidate_only_if_its_own_score_is_as_good(record: 
     assert "lies within the unchanged model" not in said
     said = report_of(replace(record, rows=(baseline, replace(wide, score=0.68))))
     assert f"is trial {wide.number} ({wide.pattern})" in said
+    assert f"Where the front bends most lies trial {wide.number} ({wide.pattern}), the one that" in said
+    assert "0.1100 worse than the unchanged model" in said
 
 
 def test_marks_tell_the_front_ties_the_baseline_and_named_strategies(full: Record) -> None:

@@ -7,7 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from layersearch.report.notes import notes_on_front
 from layersearch.search.divergence import WHAT_DIVERGED, Divergence, diverged, divergences, told_of
+from layersearch.search.purpose import Purpose
+from layersearch.search.record import Record
 from layersearch.search.trials import Row
 from layersearch.tasks import load_task
 from layersearch.tasks.constant import MOST_CLASSES, constant_score
@@ -22,10 +25,24 @@ def row(seed: int, score: float | None, constant: float | None = 0.6, **more: ob
     return Row(seed, state, "0-3", seed, score=score, constant=constant, **more)  # type: ignore[arg-type]
 
 
+def test_the_front_says_when_nothing_was_learned() -> None:
+    def notes(*rows: Row) -> str:
+        record = Record("s", Purpose({}, "accuracy", "maximize"), {"num_layers": 4, "parameters": 1}, rows, {})
+        return "\n".join(notes_on_front(record, everything=False))
+
+    nothing = "so nothing was learned: train longer (--epochs) or with another --lr"
+    assert f"no score is better than that of one answer to everything (0.6000), {nothing}" in notes(row(0, 0.6))
+    assert nothing not in notes(row(0, 0.61))
+    equal = notes(row(0, 0.61, None), row(1, 0.61, None))
+    assert f"all scores are equal, {nothing}" in equal
+    assert nothing not in notes(row(0, 0.59), row(1, 0.7))
+
+
 def test_no_finite_loss_or_no_better_than_a_constant_is_diverged() -> None:
     assert not diverged(row(0, 0.61), "maximize")
     assert diverged(row(0, 0.6), "maximize")
     assert diverged(row(0, 0.3), "maximize")
+    assert diverged(row(0, 17 / 26, constant=0.653846), "maximize"), "as older studies keep 17 of 26"
     assert not diverged(row(0, 0.3, constant=None), "maximize")
     assert not diverged(row(0, 0.3), "minimize")
     assert diverged(row(0, None, reason=f"the loss is nan at step 16: {DIVERGED}; try another"), "maximize")

@@ -105,6 +105,7 @@ def test_what_came_to_nothing_is_never_picked() -> None:
         (wish(latency="90%"), (1, 2, 0, 2, None)),
         (wish(knee=True), (2, 3, 1, 3, None)),
         (wish("75%", knee=True), (3, 4, 2, 4, None)),
+        (wish(drop="2pt", knee=True), (2, 1, 1, 3, None)),  # what already keeps a limit stays where the front bends
         (wish("60%"), (4, None, 3, None, None)),
         (wish("60%", "1pt"), (None, None, None, None, 2)),
         (wish("100%", latency="7ms"), (None, None, None, None, 3)),
