@@ -39,8 +39,7 @@ _ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }
-
-
+THREADS = "OMP_NUM_THREADS"
 SCRATCH = "ls-"  # Ray's temporary folder of process 123 is ls-123-..., short for its sockets' sake
 WORKER_BYTES = 1_000_000_000  # a process with torch and transformers loaded, and its activations
 
@@ -48,7 +47,7 @@ WORKER_BYTES = 1_000_000_000  # a process with torch and transformers loaded, an
 def run_with_ray(driver: Driver, evaluator: Evaluator, how: How) -> None:
     """Work the driver off with Ray Tune. Raises what the driver raised; a stop that was asked for returns normally."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    with _ray(evaluator, how) as (workers, resources, threads, scratch):
+    with _environment(), _ray(evaluator, how) as (workers, resources, threads, scratch):
         for number, handler in handlers.items():  # ray.init puts its own in their place
             signal.signal(number, handler)
         _tune(driver, evaluator, how, workers, resources, threads, scratch)
@@ -103,9 +102,22 @@ def _tune(
 
 
 @contextmanager
+def _environment() -> Iterator[None]:
+    """What Ray and its workers read, while they run: the caller's own words come back, for his other processes."""
+    before = {name: os.environ.get(name) for name in (*_ENVIRONMENT, THREADS)}
+    os.environ.update(_ENVIRONMENT)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+@contextmanager
 def _ray(evaluator: Evaluator, how: How) -> Iterator[tuple[int, dict[str, float], int, Path]]:
     """A running Ray: workers, resources of each, its threads, and a private scratch folder that goes at the end."""
-    os.environ.update(_ENVIRONMENT)
     _remove_orphans()
     scratch = Path(tempfile.mkdtemp(prefix=f"{SCRATCH}{os.getpid()}-", dir=_short_folder()))
     try:
@@ -117,14 +129,20 @@ def _ray(evaluator: Evaluator, how: How) -> Iterator[tuple[int, dict[str, float]
             _join(ray, how.ray_address)
         cores, gpus = _hardware(evaluator.device) if here else _cluster_hardware(ray, evaluator.device)
         workers = how.workers or gpus or min(cores, _that_fit(evaluator) if here else cores)
-        threads = max(1, cores // workers) if here else 1
+        threads = _threads(cores, workers) if here else 1
         if here:
-            os.environ["OMP_NUM_THREADS"] = str(threads)
+            os.environ[THREADS] = str(threads)
             _start(ray, workers, gpus, scratch)
         yield workers, _resources(workers, gpus), threads, scratch
     finally:
         _stop()
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _threads(cores: int, workers: int) -> int:
+    """Threads of one worker here: an even share of the cores, and no more than the caller lets a process have."""
+    share, asked = max(1, cores // workers), os.environ.get(THREADS, "").strip()
+    return min(share, int(asked)) if asked.isdecimal() and int(asked) else share
 
 
 def _resources(workers: int, gpus: int) -> dict[str, float]:

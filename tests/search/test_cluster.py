@@ -9,6 +9,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import optuna
 import psutil
@@ -16,7 +18,9 @@ import pytest
 import torch
 from optuna.trial import TrialState
 
-from layersearch.search.cluster import _cluster_hardware, _hardware, _resources
+from layersearch.search import cluster
+from layersearch.search.cluster import _cluster_hardware, _hardware, _resources, _threads, run_with_ray
+from layersearch.search.question import How
 from layersearch.search.worker import Watchdog
 
 TRIALS = 8
@@ -225,6 +229,41 @@ def test_cores_that_the_process_may_not_use_do_not_count() -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=50)
     assert done.stdout == "(1, 0)\n"
     assert _hardware("cpu")[0] <= (os.cpu_count() or 1)
+
+
+@pytest.mark.parametrize(("asked", "threads"), [(None, 4), ("1", 1), (" 3 ", 3), ("16", 4), ("2,1", 4), ("0", 4)])
+def test_a_worker_takes_no_more_threads_than_the_caller_has(
+    asked: str | None, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if asked is None:
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    else:
+        monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    assert _threads(8, 2) == threads
+    assert _threads(1, 2) == 1
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_run_leaves_the_environment_as_it_was(fails: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, str] = {}
+
+    def tune(*_: object) -> None:
+        seen.update(os.environ)
+        if fails:
+            raise RuntimeError("no")
+
+    monkeypatch.setattr("ray.init", lambda **_: None)
+    monkeypatch.setattr(cluster, "_tune", tune)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "true")
+    monkeypatch.setenv("OMP_NUM_THREADS", "5000")
+    before = dict(os.environ)
+    evaluator = SimpleNamespace(device="cpu")
+    with pytest.raises(RuntimeError) if fails else contextlib.nullcontext():
+        run_with_ray(cast(Any, None), cast(Any, evaluator), How("s", workers=1))
+    assert (seen["HF_HUB_OFFLINE"], seen["TOKENIZERS_PARALLELISM"]) == ("1", "false")
+    assert seen["OMP_NUM_THREADS"] == str(_hardware("cpu")[0])
+    assert dict(os.environ) == before
 
 
 def test_a_joined_cluster_counts_its_own_hardware() -> None:
