@@ -226,17 +226,18 @@ class Costs:
         """Raise WordsError, with the nearest value, if none of `patterns` keeps all limits on costs."""
         if any(self.allows(pattern) for pattern in patterns):
             return
-        alone = [limit for limit in self.limits if limit.of != SCORE and not self._any(limit, patterns)]
-        if not alone:
-            typed = " and ".join(limit.option for limit in self.limits if limit.of != SCORE)
-            raise WordsError(f"no pattern of the space keeps {typed} together; allow more of one of them")
-        cost, limit = COSTS[alone[0].of], alone[0]
-        nearest = min(patterns, key=lambda pattern: self.of(limit.of, pattern))
-        value, whole = self.of(limit.of, nearest), self.unchanged(limit.of)
-        raise WordsError(
-            f"no pattern of the space keeps {limit.option}: the nearest is `{nearest}` with {cost.shown(value)} "
-            f"{cost.title}, {value / whole:.1%} of the unchanged model's {cost.shown(whole)}; allow that much"
-        )
+        bounded = [limit for limit in self.limits if limit.of != SCORE]
+        alone = [limit for limit in bounded if not self._any(limit, patterns)]
+        limits = alone[:1] or bounded
+        typed = " and ".join(limit.option for limit in limits) + ("" if alone else " together")
+        nearest = min(patterns, key=lambda pattern: max(self.constraints(pattern)[limit.of] for limit in limits))
+        has = ", and ".join(self._told(limit.of, nearest) for limit in limits)
+        raise WordsError(f"no pattern of the space keeps {typed}: the nearest is `{nearest}` with {has}; allow that much")
+
+    def _told(self, name: str, pattern: Pattern) -> str:
+        """A cost of a pattern beside the unchanged model's, in words."""
+        cost, value, whole = COSTS[name], self.of(name, pattern), self.unchanged(name)
+        return f"{cost.shown(value)} {cost.title}, {value / whole:.1%} of the unchanged model's {cost.shown(whole)}"
 
     def _any(self, limit: Limit, patterns: Sequence[Pattern]) -> bool:
         return any(self.constraints(pattern)[limit.of] <= 0 for pattern in patterns)
