@@ -86,7 +86,7 @@ def read_config(folder: Path, **settings: Any) -> PreTrainedConfig:
         with quiet():
             config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True, **settings)
     except BROKEN as error:
-        raise ModelError(f"the model in {folder} cannot be opened: {first_line(error)}") from error
+        raise not_opened(folder, error) from error
     return cast(PreTrainedConfig, config)
 
 
@@ -141,7 +141,7 @@ def load_base(folder: Path, *, num_labels: int, kind: KindName) -> BaseModel:
                 output_loading_info=True,
             )
     except BROKEN as error:
-        raise ModelError(f"the model in {folder} cannot be opened: {first_line(error)}") from error
+        raise not_opened(folder, error) from error
     base = BaseModel(model, _fresh(folder, model, info), kind)
     if not KINDS[kind].labelled:
         _require_causal(folder, model)
@@ -247,6 +247,12 @@ def require_weights(folder: Path) -> None:
     """Raise ModelError for a folder without safetensors."""
     if not any(folder.glob("*.safetensors")):
         raise ModelError(f"{folder} has no weights as safetensors, the only format opened here; convert them first")
+
+
+def not_opened(folder: Path, error: Exception) -> ModelError:
+    """What to raise for a model whose files transformers cannot read."""
+    what = first_line(error).rstrip(".")
+    return ModelError(f"the model in {folder} cannot be opened: {what}; get the folder again, or choose another model")
 
 
 def first_line(error: Exception) -> str:

@@ -123,7 +123,9 @@ def load(folder: Path, model_class: Any = None) -> tuple[PreTrainedModel, Manife
         set_weights(model, load_file(weights))
     except (RuntimeError, ValueError, TypeError, SafetensorError, StrictDataclassError) as error:
         what = " ".join(str(error).split())
-        raise ModelError(f"weights and manifest in {folder} do not belong together: {what}") from error
+        raise ModelError(
+            f"weights and manifest in {folder} do not belong together: {what.rstrip('.')}; train the pattern again"
+        ) from error
     return model, manifest
 
 

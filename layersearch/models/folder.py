@@ -17,7 +17,7 @@ from layersearch.errors import ExportError
 RECORD = "layersearch.json"
 FORMAT = 1
 
-_AGAIN = "get the folder again, or export the trial again"
+AGAIN = "get the folder again, or export the trial again"
 
 
 def write_record(folder: Path, facts: Mapping[str, Any]) -> None:
@@ -40,9 +40,9 @@ def read_record(folder: Path) -> dict[str, Any]:
         why = why if folder.is_dir() else f"no such folder: {folder}"
         raise ExportError(f"{why}; give one that `layersearch export` made") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ExportError(f"{file} is damaged or of an older version of layersearch; {_AGAIN}") from error
+        raise ExportError(f"{file} is damaged or of an older version of layersearch; {AGAIN}") from error
     if not own:
-        raise ExportError(f"{file} was changed after the export: it does not have the hash that it names; {_AGAIN}")
+        raise ExportError(f"{file} was changed after the export: it does not have the hash that it names; {AGAIN}")
     return record
 
 

@@ -13,7 +13,7 @@ import torch
 from transformers import AutoModelForMaskedLM, PreTrainedModel
 
 from layersearch.errors import ModelError
-from layersearch.models.base import BROKEN, first_line, load_base, quiet, read_config, require_weights
+from layersearch.models.base import BROKEN, load_base, not_opened, quiet, read_config, require_weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +47,7 @@ def load_language_model(folder: Path) -> LanguageModel:
                 output_loading_info=True,
             )
     except BROKEN as error:
-        raise ModelError(f"the model in {folder} cannot be opened: {first_line(error)}") from error
+        raise not_opened(folder, error) from error
     missing = sorted(info["missing_keys"])
     if missing:
         raise ModelError(

@@ -165,7 +165,8 @@ def _processor_joules(run: Run, powercap: Path) -> float:
         before = [_counter(zone) for zone in zones]
     except OSError as error:
         raise ModelError(
-            f"energy cannot be measured: {error.filename} cannot be read; only root may, on most machines"
+            f"energy cannot be measured: {error.filename} cannot be read; only root may, on most "
+            "machines: run as root, or choose another objective"
         ) from None
     if not zones:
         raise ModelError(

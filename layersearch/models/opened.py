@@ -20,7 +20,7 @@ from layersearch.errors import ExportError
 from layersearch.models.base import load_reader, quiet
 from layersearch.models.case import GRAPH, Case, Proof
 from layersearch.models.export import prove
-from layersearch.models.folder import damage_in, read_record
+from layersearch.models.folder import AGAIN, damage_in, read_record
 from layersearch.models.page import PAGE, class_without_code, page_of, rows_for
 from layersearch.models.readout import mix_of
 from layersearch.models.surgery import auto_class
@@ -60,10 +60,7 @@ def load(folder: str | Path) -> tuple[PreTrainedModel, Any]:
         )
     damage = {name: sentence for name, sentence in damage_in(place, record).items() if name != _CARD}
     if damage:
-        raise ExportError(
-            f"{place} is not as it was exported: {'; '.join(damage.values())}; get the folder again, or export the "
-            "trial again"
-        )
+        raise ExportError(f"{place} is not as it was exported: {'; '.join(damage.values())}; {AGAIN}")
     model = _model_in(place, record)
     return model, load_reader(place, record["kind"])
 
@@ -77,7 +74,8 @@ def _model_in(folder: Path, record: Mapping[str, Any]) -> PreTrainedModel:
                 folder, use_safetensors=True, trust_remote_code=False, local_files_only=True, output_loading_info=True
             )
     except (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError) as error:
-        raise ExportError(f"the model in {folder} cannot be opened: {' '.join(str(error).split())[:300]}") from error
+        what = " ".join(str(error).split())[:300].rstrip(".")
+        raise ExportError(f"the model in {folder} cannot be opened: {what}; {AGAIN}") from error
     wrong = [name for names in info.values() for name in names]
     if wrong or sum(parameter.numel() for parameter in model.parameters()) != record["proof"]["parameters"]:
         raise ExportError(f"weights and configuration in {folder} do not belong together; export the trial again")

@@ -232,7 +232,9 @@ class Costs:
         typed = " and ".join(limit.option for limit in limits) + ("" if alone else " together")
         nearest = min(patterns, key=lambda pattern: max(self.constraints(pattern)[limit.of] for limit in limits))
         has = ", and ".join(self._told(limit.of, nearest) for limit in limits)
-        raise WordsError(f"no pattern of the space keeps {typed}: the nearest is `{nearest}` with {has}; allow that much")
+        raise WordsError(
+            f"no pattern of the space keeps {typed}: the nearest is `{nearest}` with {has}; allow that much"
+        )
 
     def _told(self, name: str, pattern: Pattern) -> str:
         """A cost of a pattern beside the unchanged model's, in words."""

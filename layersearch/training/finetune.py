@@ -77,7 +77,9 @@ def measure(training: Training, task: Task, held_out: Encoded, share: float, hea
     answers = predict(model, task.kind, held_out, precision, heartbeat)
     metrics = task.score(answers, held_out)
     if not math.isfinite(metrics[task.metric]):
-        raise TrainingError(f"{task.metric} is {metrics[task.metric]} on {count(len(held_out), 'example')}")
+        raise TrainingError(
+            f"{task.metric} is {metrics[task.metric]} on {count(len(held_out), 'example')}; try a lower learning rate"
+        )
     noise = task.noise(answers, held_out)
     return Scores(
         metrics=metrics,
@@ -199,5 +201,7 @@ def predict(
     bad = int((~np.isfinite(answers)).any(axis=1).sum())
     if bad:
         those = "tokens" if KINDS[kind].per_token else "examples"
-        raise TrainingError(f"{bad} of {len(answers)} {those} got logits that are not finite: {DIVERGED}")
+        raise TrainingError(
+            f"{bad} of {len(answers)} {those} got logits that are not finite: {DIVERGED}; try a lower learning rate"
+        )
     return answers

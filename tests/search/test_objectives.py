@@ -121,15 +121,15 @@ def test_a_limit_that_nothing_keeps_is_told_with_the_nearest_value(space: Search
 
 
 def test_limits_that_are_only_met_apart_are_told_with_the_pattern_that_is_over_them_least() -> None:
-    """Three attention halves keep the first limit and are 13 % over the second; two are 1.4 % over the first at most."""
+    """Three attention halves keep the first limit and are 13 % over the second; two are 1.4 % over at most."""
     space = SearchSpace(choices=("keep", "attention", "ffn"))
     limited = costs(("parameters", "1180"), ("macs", "800"))
     with pytest.raises(LayersearchError) as raised:
         limited.require_reachable(reachable(space, LAYERS, limited))
     assert str(raised.value) == (
-        "no pattern of the space keeps --max-params 1180 and --max-macs 800 together: the nearest is `0a 1a 2f 3f` with "
-        "1,200 parameters, 85.7% of the unchanged model's 1,400, and 0.00081 MACs (M), 50.3% of the unchanged model's "
-        "0.00161; allow that much"
+        "no pattern of the space keeps --max-params 1180 and --max-macs 800 together: the nearest is `0a 1a 2f 3f` "
+        "with 1,200 parameters, 85.7% of the unchanged model's 1,400, and 0.00081 MACs (M), 50.3% of the unchanged "
+        "model's 0.00161; allow that much"
     )
     enough = costs(("parameters", "1200"), ("macs", "810"))
     enough.require_reachable(reachable(space, LAYERS, enough))
