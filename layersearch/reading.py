@@ -100,14 +100,20 @@ def report(
 
 
 @reading.command()
-def verify(folder: Annotated[Path, typer.Argument(help="Folder that `layersearch export` made.")]) -> None:
+def verify(
+    folder: Annotated[Path, typer.Argument(help="Folder that `layersearch export` made.")],
+    as_json: AsJson = False,
+) -> None:
     """Say whether an exported folder is as it was, file by file, and prove it again (exit code 1 where not)."""
     verdict = answering.verify(folder)
     for problem in verdict.problems:
         say(f"error: {problem}")
+    if as_json:
+        typer.echo(json.dumps(verdict.facts(), indent=1))
     if verdict.proof is None:
         raise typer.Exit(1)
-    typer.echo(f"{folder}: its {count(verdict.files, 'file')} are as they were exported; {verdict.proof}")
+    if not as_json:
+        typer.echo(f"{folder}: its {count(verdict.files, 'file')} are as they were exported; {verdict.proof}")
 
 
 @reading.command()

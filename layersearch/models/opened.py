@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,11 @@ class Verdict:
     files: int
     problems: tuple[str, ...]
     proof: Proof | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """What was found as JSON values; whether it holds is whether there is a `proof`."""
+        proof = None if self.proof is None else asdict(self.proof) | {"folder": str(self.folder)}
+        return {"folder": str(self.folder), "files": self.files, "problems": list(self.problems), "proof": proof}
 
 
 def load(folder: str | Path) -> tuple[PreTrainedModel, Any]:

@@ -146,6 +146,12 @@ def test_a_folder_as_it_was_exported_is_proven_again(text: str, exported: Export
     assert said.out.startswith(
         f"{folder}: its {verdict.files} files are as they were exported; proven in a fresh process"
     )
+    plain = call("verify", folder, "--json")
+    assert (plain.code, plain.err) == (0, "")
+    found = json.loads(plain.out)
+    assert (found["folder"], found["files"], found["problems"]) == (str(folder), verdict.files, [])
+    assert found["proof"]["parameters"] == verdict.proof.parameters
+    assert found["proof"]["max_difference"] <= found["proof"]["tolerance"]
 
 
 def facts_of(folder: Path) -> dict[str, Any]:
@@ -239,6 +245,10 @@ def test_damage_is_told_in_a_sentence_that_names_the_file(
     said = call("verify", folder)
     assert (said.code, said.out) == (1, "")
     assert said.err.splitlines() == [f"error: {problem}" for problem in problems]
+    plain = call("verify", folder, "--json")
+    assert (plain.code, plain.err) == (1, said.err)
+    facts = {"folder": str(folder), "files": verify(folder).files, "problems": list(problems), "proof": None}
+    assert json.loads(plain.out) == facts
     if damage is edited_card:
         load(folder)
         return
