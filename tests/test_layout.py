@@ -1,4 +1,4 @@
-"""The plan of the house, walked: ranks of imports, light front doors, docstrings, sizes, no place of one machine.
+"""The plan of the house, walked: ranks of imports, light front doors, declared libraries, docstrings, sizes, places.
 
 Knows: the table of ranks (DESIGN.md section 2). Does not know: what any file does.
 """
@@ -10,7 +10,9 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -199,6 +201,38 @@ def test_an_import_upward_would_be_found(line: str) -> None:
     assert upward("search.trials", line) != []
 
 
+def undeclared(source: str) -> set[str]:
+    """The libraries that a module imports and pyproject.toml does not name."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = [line for name, lines in project["optional-dependencies"].items() if name != "test" for line in lines]
+    named = {plain(re.split(r"[\[<>=]", line)[0]) for line in [*project["dependencies"], *extras]}
+    nodes = list(ast.walk(ast.parse(source)))
+    tops = {alias.name.split(".")[0] for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    tops |= {(node.module or "").split(".")[0] for node in nodes if isinstance(node, ast.ImportFrom)}
+    return {
+        name
+        for name in tops - sys.stdlib_module_names - NO_DEPENDENCY
+        if not named & {plain(it) for it in PACKAGES.get(name, [name])}
+    }
+
+
+PACKAGES = packages_distributions()
+NO_DEPENDENCY = {"layersearch", "IPython", "_typeshed"}  # IPython is there in a notebook; the types for mypy alone
+
+
+def plain(name: str) -> str:
+    return name.lower().replace("_", "-")
+
+
+@pytest.mark.parametrize("file", FILES, ids=name_of)
+def test_every_library_that_is_imported_is_a_dependency(file: Path) -> None:
+    assert undeclared(file.read_text()) == set()
+
+
+def test_a_library_that_is_no_dependency_would_be_found() -> None:
+    assert undeclared("import pytest, json\nfrom tqdm.auto import tqdm\nimport torch.nn") == {"pytest", "tqdm"}
+
+
 def test_every_file_has_exactly_one_rank() -> None:
     assert sorted(RANK) == sorted(MODULES - WITHOUT_A_RANK)
     assert sum(map(len, RANKS)) == len(RANK)
@@ -220,6 +254,7 @@ def heavy_after(statements: str) -> list[str]:
 
 HELP = """
 import sys
+import tomllib
 sys.argv = ["layersearch", "--help"]
 from layersearch.entry import main
 try:

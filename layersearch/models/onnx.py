@@ -25,6 +25,7 @@ from layersearch.kinds import KindName
 
 OPSET = 23  # the first with attention as one operator: ONNX Runtime takes down to half of the time (results/latency)
 LARGEST = 2_000_000_000  # bytes of weights inside the file; protobuf ends at 2 GiB, and beyond this they lie beside it
+INSTALL = "`pip install -c constraints.txt '.[onnx]'` in the checkout of layersearch"
 _LIBRARIES = ("onnx", "onnxscript", "onnxruntime")
 _TALKERS = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")  # they log what concerns no user
 _SPAN = ("start_logits", "end_logits")
@@ -39,10 +40,7 @@ def require_onnx() -> None:
     """Raise ExportError where the extra `onnx` is not installed."""
     missing = [name for name in _LIBRARIES if find_spec(name) is None]
     if missing:
-        raise ExportError(
-            f"ONNX needs {', '.join(missing)}, not installed here; install the extra with "
-            "`pip install layersearch[onnx]`"
-        )
+        raise ExportError(f"ONNX needs {', '.join(missing)}, not installed here; install the extra with {INSTALL}")
 
 
 def write_onnx(model: PreTrainedModel, inputs: Mapping[str, torch.Tensor], file: Path, kind: KindName) -> None:

