@@ -445,7 +445,7 @@ def tell_a_half(storage: Path) -> Row:
 def test_an_unknown_trial_and_an_unknown_study(tiny_run: TinyRun) -> None:
     where = ("--storage", tiny_run.storage)
     line = refused(call("export", "--trial", "99", "--to", "out", *where), code=2)
-    assert line.startswith("error: study 'tiny' has no trial 99; `layersearch front` lists")
+    assert line.startswith("error: study 'tiny' has no trial 99; `layersearch front --all` lists")
     line = refused(call("front", "tinny", *where), code=2)
     assert "there is no study 'tinny' in " in line
     assert "it holds tiny" in line

@@ -160,7 +160,7 @@ class Record:
         row = next((r for r in self.rows if r.number == number), None)
         if row is None and number not in self.spelled_none:
             raise WordsError(
-                f"study {self.name!r} has no trial {number}; `layersearch front` lists the trials worth it"
+                f"study {self.name!r} has no trial {number}; `layersearch front --all` lists those with a score"
             )
         return row
 

@@ -115,7 +115,7 @@ def test_what_has_no_score_says_why(record: Record) -> None:
     assert [found.get("score") for found in plain] == [None] * 3
     json.dumps(plain)
     for ask in (shown, lambda study, number: as_plain(study, number, "")):
-        with pytest.raises(WordsError, match=r"^study '[\w-]+' has no trial 93; `layersearch front` lists"):
+        with pytest.raises(WordsError, match=r"^study '[\w-]+' has no trial 93; `layersearch front --all` lists"):
             ask(more, 93)
 
 
@@ -147,4 +147,4 @@ def test_the_command_shows_a_trial_in_words_and_json(tiny_run: TinyRun) -> None:
     assert Path(plain["checkpoint"]).is_dir() == plain["weights_kept"] if plain["checkpoint"] else True
     absent = call(*where[:-1], "77")
     assert (absent.code, absent.out) == (2, "")
-    assert absent.err == "error: study 'tiny' has no trial 77; `layersearch front` lists the trials worth it\n"
+    assert absent.err == "error: study 'tiny' has no trial 77; `layersearch front --all` lists those with a score\n"

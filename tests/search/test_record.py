@@ -75,7 +75,7 @@ def test_a_trial_that_cannot_be_taken_says_why_and_what_stands_for_it(study: Stu
     assert refused(record, failed.number) == "trial 0 of 's' failed (the loss is nan at step 3); take another"
     assert refused(record, running.number) == "trial 1 of 's' is running; take another"
     assert refused(record, waiting) == f"trial {waiting} of 's' waits for its turn; take another"
-    assert refused(record, 99) == "study 's' has no trial 99; `layersearch front` lists the trials worth it"
+    assert refused(record, 99) == "study 's' has no trial 99; `layersearch front --all` lists those with a score"
 
 
 def test_a_repeat_and_a_stopped_trial_name_the_one_that_has_their_score(study: Study, tmp_path: Path) -> None:
