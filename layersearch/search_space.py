@@ -131,8 +131,7 @@ class SearchSpace(BaseModel):
             key, value = ("min_k", self.min_k) if self.strategies else ("min_layers", self.min_layers)
             raise SpaceError(
                 f"the search space holds nothing but the unchanged model of {count(num_layers, 'layer')}: "
-                f"`{key}` is {value}; "
-                f"widen {self.model_dump_json(exclude={'about'}, exclude_defaults=True)}"
+                f"`{key}` is {value}; widen {self.model_dump_json(exclude={'about'}, exclude_defaults=True)}"
             )
 
     def has_halves(self, num_layers: int) -> bool:

@@ -185,8 +185,7 @@ def require_disk(prepared: Prepared, how: How, seeds: int, *, confirming: bool =
     if free < needed:
         raise LayersearchError(
             f"{free / 1e6:.0f} MB are free at {how.files} and {count(checkpoints, 'checkpoint')} need "
-            f"{needed / 1e6:.0f} MB; "
-            "free some space, or name another place with --files"
+            f"{needed / 1e6:.0f} MB; free some space, or name another place with --files"
         )
     kept = 0 if confirming or how.keep == "none" else _whole_bytes(prepared)
     started = NETWORKS.get(method, 0) * _network_bytes(prepared)

@@ -120,8 +120,8 @@ def warn_of_others(say: Say) -> None:
     load, cores = os.getloadavg()[0], os.cpu_count() or 1
     if load > BUSY * cores:
         say(
-            f"warning: this machine is busy (load {load:.1f} on {count(cores, 'core')}): what is "
-            "measured now is worth little"
+            f"warning: this machine is busy (load {load:.1f} on {count(cores, 'core')}): what is measured now is worth "
+            "little"
         )
 
 

@@ -116,8 +116,7 @@ class Standstill:
     def __str__(self) -> str:
         return (
             f"the front stands still: the last {count(self.window, 'trial')} added {self.grown:.2g} to its "
-            "hypervolume, "
-            f"and the noise of the scores may add {self.luck:.2g}"
+            f"hypervolume, and the noise of the scores may add {self.luck:.2g}"
         )
 
 

@@ -111,8 +111,7 @@ def replay_of(table: Table, space_name: str, sampler: str, seed: int, halving: H
     if within.size(layers) < 2:
         raise SpaceError(
             f"a search needs two patterns: {table.name} has {len(table.known)}, {within.size(layers)} of them in the "
-            f"space {space_name}; "
-            "name a table or a space that holds more of them"
+            f"space {space_name}; name a table or a space that holds more of them"
         )
     check_sampler(sampler)
     check_order(sampler, within, layers)

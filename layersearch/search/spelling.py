@@ -42,8 +42,7 @@ def measure(
     if base.num_layers != prepared.num_layers:
         raise ModelError(
             f"{folder} has {count(base.num_layers, 'layer')} and the model of the search {prepared.num_layers}; "
-            "measure on the "
-            "same model, fine-tuned"
+            "measure on the same model, fine-tuned"
         )
     examples = getattr(prepared.splits, part)
     chosen = np.sort(np.random.default_rng(recipe.seed).permutation(len(examples))[:number])
