@@ -21,6 +21,7 @@ from layersearch.analysis.subject import EMBEDDINGS
 from layersearch.counts import count
 from layersearch.report.table import WIDE
 
+_NUMBERS = 25  # that an axis of layers passed has room for
 LEGEND = 120  # letters of a line of a legend at most, where no terminal is narrower
 _CELL = 6  # letters of a column of a map
 
@@ -143,16 +144,13 @@ def _short(place: str) -> str:
     return "emb" if place == EMBEDDINGS else place
 
 
-def depths_of(found: Analysis, number: int) -> list[float]:
-    """Where a model's places stand over the depth of the first one, 0 to its number of layers.
+def layers_passed(found: Analysis) -> range:
+    """What an axis of layers passed says: 0, before the first layer, up to the most of any model.
 
-    At the same layers where it has some of the first one's in their order, else spread evenly.
+    Of a model with very many layers it leaves out numbers that would lie over each other.
     """
-    first, own = found.places[0], found.places[number]
-    at = [first.index(place) for place in own if place in first]
-    if len(at) == len(own) and at == sorted(set(at)):
-        return list(map(float, at))
-    return [place * (len(first) - 1) / (len(own) - 1) for place in range(len(own))]
+    most = max(map(len, found.places))
+    return range(0, most, -(-most // _NUMBERS))
 
 
 def _number(value: float) -> str:

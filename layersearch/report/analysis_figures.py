@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from layersearch.analysis.analyze import Analysis
 from layersearch.analysis.similarity import Similarity
 from layersearch.analysis.subject import EMBEDDINGS
-from layersearch.report.analysis import depths_of, without_best
-from layersearch.report.canvas import save
+from layersearch.report.analysis import layers_passed, without_best
+from layersearch.report.canvas import legend_below, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -147,7 +147,7 @@ def _draw_probes(found: Analysis, file: Path) -> Path:
         for number, one in enumerate(probed):
             _curve(axis, one.scores, one.intervals, found, number)
             if one.best is not None:
-                at = depths_of(found, number)[one.best], one.scores[one.best]
+                at = one.best, one.scores[one.best]
                 axis.plot(*at, "*", color=_COLOURS[number], mec="black", mew=0.6, markersize=13, zorder=3)
         axis.axhline(probed[0].majority, color="0.35", linestyle="--", linewidth=1, label="constant answer")
         none = without_best(probed, found)
@@ -157,7 +157,7 @@ def _draw_probes(found: Analysis, file: Path) -> Path:
         _name_places(axis, found)
     for axis in axes.flat[len(found.probes) :]:
         axis.set_visible(False)
-    _legend_below(figure, axes.flat[0])
+    legend_below(figure, axes.flat[0])
     save(figure, file)
     return file
 
@@ -177,7 +177,7 @@ def _draw_readout(found: Analysis, file: Path) -> Path:
         axis.set_ylabel("share of tokens")
         axis.set_ylim(0, 1.02)
         _name_places(axis, found)
-    _legend_below(figure, axes.flat[0])
+    legend_below(figure, axes.flat[0])
     save(figure, file)
     return file
 
@@ -185,21 +185,20 @@ def _draw_readout(found: Analysis, file: Path) -> Path:
 def _curve(
     axis: Axes, scores: Sequence[float], intervals: Sequence[tuple[float, float]], found: Analysis, number: int
 ) -> None:
-    """Scores over the depth, with their intervals as a band."""
-    depth = depths_of(found, number)
+    """Scores over the layers passed, with their intervals as a band."""
+    depth = range(len(scores))
     lows, highs = zip(*intervals, strict=True)
     axis.plot(depth, scores, "os"[number] + "-", color=_COLOURS[number], markersize=4, label=found.names[number])
     axis.fill_between(depth, lows, highs, color=_COLOURS[number], alpha=0.15, linewidth=0)
 
 
 def _name_places(axis: Axes, found: Analysis) -> None:
-    axis.set_xticks(range(len(found.places[0])), _short(found.places[0]), fontsize=8)
-    axis.set_xlabel(f"after layer{'' if len(found.names) == 1 else ' of the first model'}")
+    """The places by their names, or, where two models do not have the same ones, how many layers were passed there."""
+    if len(set(found.places)) == 1:
+        axis.set_xticks(range(len(found.places[0])), _short(found.places[0]), fontsize=8)
+        axis.set_xlabel(f"after layer{'' if len(found.names) == 1 else ' of the first model'}")
+    else:
+        passed = layers_passed(found)
+        axis.set_xticks(passed, list(map(str, passed)), fontsize=8)
+        axis.set_xlabel("layers passed")
     axis.grid(alpha=0.25)
-
-
-def _legend_below(figure: Figure, axis: Axes) -> None:
-    """One legend for all axes, which is that of `axis`, where it lies over no curve."""
-    legend = figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
-    for words in legend.get_texts():
-        words.set_parse_math(False)

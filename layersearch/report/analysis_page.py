@@ -19,7 +19,7 @@ from layersearch.analysis.subject import EMBEDDINGS
 from layersearch.counts import count
 from layersearch.durable import whole_file
 from layersearch.errors import LayersearchError
-from layersearch.report.analysis import ABOUT, depths_of, map_title, without_best
+from layersearch.report.analysis import ABOUT, layers_passed, map_title, without_best
 from layersearch.report.page import described, page, paragraph, section, table
 from layersearch.report.svg import WIDTH, Axis, Chart, text
 
@@ -68,7 +68,7 @@ def sections_of(found: Analysis) -> list[str]:
         maps = "".join(f"<figure>{_map(one, found)}</figure>\n" for one in found.cka)
         parts.append(section("Layers that are alike", paragraph(ABOUT["cka"]), maps))
     for name, places, similar in zip(found.names, found.places, found.similarity, strict=False):
-        charts = f"<figure>{_changes(similar, changes)}</figure>\n"
+        charts = f"<figure>{_changes(similar, places[1:], changes)}</figure>\n"
         turns = paragraph(BLOCKS) + f"<figure>{_blocks(similar, places[1:], most)}</figure>\n"
         legend = "Blue: attention halves. Orange: FFN halves."
         parts.append(
@@ -129,21 +129,22 @@ def _blocks(similar: Similarity, names: Sequence[str], most: float) -> str:
     return _heat(_turns(similar), down, names, "angular distance of all blocks", most or 1.0)
 
 
-def _changes(similar: Similarity, within: Sequence[float]) -> str:
+def _changes(similar: Similarity, names: Sequence[str], within: Sequence[float]) -> str:
     """The influence of attention and FFN halves over the depth, on an axis that holds the values `within` too."""
     curves = [(range(similar.num_layers), similar.all_halves[half::2], ()) for half in (0, 1)]
-    return _curves(curves, "layer", "influence: 1 - cosine", within=within)
+    layers = Axis.over(range(similar.num_layers), "layer", names=dict(enumerate(names)))
+    return _curves(curves, layers, "influence: 1 - cosine", within=within)
 
 
 def _curves(
     curves: Sequence[Curve],
-    across: str,
+    across: Axis,
     title: str,
     level: float | None = None,
     stars: Sequence[tuple[float, float]] = (),
     within: Sequence[float] = (),
 ) -> str:
-    """Up to two curves with their intervals over the depth; `level` is drawn from side to side, `stars` beside points.
+    """Up to two curves with their intervals over `across`; `level` is drawn from side to side, `stars` beside points.
 
     The axis upwards also has room for the values `within`.
     """
@@ -151,8 +152,7 @@ def _curves(
         *within,
         *(end for _, scores, pairs in curves for end in (*scores, *(end for pair in pairs for end in pair))),
     ]
-    x = Axis.over([place for places, _, _ in curves for place in places], across)
-    chart = Chart(x, Axis.over([*ends, *([] if level is None else [level])], title), height=300)
+    chart = Chart(across, Axis.over([*ends, *([] if level is None else [level])], title), height=300)
     marks = [] if level is None else [chart.level(level, "baseline")]
     for (places, scores, intervals), (line, whisker, mark) in zip(curves, _KINDS, strict=False):
         points = list(zip(places, scores, strict=True))
@@ -165,6 +165,12 @@ def _curves(
     return chart.page(marks, title)
 
 
+def _depth(found: Analysis) -> Axis:
+    """The layers that were passed, of each model its own."""
+    most = max(map(len, found.places)) - 1
+    return Axis.over([0, most], "layers passed", names={passed: str(passed) for passed in layers_passed(found)})
+
+
 def _probes(probed: Sequence[Probed], found: Analysis) -> str:
     first = probed[0]
     fit, dev, test = first.examples
@@ -173,11 +179,9 @@ def _probes(probed: Sequence[Probed], found: Analysis) -> str:
         f"constant answer, {first.majority:.4f}"
     )
     words = "; ".join((words, *without_best(probed, found)))
-    curves = [(depths_of(found, n), one.scores, one.intervals) for n, one in enumerate(probed)]
-    best = [
-        (depths_of(found, n)[one.best], one.scores[one.best]) for n, one in enumerate(probed) if one.best is not None
-    ]
-    chart = _curves(curves, "layers passed", first.metric, first.majority, best)
+    curves = [(range(len(one.scores)), one.scores, one.intervals) for one in probed]
+    best = [(one.best, one.scores[one.best]) for one in probed if one.best is not None]
+    chart = _curves(curves, _depth(found), first.metric, first.majority, best)
     scores = [f"{score:.4f}{'*' if place == first.best else ''}" for place, score in enumerate(first.scores)]
     rows = [
         {"place": place, first.metric: score, "95 % interval": "{:.4f} to {:.4f}".format(*pair)}
@@ -188,17 +192,17 @@ def _probes(probed: Sequence[Probed], found: Analysis) -> str:
 
 
 def _readout(found: Analysis) -> str:
-    def of(number: int, read: ReadOut, *, agreement: bool) -> Curve:
+    def of(read: ReadOut, *, agreement: bool) -> Curve:
         if agreement:
-            return depths_of(found, number), read.agreement, read.agreement_intervals
-        return depths_of(found, number), read.reconstruction, read.reconstruction_intervals
+            return range(len(read.agreement)), read.agreement, read.agreement_intervals
+        return range(len(read.reconstruction)), read.reconstruction, read.reconstruction_intervals
 
     says = "the next token" if found.readout[0].foretells else "the token itself"
     titles = {False: f"says {says}, share of tokens", True: "agrees with the unmodified model, share of tokens"}
     charts = (
         _curves(
-            [of(n, read, agreement=which) for n, read in enumerate(found.readout)],
-            "layers passed",
+            [of(read, agreement=which) for read in found.readout],
+            _depth(found),
             title,
             within=(0, 1),
         )

@@ -1,4 +1,4 @@
-"""An empty figure, and a figure on the disk.
+"""An empty figure, a legend below one, and a figure on the disk.
 
 Knows: matplotlib, the formats that a figure can have. Does not know: studies, what is drawn.
 """
@@ -32,6 +32,13 @@ def new_axes(width: float = 8, height: float = 5) -> tuple[Figure, Axes]:
     axes = figure.subplots()
     axes.grid(alpha=0.25)
     return figure, axes
+
+
+def legend_below(figure: Figure, axis: Axes, columns: int = 3) -> None:
+    """One legend for all axes, which is that of `axis`, where it lies over nothing that is drawn."""
+    legend = figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=columns, fontsize=8)
+    for words in legend.get_texts():
+        words.set_parse_math(False)
 
 
 def save(figure: Figure, file: Path) -> None:

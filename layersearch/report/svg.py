@@ -1,4 +1,4 @@
-"""Small charts as SVG text: axes with round numbers, marks, stairs, bands.
+"""Small charts as SVG text: axes with round numbers or names, marks, stairs, bands.
 
 Knows: numbers, texts and how to write them safely into a page. Does not know: studies, colours (classes name them; the
 page's style gives them), what is drawn.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from itertools import pairwise
 
@@ -35,23 +35,40 @@ def label(value: float, step: float) -> str:
 
 @dataclass(frozen=True)
 class Axis:
-    """The values `low` to `high` along one side of a chart, with its title."""
+    """The values `low` to `high` along one side of a chart, with its title; `names` stand in place of round numbers."""
 
     low: float
     high: float
     title: str
+    names: Mapping[float, str] = field(default_factory=dict)
 
     @classmethod
-    def over(cls, values: Sequence[float], title: str, *, from_zero: bool = False, least: float = 0.0) -> Axis:
+    def over(
+        cls,
+        values: Sequence[float],
+        title: str,
+        *,
+        from_zero: bool = False,
+        least: float = 0.0,
+        names: Mapping[float, str] | None = None,
+    ) -> Axis:
         """An axis that holds all `values` with some room beyond them, `least` wide, or that starts at 0."""
         low, high = (min(values), max(values)) if values else (0.0, 1.0)
         low, high = low - max(0.0, least - (high - low)) / 2, high + max(0.0, least - (high - low)) / 2
         room = ROOM * (high - low) or 0.05 * abs(high) or 0.5
-        return cls(0.0 if from_zero else low - room, high + room, title)
+        return cls(0.0 if from_zero else low - room, high + room, title, names or {})
 
     def share(self, value: float) -> float:
         """Where a value lies, 0 at the low end and 1 at the high end."""
         return (value - self.low) / (self.high - self.low)
+
+    def said(self, about: int) -> Mapping[float, str]:
+        """What is written at which values: the names, or about so many round numbers."""
+        if self.names:
+            return self.names
+        values = ticks(self.low, self.high, about)
+        step = values[1] - values[0] if len(values) > 1 else 0.0
+        return {value: label(value, step) for value in values}
 
 
 @dataclass(frozen=True)
@@ -78,14 +95,12 @@ class Chart:
         low, high = self.at(self.x.low, self.y.low), self.at(self.x.high, self.y.high)
         found = []
         for axis, is_x in ((self.x, True), (self.y, False)):
-            values = ticks(axis.low, axis.high, 8 if is_x else 6)
-            step = values[1] - values[0] if len(values) > 1 else 0.0
-            for value in values:
+            for value, words in axis.said(8 if is_x else 6).items():
                 x, y = self.at(value, self.y.low) if is_x else self.at(self.x.low, value)
                 ends = (x, low[1], x, high[1]) if is_x else (low[0], y, high[0], y)
                 found.append(_line(ends, "grid"))
                 place = (x, y + 18, "middle") if is_x else (x - 8, y + 4, "end")
-                found.append(text(*place, label(value, step), "tick"))
+                found.append(text(*place, words, "tick"))
         middle = (low[1] + high[1]) / 2
         found.append(text((low[0] + high[0]) / 2, self.height - 8, "middle", self.x.title, "title"))
         found.append(

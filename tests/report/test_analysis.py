@@ -15,7 +15,7 @@ from layersearch.analysis.probes import Probed
 from layersearch.analysis.similarity import Similarity
 from layersearch.analysis.wanted import Wanted
 from layersearch.report import analysis_figures
-from layersearch.report.analysis import as_plain, print_analysis
+from layersearch.report.analysis import as_plain, layers_passed, print_analysis
 from layersearch.report.analysis_page import page_of
 
 PLACES = ("embeddings", "0", "1")
@@ -42,6 +42,18 @@ def drawn(found: Analysis, name: str, tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(analysis_figures, "save", lambda figure, file: figures.update({file.name: figure}))
     analysis_figures.draw_analysis(found, tmp_path)
     return figures[name]
+
+
+def below(page: str, title: str) -> list[list[str]]:
+    """What stands under each chart of a page that has such a title on one of its axes."""
+    charts = [svg for svg in re.findall(r"<svg.*?</svg>", page, re.DOTALL) if f">{title}</text>" in svg]
+    return [re.findall(r'class="tick"[^>]*text-anchor="middle">([^<]*)<', svg) for svg in charts]
+
+
+def under(axis: Any) -> tuple[list[str], list[float], str]:
+    """What stands under the axes of a figure, where, and their title."""
+    ticks = axis.get_xticks()
+    return [one.get_text() for one in axis.get_xticklabels()], list(map(float, ticks)), axis.get_xlabel()
 
 
 def stars(figure: Any) -> list[tuple[float, float]]:
@@ -103,6 +115,51 @@ def test_the_legend_of_the_probes_lies_over_no_curve(tmp_path: Path, monkeypatch
     (legend,) = figure.legends
     assert [words.get_text() for words in legend.get_texts()] == ["first", "second", "constant answer"]
     assert not any(axis.get_legend() or axis.bbox.overlaps(legend.get_window_extent()) for axis in figure.axes)
+
+
+DEEP = probed((0.60, 0.69, 0.75, 0.80, 0.78), 3)
+DEEP_PLACES = ("embeddings", "0", "1", "2", "3")
+
+
+def test_of_models_of_two_depths_each_stands_at_the_layers_it_passed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = replace(analysis(READS, DEEP), places=(("embeddings", "1", "3"), DEEP_PLACES))
+    (axis,) = drawn(found, "probes.png", tmp_path, monkeypatch).axes
+    assert under(axis) == (["0", "1", "2", "3", "4"], [0, 1, 2, 3, 4], "layers passed")
+    curves = [list(line.get_xdata()) for line in axis.lines if line.get_label() in found.names]
+    assert curves == [[0, 1, 2], [0, 1, 2, 3, 4]]
+    assert stars(axis.figure) == [(2.0, 0.80), (3.0, 0.80)]
+    assert below(page_of(found), "layers passed") == [["0", "1", "2", "3", "4"]]
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_models_of_the_same_layers_stand_under_their_names(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = replace(analysis(*[READS] * number), places=(("embeddings", "1", "4"),) * number)
+    (axis,) = drawn(found, "probes.png", tmp_path, monkeypatch).axes
+    title = "after layer" if number == 1 else "after layer of the first model"
+    assert under(axis) == (["emb", "1", "4"], [0, 1, 2], title)
+    assert below(page_of(found), "layers passed") == [["0", "1", "2"]]
+
+
+def test_other_layers_of_the_same_number_do_not_stand_under_the_names_of_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = replace(analysis(READS, READS), places=(("embeddings", "1", "4"), PLACES))
+    assert under(drawn(found, "probes.png", tmp_path, monkeypatch).axes[0])[0] == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize(("layers", "step"), [(6, 1), (24, 1), (25, 2), (96, 4)])
+def test_of_very_many_layers_an_axis_leaves_numbers_out(layers: int, step: int) -> None:
+    found = replace(analysis(READS), places=(tuple(map(str, range(layers + 1))),))
+    assert layers_passed(found) == range(0, layers + 1, step)
+
+
+def test_what_layers_change_stands_under_their_own_names() -> None:
+    found = replace(beside(), places=(("embeddings", "1", "4"), PLACES), cka=())
+    assert below(page_of(found), "layer") == [["1", "4"], ["0", "1"]]
 
 
 @pytest.mark.parametrize("names", [("first",), ("first", "second")])

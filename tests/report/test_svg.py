@@ -39,6 +39,16 @@ def test_one_value_or_none_makes_an_axis_too() -> None:
         assert all(0 < axis.share(value) < 1 for value in values)
 
 
+def test_names_stand_in_place_of_round_numbers_each_at_its_value() -> None:
+    chart = Chart(Axis.over([0, 2], "layer", names={0: "1", 1: "2", 2: "<4>"}), Axis.over([0, 1], "y"))
+    drawn = ElementTree.fromstring(chart.page([], "named"))
+    below = [
+        one for one in drawn.iter("text") if one.attrib["class"] == "tick" and one.attrib["text-anchor"] == "middle"
+    ]
+    assert [one.text for one in below] == ["1", "2", "<4>"]
+    assert [float(one.attrib["x"]) for one in below] == [chart.at(value, 0)[0] for value in range(3)]
+
+
 def test_marks_lie_inside_the_frame_and_words_are_escaped() -> None:
     chart = Chart(Axis.over([0, 10], "<x>"), Axis.over([0, 1], "y & z"))
     marks = [chart.dot(10, 1, 5, "member", {"trial": 3}), chart.stairs([(0, 0.1), (5, 0.5)], "stairs", 10)]
