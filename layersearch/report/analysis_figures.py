@@ -136,7 +136,7 @@ def _draw_changes(found: Analysis, file: Path) -> Path:
         axis.set_xlabel("layer")
         axis.set_ylabel("influence: 1 - cosine")
         axis.set_title(found.names[number], fontsize=10, parse_math=False)
-        axis.legend(fontsize=8)
+    legend_below(figure, axes.flat[0], columns=4)
     save(figure, file)
     return file
 

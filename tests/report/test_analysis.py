@@ -210,6 +210,21 @@ def test_changes_of_two_models_share_one_scale(tmp_path: Path, monkeypatch: pyte
     assert one.get_ylim() == other.get_ylim()
 
 
+@pytest.mark.parametrize("models", [1, 2])
+def test_the_legend_of_the_changes_lies_over_no_bar(
+    models: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = replace(beside(), similarity=beside().similarity[:models], names=("first", "second")[:models], cka=())
+    figure = drawn(found, "changes.png", tmp_path, monkeypatch)
+    figure.canvas.draw()
+    (legend,) = figure.legends
+    place = legend.get_window_extent()
+    said = {words.get_text() for words in legend.get_texts()}
+    assert said == {"attention", "FFN", "whole layer", "whole layer, first token"}
+    assert not any(axis.get_legend() or axis.bbox.overlaps(place) for axis in figure.axes)
+    assert figure.bbox.x0 <= place.x0 < place.x1 <= figure.bbox.x1
+
+
 def test_the_page_shades_alike_what_is_alike() -> None:
     page = page_of(beside())
     maps = [svg for svg in re.findall(r"<svg.*?</svg>", page, re.DOTALL) if "chart map" in svg]
