@@ -127,7 +127,7 @@ def kept_chart(record: Record, across: Callable[[Row], float | None], title: str
 
 
 def course_chart(steps: Sequence[Step], cost: Callable[[Step], float | None], title: str) -> str:
-    """Hypervolume over what `cost` says of each step; a dot where it grew. Empty where no step has a cost."""
+    """Hypervolume over what `cost` says of each step, from the first on; a dot where it grew. Empty without a cost."""
     points = [(found, step) for step in steps if (found := cost(step)) is not None]
     if not points:
         return ""
@@ -138,7 +138,7 @@ def course_chart(steps: Sequence[Step], cost: Callable[[Step], float | None], ti
     )
     before = [0.0, *(step.volume for _, step in points)]
     grown = [(x, step) for (x, step), last in zip(points, before, strict=False) if step.volume > last]
-    stairs = [(x, step.volume) for x, step in grown] or [(points[0][0], 0.0)]
+    stairs = [(x, step.volume) for x, step in (points[0], *grown)]
     marks = [chart.stairs(stairs, "stairs", points[-1][0])]
     marks += [chart.dot(x, step.volume, 3.5, "member", {"trial": step.trial}) for x, step in grown]
     return chart.page(marks, f"hypervolume over {title}")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta
 
 import pytest
 
 from layersearch.pattern import Pattern
+from layersearch.report.charts import course_chart
 from layersearch.report.course import course_of, ended_early
 from layersearch.report.layers import halves_of, shares_kept
+from layersearch.report.svg import BOTTOM
 from layersearch.search.objectives import OVER
 from layersearch.search.purpose import Purpose
 from layersearch.search.quality import reference_of
@@ -49,6 +52,18 @@ def test_work_counts_networks_and_what_was_stopped() -> None:
     steps = course_of(record_of(row(0, "0-3", 0.5), stopped, row(2, "0", 0.6), shared_work=2.0))
     assert [step.work for step in steps] == [2.5, 3.5]
     assert [step.work for step in course_of(record_of(row(0, "0-3", 0.5, work=None)))] == [None]
+
+
+def test_the_chart_starts_at_the_first_trial_and_not_where_something_was_gained_first() -> None:
+    steps = course_of(record_of(row(0, "0-3", 0.5), row(1, "0-1", 0.7), row(2, "0", 0.9)))
+    drawn = course_chart(steps, lambda step: step.work, "work")
+    line = next(re.finditer(r'class="stairs" points="([^"]*)"', drawn))[1].split()
+    places = [tuple(map(float, point.split(","))) for point in line]
+    dots = [(float(x), float(y)) for x, y in re.findall(r'cx="([^"]*)" cy="([^"]*)"', drawn)]
+    assert len(dots) == 2
+    assert places[0][0] < dots[0][0]
+    assert places[0][1] == 300 - BOTTOM
+    assert places[1] == (dots[0][0], 300 - BOTTOM)
 
 
 def test_a_study_without_trials_has_no_course() -> None:
