@@ -119,7 +119,8 @@ def _draw_one(axes: Axes, found: Importance) -> None:
         )
     axes.set_xticks(range(found.num_layers))
     axes.set_xlabel("layer of the base model, lowest first")
-    axes.set_ylabel(f"cost of dropping, {'logarithm of ' * found.logged}{found.metric}")
+    bars = "\nbars: 95 % intervals" if found.rows else ""
+    axes.set_ylabel(f"cost of dropping, {'logarithm of ' * found.logged}{found.metric}{bars}")
     if found.silent:
         axes.text(0.5, 0.5, "nothing is said: the fit is too poor", transform=axes.transAxes, ha="center")
     elif len(found.rows) > 1:

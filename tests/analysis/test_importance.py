@@ -6,6 +6,7 @@ import json
 import random
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from layersearch.analysis.effects import Part
 from layersearch.analysis.importance import Importance, importance_of
 from layersearch.errors import LayersearchError, StudyError, WordsError
 from layersearch.pattern import Pattern
+from layersearch.report import importance_map
 from layersearch.report.html import report_of
 from layersearch.report.importance import as_plain, lines_of, print_importance
 from layersearch.report.importance_map import cost_map, draw_importance
@@ -174,6 +176,17 @@ def test_pictures_are_drawn_or_refused(record: Record, tmp_path: Path) -> None:
         assert (tmp_path / f"{number}.png").stat().st_size > 5000
     with pytest.raises(LayersearchError, match="end its name in"):
         draw_importance(found, tmp_path / "map.txt")
+
+
+def test_the_picture_of_one_study_says_what_its_bars_are(
+    record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr(importance_map, "save", lambda figure, _: drawn.append(figure))
+    found = a_map(record)
+    for one in (found[0], found[2]):
+        draw_importance([one], tmp_path / "one.png")
+    assert ["95 % intervals" in figure.axes[0].get_ylabel() for figure in drawn] == [True, False]
 
 
 def test_the_report_has_a_map_or_says_why_not(record: Record) -> None:
