@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from layersearch.counts import count
 from layersearch.pattern import Pattern
-from layersearch.report.canvas import new_axes, require_format, save
+from layersearch.report.canvas import legend_below, new_axes, require_format, save
 from layersearch.report.course import course_of
-from layersearch.report.layers import LEAST_WIDE, PARAMETERS, share_of, shares_kept
+from layersearch.report.layers import LEAST_WIDE, PARAMETERS, halves_of, share_of, shares_kept
 from layersearch.search.divergence import constant_in
 from layersearch.search.objectives import COSTS
 from layersearch.search.record import Record
@@ -70,9 +70,7 @@ def draw_both(records: Sequence[tuple[str, Record]], file: Path) -> None:
     axes.set_xlabel(PARAMETERS)
     axes.set_ylabel(records[0][1].purpose.metric)
     axes.set_title("fronts as their searches scored them; dashed: the unchanged models")
-    more = records[0][1].purpose.direction == "maximize"
-    for words in axes.legend(loc="lower right" if more else "upper right", fontsize=8).get_texts():
-        words.set_parse_math(False)
+    legend_below(figure, axes, columns=1)
     save(figure, file)
 
 
@@ -100,18 +98,22 @@ def pictures_of(record: Record) -> dict[str, Callable[[Record, Path], None]]:
 
 
 def _draw_layers(record: Record, file: Path) -> None:
-    """How much of the front keeps each half of each layer, as bars."""
+    """How much of the front keeps each layer, as bars; each half of it where one was kept without the other."""
     layers = int(record.facts["num_layers"])
-    shares = shares_kept([Pattern.parse(row.pattern) for row in record.front], layers)
+    patterns = [Pattern.parse(row.pattern) for row in record.front]
+    shares = shares_kept(patterns, layers)
     figure, axes = new_axes(height=3.2)
-    for half, (name, color) in enumerate((("attention half", _FRONT), ("FFN half", _LIGHT))):
-        places = [layer + (half - 0.5) * 0.4 for layer in range(layers)]
-        axes.bar(places, [100 * share[half] for share in shares], width=0.38, color=color, label=name, zorder=2)
+    if all(bool(attention) == bool(ffn) for one in patterns for attention, ffn in halves_of(one, layers)):
+        axes.bar(range(layers), [100 * share for share, _ in shares], width=0.7, color=_FRONT, zorder=2)
+    else:
+        for half, (name, color) in enumerate((("attention half", _FRONT), ("FFN half", _LIGHT))):
+            places = [layer + (half - 0.5) * 0.4 for layer in range(layers)]
+            axes.bar(places, [100 * share[half] for share in shares], width=0.38, color=color, label=name, zorder=2)
+        axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     axes.set_xticks(range(layers))
     axes.set_xlabel("layer of the base model, lowest first")
     axes.set_ylabel(f"kept by, % of the front ({len(record.front)})")
     axes.set_title(record.name, parse_math=False)
-    axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     save(figure, file)
 
 
@@ -180,7 +182,8 @@ def _draw_against(axes: Axes, shown: Shown) -> list[Annotation]:
     axes.set_ylabel(record.purpose.metric)
     axes.set_title(record.name, parse_math=False)
     axes.grid(alpha=0.25)
-    axes.legend(loc="best", fontsize=8)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="best", fontsize=8)
     _make_room_on_the_left(axes, record)
     return [_name(axes, row, shown) for row in record.front]
 
@@ -212,7 +215,10 @@ def _draw_trials(axes: Axes, shown: Shown) -> None:
     front = sorted(record.front, key=shown.share)
     named = record.shown()
     others = [row for row in record.rows if row.done and row not in named]
-    axes.scatter(*_points(others, shown), s=18, color="0.65", label=f"other trials ({len(others)})", zorder=2)
+    if others:
+        axes.scatter(*_points(others, shown), s=18, color="0.65", label=f"other trials ({len(others)})", zorder=2)
+    if not front:
+        return
     if len(record.purpose.costs) == 1:
         axes.step(*_points(front, shown), where="post", color=_FRONT, linewidth=1, alpha=0.6, zorder=2)
     axes.errorbar(

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from layersearch.errors import LayersearchError
+from layersearch.pattern import Pattern
 from layersearch.report import figures
 from layersearch.report.figures import draw_all, draw_both, draw_front
 from layersearch.report.html import report_of
@@ -20,6 +21,7 @@ from layersearch.search.record import Record, read_study
 from layersearch.search.trials import Confirmed
 from layersearch.tasks import load_task
 from tests.conftest import TinyRun
+from tests.report.conftest import LAYERS, make_record
 
 
 def size_of(png: Path) -> tuple[int, int]:
@@ -45,6 +47,10 @@ def test_two_fronts_of_other_objectives_lie_over_parameters(
     front = drawn[0].axes[0].lines[0]
     assert list(front.get_xdata()) == [60.0, 90.0, 100.0]
     assert front.get_linestyle() == "None"  # no stairs
+    (legend,) = drawn[0].legends
+    drawn[0].draw_without_rendering()
+    assert [words.get_text() for words in legend.get_texts()] == ["a", "b"]
+    assert not drawn[0].axes[0].bbox.overlaps(legend.get_window_extent())
 
 
 def test_names_lie_inside_the_figure_and_not_over_each_other(
@@ -121,6 +127,12 @@ def test_the_unchanged_model_has_a_name_and_a_point_of_its_own_where_it_is_beate
     assert f"other trials ({others})" in legend
 
 
+def test_the_legend_has_no_line_for_what_is_not_there(record: Record, tmp_path: Path, legend: list[str]) -> None:
+    alone = replace(record, rows=tuple(record.front), confirmed={})
+    draw_front(alone, tmp_path / "front.png")
+    assert legend == ["front on the search split, 95 % intervals"]
+
+
 def test_a_study_over_classes_knows_what_the_best_constant_answer_scores(tiny_run: TinyRun, tiny_data: Path) -> None:
     labels = load_task("sst2", tiny_data).splits(0.3, 0).search.labels
     rows = read_study(str(tiny_run.storage), "tiny", print).rows
@@ -148,6 +160,22 @@ def test_the_legend_says_what_a_confirmed_point_is(
     found = {r.pattern: Confirmed(r.pattern, tuple(range(seeds)), (0.5,) * seeds, 0.5, spread) for r in record.front}
     draw_front(replace(record, confirmed=found), tmp_path / "front.png")
     assert legend[-1] == f"confirmed on the validation set, {said}"
+
+
+@pytest.mark.parametrize(("space", "bars"), [("layers", LAYERS), ("halves", 2 * LAYERS)])
+def test_a_layer_has_one_bar_unless_one_of_its_halves_stood_alone(
+    space: str, bars: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: dict[str, Any] = {}
+    monkeypatch.setattr(figures, "save", lambda figure, file: drawn.update({file.name: figure}))
+    known = make_record(space, 40)
+    draw_all(known, tmp_path)
+    (axes,) = drawn["layers.png"].axes
+    assert len(axes.patches) == bars
+    assert (axes.get_legend() is None) == (space == "layers")
+    kept = sum(any(block.layer == 0 for block in Pattern.parse(row.pattern).blocks) for row in known.front)
+    if space == "layers":
+        assert axes.patches[0].get_height() == pytest.approx(100 * kept / len(known.front))
 
 
 def test_all_pictures_are_drawn_where_there_is_something_to_see(record: Record, tmp_path: Path) -> None:
