@@ -45,14 +45,11 @@ def draw_analysis(found: Analysis, folder: Path) -> list[Path]:
 
 
 def _new(down: int, across: int, width: float, height: float, *, sharey: bool = False) -> tuple[Figure, NDArray[Any]]:
-    """A figure of so many axes, each of so many inches, their scales upwards shared or not."""
-    import matplotlib
+    """A figure of so many axes, each of so many inches, their scales upwards shared or not; pyplot would keep it."""
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    size = (width * across, height * down)
-    return pyplot.subplots(down, across, figsize=size, dpi=150, layout="constrained", squeeze=False, sharey=sharey)
+    figure = Figure(figsize=(width * across, height * down), dpi=150, layout="constrained")
+    return figure, figure.subplots(down, across, squeeze=False, sharey=sharey)
 
 
 def blocks_of(similar: Similarity) -> NDArray[np.float64]:

@@ -111,7 +111,7 @@ def test_of_two_models_the_one_is_named_that_reads_nothing(
 
 def test_the_legend_of_the_probes_lies_over_no_curve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     figure = drawn(analysis(READS, READS_NOTHING), "probes.png", tmp_path, monkeypatch)
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     (legend,) = figure.legends
     assert [words.get_text() for words in legend.get_texts()] == ["first", "second", "constant answer"]
     assert not any(axis.get_legend() or axis.bbox.overlaps(legend.get_window_extent()) for axis in figure.axes)
@@ -205,6 +205,14 @@ def test_maps_beside_each_other_share_one_scale_and_one_bar(
     assert len(figure.axes) == 3  # the third is the bar
 
 
+def test_no_picture_is_kept_once_it_is_drawn(tmp_path: Path) -> None:
+    from matplotlib import pyplot
+
+    before = pyplot.get_fignums()
+    assert len(analysis_figures.draw_analysis(replace(beside(), probes=((READS, READS),)), tmp_path)) == 4
+    assert pyplot.get_fignums() == before
+
+
 def test_changes_of_two_models_share_one_scale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one, other = drawn(beside(), "changes.png", tmp_path, monkeypatch).axes
     assert one.get_ylim() == other.get_ylim()
@@ -216,7 +224,7 @@ def test_the_legend_of_the_changes_lies_over_no_bar(
 ) -> None:
     found = replace(beside(), similarity=beside().similarity[:models], names=("first", "second")[:models], cka=())
     figure = drawn(found, "changes.png", tmp_path, monkeypatch)
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     (legend,) = figure.legends
     place = legend.get_window_extent()
     said = {words.get_text() for words in legend.get_texts()}
