@@ -1,6 +1,6 @@
 """Files that are whole or absent: what a crash or a full disk leaves never stands under the file's name; their hashes.
 
-Knows: one file and its folder. Does not know: what is written.
+Knows: one file and its folder, and whether that can be written. Does not know: what is written.
 """
 
 from __future__ import annotations
@@ -34,6 +34,16 @@ def whole_file(target: Path) -> Iterator[IO[bytes]]:
     folder = os.open(target.parent, os.O_RDONLY)
     os.fsync(folder)
     os.close(folder)
+
+
+def unwritable(folder: Path) -> str | None:
+    """Why no folder can be made in `folder`, which need not be there yet; None where one can, which is tried."""
+    try:
+        there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+        with tempfile.TemporaryDirectory(prefix=".layersearch-", dir=there):
+            return None
+    except OSError as error:
+        return error.strerror or str(error)
 
 
 def sha256_of(file: Path) -> str:

@@ -22,6 +22,7 @@ from safetensors.numpy import load_file
 from transformers import PreTrainedModel
 
 from layersearch.counts import count
+from layersearch.durable import unwritable
 from layersearch.errors import ExportError, WordsError
 from layersearch.kinds import KINDS, KindName
 from layersearch.models import checkpoint
@@ -265,10 +266,12 @@ def reader_of(folder: Path, model: PreTrainedModel, kind: KindName) -> Any:
 
 
 def require_free(to: Path) -> None:
-    if to.is_dir() and not any(to.iterdir()):
-        return
-    if to.exists():
+    """Raise ExportError where the folder `to` cannot be made, or holds something."""
+    reason = unwritable(to.absolute().parent)
+    if reason is None and to.exists() and not (to.is_dir() and not any(to.iterdir())):
         raise ExportError(f"{to} exists and is not an empty folder; choose a new folder, nothing was written")
+    if reason is not None:
+        raise ExportError(f"cannot write {to}: {reason}; choose another folder")
 
 
 def write_facts(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from layersearch.counts import count
+from layersearch.durable import unwritable
 from layersearch.errors import LayersearchError, WordsError
 from layersearch.models.families import FAMILIES, has_halves, no_halves
 from layersearch.names import unknown
@@ -241,6 +242,12 @@ class Prepared:
     def parameters_of(self, pattern: Pattern) -> int:
         """Parameters of the candidate, counted and not built."""
         return pattern.parameters(self.counts)
+
+
+def require_place(how: How) -> None:
+    """Raise LayersearchError where the files of the study cannot be written."""
+    if reason := unwritable(how.folder):
+        raise LayersearchError(f"cannot write {how.files}: {reason}; name another place with --files")
 
 
 def check_device(name: str) -> None:

@@ -28,6 +28,7 @@ from layersearch.search.question import (
     Question,
     What,
     remarks,
+    require_place,
     resolve_device,
     trials_of,
 )
@@ -70,7 +71,8 @@ def run(
     of the space, or UNTIL_PLATEAU. The end says why it came.
     """
     asked = prepare(what)
-    resolve_device(how.device)  # one that is absent is said before there is a study
+    resolve_device(how.device)  # one that is absent is said before there is a study, and so is a place
+    require_place(how)
     prepared = with_measured(spelled(asked, how, watcher.say), how, watcher.say)
     for warning in prepared.splits.warnings:
         watcher.say(f"warning: {warning}")
@@ -85,6 +87,7 @@ def run(
 
 def run_replay(replay: Replay, how: How, *, trials: int | None, watcher: Watcher, command: str = "") -> Study:
     """Search like `run`, with the scores of a table: no model, no data, no workers, and nothing to confirm."""
+    require_place(how)
     if not replay.table.sized:
         watcher.say(f"{replay.table.name} has no column `parameters`: they are counted in thirds of a layer")
     unchanged = str(Pattern.full(replay.num_layers))
@@ -166,6 +169,7 @@ def confirm(prepared: Prepared, how: How, *, seeds: int, watcher: Watcher, trial
     for warning in prepared.splits.warnings:
         watcher.say(f"warning: {warning}")
     alone = prepared.what.method not in ("fine-tune", "halving")
+    require_place(how)
     require_disk(prepared, how, seeds, confirming=True)
     with opened(prepared, how, watcher, alone=alone or prepared.halving is not None, settled=False) as studies:
         rows = chosen(studies, trials)
