@@ -118,7 +118,7 @@ StudyOption = Annotated[
     str | None, typer.Option("--study", help="Name of the study; default MODEL-TASK-SPACE, or FILE-SPACE.")
 ]
 Storage = Annotated[
-    str, typer.Option(help="SQLite file or SQLAlchemy URL of the database.", envvar="LAYERSEARCH_STORAGE")
+    str, typer.Option(help="SQLite file, or URL of an SQLite or PostgreSQL database.", envvar="LAYERSEARCH_STORAGE")
 ]
 Files = Annotated[Path, typer.Option(help="Folder for checkpoints.")]
 KeepCheckpoints = Annotated[

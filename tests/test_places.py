@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -78,3 +79,55 @@ def test_files_that_cannot_be_written_are_said_before_there_is_a_database(
 def test_an_export_that_cannot_be_written_is_said_before_a_model_is_read(tiny_run: TinyRun) -> None:
     line = failed(call("export", "tiny", "--storage", tiny_run.storage, "--trial", "0", "--to", "/proc/out"))
     assert line == "error: cannot write /proc/out: No such file or directory; choose another folder"
+
+
+def test_a_study_that_may_only_be_read_is_read(
+    tiny_run: TinyRun, open_folder: Path, request: pytest.FixtureRequest
+) -> None:
+    """Its database is in WAL mode, which wants files beside it; its files are another's, whom they are closed to."""
+    own = open_folder / "a ?#%41 study.db"
+    shutil.copy(tiny_run.storage, own)
+    own.chmod(0o444)
+    request.getfixturevalue("without_rights")
+    for command in ("front", "front --json", "best --knee", "show --trial 0"):
+        name, *words = command.split()
+        said = call(name, "tiny", *words, "--storage", own)
+        assert (said.code, said.err) == (0, ""), said
+        assert "0-3" in said.out
+    assert [file.name for file in open_folder.iterdir()] == [own.name]
+
+
+def test_a_database_that_cannot_be_made_names_a_way_on(open_folder: Path, request: pytest.FixtureRequest) -> None:
+    table = open_folder / "t.csv"
+    table.write_text("pattern,score\n0-3,1\n0-2,0.5\n")
+    request.getfixturevalue("without_rights")
+    words = ("--storage", open_folder / "s.db", "--files", tempfile.gettempdir())
+    line = failed(call("run", "--replay", table, *words))
+    assert line.endswith("s.db cannot be opened: unable to open database file; name another place with --storage")
+
+
+def test_what_is_not_in_the_file_yet_is_never_left_out(
+    tiny_run: TinyRun, open_folder: Path, request: pytest.FixtureRequest
+) -> None:
+    """The latest of a database that is being written lies beside it, and reading that wants files of SQLite's own."""
+    own = shutil.copy(tiny_run.storage, open_folder / "own.db")
+    writer = sqlite3.connect(own)
+    writer.execute("CREATE TABLE last (told)")
+    shutil.copy(f"{own}-wal", open_folder / "kept")
+    writer.close()  # which would take it into the file
+    shutil.copy(tiny_run.storage, own)
+    (open_folder / "kept").rename(f"{own}-wal")
+    request.getfixturevalue("without_rights")
+    line = failed(call("front", "tiny", "--storage", own))
+    assert "own.db cannot be opened: " in line
+    assert line.endswith(
+        "; name another place with --storage, such as a copy of the file (and of -wal beside it) in a folder that you "
+        "can write"
+    )
+
+
+def test_only_databases_that_hold_studies_are_named() -> None:
+    assert failed(call("front", "--storage", "mysql://me:secret@host/db"), 2) == (
+        "error: --storage mysql://... is not possible: studies lie in SQLite files or in PostgreSQL; give a file, "
+        "sqlite:///FILE.db or postgresql://USER@HOST/NAME"
+    )

@@ -5,6 +5,7 @@ Knows: the record of a study, the costs by name. Does not know: terminals, SQL, 
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -132,7 +133,7 @@ def notes_on_divergence(record: Record) -> list[str]:
 def notes_on_disk(record: Record) -> list[str]:
     """What the study takes of the disk, and whose weights are not there."""
     folder = Path(record.facts.get("folder", ""))
-    if "folder" not in record.facts or not folder.is_dir():
+    if "folder" not in record.facts or not os.path.isdir(folder):
         return []
     cap = record.facts.get("disk")
     most = "" if cap is None else f" of {shown_bytes(cap)}"

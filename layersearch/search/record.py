@@ -256,7 +256,7 @@ class Record:
 
 def names_of(storage_text: str) -> list[str]:
     """The studies of a database, confirmations and shared scores left out. Raises StudyError where there is none."""
-    storage = open_storage(parse_url(storage_text), lambda _: None, create=False)
+    storage = open_storage(parse_url(storage_text), lambda _: None, create=False, reading=True)
     try:
         return _searches(s.study_name for s in storage.get_all_studies() if "purpose" in s.user_attrs)
     finally:
@@ -270,7 +270,7 @@ def _searches(names: Iterable[str]) -> list[str]:
 def read_study(storage_text: str, name: str | None, say: Say) -> Record:
     """Read the study called `name`, or the only one there is. Raises WordsError for another, StudyError for none."""
     url = parse_url(storage_text)
-    storage = open_storage(url, say, create=False)
+    storage = open_storage(url, say, create=False, reading=True)
     try:
         studies = {s.study_name: s for s in storage.get_all_studies() if "purpose" in s.user_attrs}
         name = _chosen(name, _searches(studies), shown(url))

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import optuna
 import psutil
@@ -26,6 +27,8 @@ BUSY_SECONDS = 60  # how long SQLite itself waits for a lock before our own pati
 SAY_AFTER = 3.0  # seconds of waiting before the user is told
 SAY_EVERY = 60.0
 LONGEST_PAUSE = 5.0
+NOT_WRITABLE = (8, 14)  # SQLite's codes of a file that it may not write, or cannot make
+SUPPORTED = ("sqlite", "postgresql")
 NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb", "smbfs", "smb3", "afs", "9p", "fuse.sshfs", "lustre", "beegfs"}
 
 Say = Callable[[str], None]
@@ -127,14 +130,18 @@ def _passes(error: BaseException) -> bool:
 
 def parse_url(text: str) -> sqlalchemy.URL:
     """A SQLAlchemy URL, or the path of an SQLite file; raises WordsError for anything else."""
+    allowed = "give a file, sqlite:///FILE.db or postgresql://USER@HOST/NAME"
     if "://" not in text:
         return sqlalchemy.URL.create("sqlite", database=str(Path(text).expanduser()))
     try:
-        return sqlalchemy.make_url(text)
+        url = sqlalchemy.make_url(text)
     except exc.ArgumentError:
+        raise WordsError(f"the storage URL cannot be read; {allowed}") from None
+    if url.get_backend_name() not in SUPPORTED:
         raise WordsError(
-            "the storage URL cannot be read; give sqlite:///FILE.db, postgresql://USER@HOST/NAME or any SQLAlchemy URL"
-        ) from None
+            f"--storage {url.drivername}://... is not possible: studies lie in SQLite files or in PostgreSQL; {allowed}"
+        )
+    return url
 
 
 def sqlite_file(url: sqlalchemy.URL) -> Path | None:
@@ -151,14 +158,14 @@ def shown(url: sqlalchemy.URL) -> str:
     return url.render_as_string(hide_password=True)
 
 
-def open_storage(url: sqlalchemy.URL, say: Say, *, create: bool) -> PatientStorage:
-    """Open the database; `create` makes an SQLite file that is not there.
+def open_storage(url: sqlalchemy.URL, say: Say, *, create: bool, reading: bool = False) -> PatientStorage:
+    """Open the database; `create` makes an SQLite file that is not there, one for `reading` need not be writable.
 
     SQLite runs in WAL mode with a busy timeout of 60 s and synchronous=FULL, its default: what is told survives a power
     cut (0.17 ms a commit instead of 0.01). Servers get `pool_pre_ping`. Raises StudyError with the reason when the
     database cannot be opened; the password is never shown.
     """
-    file = sqlite_file(url)
+    file, opened = sqlite_file(url), url
     if file is not None:
         _check_file(file, say, create=create)
     kwargs: dict[str, Any] = {"connect_args": {"timeout": BUSY_SECONDS}} if file else {"pool_pre_ping": True}
@@ -166,10 +173,16 @@ def open_storage(url: sqlalchemy.URL, say: Say, *, create: bool) -> PatientStora
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         if file is not None:
-            _use_wal(file)
-        storage = PatientStorage(url.render_as_string(hide_password=False), kwargs, say)
+            opened = _in_wal(url, file, reading=reading)
+        storage = PatientStorage(opened.render_as_string(hide_password=False), kwargs, say)
     except (exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-        raise StudyError(f"the storage {shown(url)} cannot be opened: {_reason(error)}") from None
+        way = ""
+        if _is_not_writable(error):
+            way = "; name another place with --storage"
+            way += (
+                "" if create else ", such as a copy of the file (and of -wal beside it) in a folder that you can write"
+            )
+        raise StudyError(f"the storage {shown(url)} cannot be opened: {_reason(error)}{way}") from None
     except (ImportError, RuntimeError) as error:
         raise StudyError(f"the storage {shown(url)} cannot be opened: {str(error).splitlines()[0]}") from None
     return storage
@@ -179,11 +192,36 @@ def _check_file(file: Path, say: Say, *, create: bool) -> None:
     if not create and not file.exists():
         raise StudyError(f"there is no study database {file}; name the one that `layersearch run` made with --storage")
     if not file.parent.is_dir():
-        raise StudyError(f"the storage {file} cannot be opened: the folder {file.parent} does not exist")
+        raise StudyError(
+            f"the storage {file} cannot be opened: the folder {file.parent} does not exist; make it, or "
+            "name another place with --storage"
+        )
     mounts = {part.mountpoint: part.fstype for part in psutil.disk_partitions(all=True)}
     home = next((str(p) for p in file.parents if str(p) in mounts), "/")
     if mounts.get(home, "").lower() in NETWORK_FILE_SYSTEMS:
         say(f"warning: {file} lies on a network file system ({mounts[home]}), where SQLite's locks cannot be trusted")
+
+
+def _in_wal(url: sqlalchemy.URL, file: Path, *, reading: bool) -> sqlalchemy.URL:
+    """The URL to open, its file in WAL mode; for `reading` a file that may not be written is left as it is."""
+    try:
+        _use_wal(file)
+    except exc.OperationalError as error:
+        if not reading or not _is_not_writable(error):
+            raise
+        # SQLite would make files beside it; what it has in those that are there it reads, if it can
+        left = file.with_name(f"{file.name}-wal")
+        whole = {} if left.exists() and left.stat().st_size else {"immutable": "1"}
+        query = {"mode": "ro", "uri": "true", **whole}
+        return sqlalchemy.URL.create("sqlite", database=f"file:{quote(str(file))}", query=query)
+    return url
+
+
+def _is_not_writable(error: BaseException) -> bool:
+    """Whether SQLite failed because it may not write the file, or make one beside it."""
+    cause = error if isinstance(error, exc.SQLAlchemyError) else error.__cause__
+    code = getattr(getattr(cause, "orig", None), "sqlite_errorcode", 0)
+    return code & 0xFF in NOT_WRITABLE
 
 
 def _use_wal(file: Path) -> None:

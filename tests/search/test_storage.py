@@ -67,8 +67,8 @@ def test_trials_are_read_as_of_one_moment(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("nonsense://", "cannot be opened"),
-        ("://", "cannot be read; give sqlite:///FILE.db"),
+        ("nonsense://", "SQLite files or in PostgreSQL; give a file"),
+        ("://", "cannot be read; give a file, sqlite:///FILE.db"),
         ("sqlite://", "in memory is lost with the process"),
         ("missing-folder/a.db", "the folder .*missing-folder does not exist"),
         (
