@@ -191,7 +191,7 @@ def patterns(
     from layersearch.search.spelling import measure
 
     names = strategy or (NAMES if threshold is None else tuple(BY_THRESHOLD))
-    check_names(names, threshold)
+    check_names(names, threshold, k)
     recipe = Recipe().with_(max_length=max_length, seed=seed)
     columns = columns_of(text, text_pair, None if label is None else list(label), metric)
     prepared = prepare(What(model, task, _path(data), recipe=recipe, revision=revision, columns=columns))
@@ -199,8 +199,9 @@ def patterns(
     if any(name in MEASURED for name in names):
         say(f"measuring the model on {count(examples, 'example')} of the part {split}")
         measured = measure(prepared, device, part=split, number=examples, on=_path(measure_on))
-    counts, family = prepared.counts, prepared.model_type
-    found = patterns_by_strategy(counts, family, names, measured, k=k, threshold=threshold, copies=copies, seed=seed)
+    told = say if strategy or threshold is not None else None  # of all of them some fit no model
+    about = (prepared.counts, prepared.model_type, names, measured, told)
+    found = patterns_by_strategy(*about, k=k, threshold=threshold, copies=copies, seed=seed)
     return Patterns(tuple(found), measured, prepared.num_layers)
 
 

@@ -227,6 +227,11 @@ def columns_of(
     examples: int | None = None,
 ) -> Columns | None:
     """The columns of the user's own table; None where nothing is said of one. Raises WordsError for half of them."""
+    if text is not None and text == pair:
+        raise WordsError(
+            f"--text {text} and --text-pair {pair} are one column; name the column of the second text, or leave "
+            "--text-pair out"
+        )
     if text is not None and label:
         return Columns(text, tuple(label), pair, metric, validation, examples)
     if text is not None or label:
@@ -264,6 +269,11 @@ def placed(
     disk: Disk = None,
 ) -> How:
     """How it is done: everything that decides only speed, place, order and end."""
+    if study is not None and (not study.strip() or "/" in study or study in (".", "..")):
+        raise WordsError(
+            f"--study {study!r} is not possible: a folder is called so; allowed: a name without a slash, such as "
+            f"{what.default_name}, which it is if you leave --study out"
+        )
     return How(
         study or what.default_name,
         storage,

@@ -11,8 +11,9 @@ from typing import Annotated
 import typer
 
 from layersearch.completion import recipes
+from layersearch.errors import WordsError
 from layersearch.mixing import WORDS as MIX_WORDS
-from layersearch.training.recipe import PRESETS, START_WEIGHTS, TEACH, Recipe, preset
+from layersearch.training.recipe import DROP_EVERY, PRESETS, START_WEIGHTS, TEACH, Recipe, preset
 from layersearch.training.schedule import PENALTY, SCORE_RATE, STEPS
 
 DEFAULT = preset("default")
@@ -86,6 +87,8 @@ def recipe_of(
     start_weights: StartWeights = None,
 ) -> Recipe:
     """The recipe called `recipe`, with what is said beside it."""
+    if drop_every == 0:  # a Recipe's own word for none
+        raise WordsError(f"--drop-every {drop_every:g} is not possible; allowed: {DROP_EVERY}")
     return preset(recipe).with_(
         learning_rate=lr,
         batch_size=batch_size,

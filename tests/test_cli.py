@@ -324,8 +324,8 @@ def altered(what: tuple[str, ...], **options: str | Path) -> tuple[str | Path, .
 
 def asked(tiny_run: TinyRun, storage: str | Path, **options: str | Path) -> Said:
     """Ask for a run that must not get as far as training."""
-    words = altered(tiny_run.what, **options)
-    return call("run", *words, "--study", "tiny", "--storage", storage, "--workers", "0", "--trials", "1")
+    words = altered(tiny_run.what, **{"study": "tiny", **options})
+    return call("run", *words, "--storage", storage, "--workers", "0", "--trials", "1")
 
 
 def test_an_unknown_model_folder(tiny_run: TinyRun) -> None:
@@ -362,6 +362,14 @@ def test_a_hub_that_cannot_be_reached_is_said_within_two_seconds(
         ("precision", "fp8", "--precision fp8 is not possible; allowed: auto, bf16 or fp32"),
         ("holdout", "1.5", "--holdout 1.5 is not a share between 0 and 1"),
         ("device", "tpu", "unknown device 'tpu' (did you mean 'cpu'?); allowed: auto, cpu, cuda"),
+        (
+            "min-score",
+            "7",
+            "--min-score 7 is more than a candidate can have: accuracy is 1 at most; allowed: a",
+        ),
+        ("min-score", "200%", "--min-score 200% is more than a candidate can have: accuracy is 1 at most"),
+        ("study", "", "--study '' is not possible: a folder is called so; allowed: a name without a slash, such as "),
+        ("study", "a/b", "--study 'a/b' is not possible"),
         ("storage", "nonsense://x/y", "--storage nonsense://... is not possible: studies lie in SQLite files or in "),
         ("storage", "postgresql://me:secret@", "cannot be opened: "),
         ("storage", "absent/s.db", "absent does not exist"),

@@ -22,6 +22,8 @@ METRIC = "metric"  # the task's own score, always the first objective
 SCORE = "score"  # what `--min-score` limits
 LISTED = 4096  # patterns of a space that are looked at one by one
 DROP = "drop"  # what `--max-drop` of `layersearch best` limits
+BEST = 1  # the most of any score that is better large
+TWICE = 2  # of the unchanged model's score: no candidate is twice as good
 OVER = "over a limit"  # how the reason begins for which a proposal is not trained
 
 
@@ -266,6 +268,12 @@ def check_limits(costs: Costs, space: SearchSpace, metric: str, direction: str) 
     """Raise WordsError for a limit that means nothing, or if no pattern keeps those on costs that are known."""
     if costs.min_score is not None and direction == "minimize":
         raise WordsError(f"{costs.min_score.option} asks for a large {metric}, which is better small: leave it out")
+    least = costs.min_score
+    if least is not None and (least.number >= TWICE if least.is_share else least.number > BEST):
+        raise WordsError(
+            f"{least.option} is more than a candidate can have: {metric} is {BEST} at most; allowed: a score up to "
+            f"that such as 0.8, or a share of the unchanged model's below {TWICE:.0%} such as 98%"
+        )
     known = replace(costs, limits=tuple(limit for limit in costs.limits if limit.of in costs.parts))
     if known.limits:
         known.require_reachable(reachable(space, costs.num_layers, known))

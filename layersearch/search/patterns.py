@@ -6,7 +6,7 @@ anything is measured, search spaces, how it is shown.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,13 +33,15 @@ class Spelled:
         return {**vars(self), "pattern": str(self.pattern)}
 
 
-def check_names(names: Iterable[str], threshold: float | None) -> None:
-    """Raise PatternError for a name that is no strategy's, or, with a `threshold`, of one that takes none."""
+def check_names(names: Iterable[str], threshold: float | None, k: int | None = None) -> None:
+    """Raise PatternError for a name that is no strategy's, of one that takes no `threshold`, and for that beside k."""
     for name in names:
         if name not in NAMES:
             raise PatternError(unknown("strategy", name, NAMES))
         if threshold is not None and name not in BY_THRESHOLD:
             raise PatternError(f"strategy {name!r} takes no threshold, {' and '.join(BY_THRESHOLD)} do; give k instead")
+    if k is not None and threshold is not None:
+        raise PatternError(f"--k {k} and --threshold {threshold:g} both say which layers go; give one of them")
 
 
 def patterns_by_strategy(
@@ -47,6 +49,7 @@ def patterns_by_strategy(
     model_type: str,
     names: Sequence[str],
     measured: Measured | None,
+    say: Callable[[str], None] | None = None,
     *,
     k: int | None = None,
     threshold: float | None = None,
@@ -57,11 +60,12 @@ def patterns_by_strategy(
 
     Those that a model of `model_type` cannot have are left out: halves or tied copies that its family does not know,
     and a stack of two without a layer. `measured` is needed for strategies that are measured on a model. Duplicated
-    layers get `copies` copies, random ones are drawn with `seed`. Raises PatternError where none is left.
+    layers get `copies` copies, random ones are drawn with `seed`. `say` is told which strategies have none, and why.
+    Raises PatternError where none is left.
     """
     check_names(names, threshold)
     found: list[Spelled] = []
-    impossible: PatternError | None = None
+    impossible: dict[str, PatternError] = {}
     for name in names:
         more: dict[str, Any] = {"copies": copies} if name.startswith("duplicate") else {}
         more |= {"seed": seed} if name == "random" else {}
@@ -74,9 +78,12 @@ def patterns_by_strategy(
                 _check(pattern, counts, model_type)
                 found.append(_counted(name, each, pattern, counts))
             except PatternError as error:
-                impossible = impossible or error
-    if not found and impossible is not None:
-        raise impossible
+                impossible.setdefault(name, error)
+    if not found and impossible:
+        raise next(iter(impossible.values()))
+    for name in impossible if say else ():
+        if all(one.strategy != name for one in found):
+            say(f"no pattern of {name}: {impossible[name]}")
     return found
 
 

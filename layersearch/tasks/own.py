@@ -68,11 +68,10 @@ def own_task(data: Path | None, columns: Columns | None) -> TextTask:
     WordsError for columns or a metric that it does not have."""
     if data is None or columns is None:
         raise WordsError(f"task {NAME} needs --data FILE and the names of two columns: --text COLUMN, --label COLUMN")
-    found = _found(data, columns)
-    kind = found.train.kind
-    objective = _fitting(columns.metric, kind, found.classes)
-    beside = [name for name in (*FITTING[kind], *_of_two(kind, found.classes)) if name != objective]
-    return TextTask(NAME, kind, found.classes, (objective, *beside), partial(_corpus, data, columns))
+    found = _found(data, columns).train
+    objective = _fitting(columns.metric, found.kind, found.classes)
+    beside = [name for name in (*FITTING[found.kind], *_of_two(found.kind, found.classes)) if name != objective]
+    return TextTask(NAME, found.kind, found.classes, (objective, *beside), partial(_corpus, data, columns))
 
 
 def _of_two(kind: str, classes: Sequence[str]) -> tuple[str, ...]:
@@ -105,10 +104,6 @@ class _Found:
     texts: tuple[Texts, ...]
     validation: tuple[_Labels, tuple[Texts, ...]] | None
     mark: str
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        return self.train.classes
 
 
 @lru_cache(maxsize=1)
@@ -146,6 +141,8 @@ def _corpus(data: Path, columns: Columns) -> Corpus:
         warnings.append(f"{data} has no validation set: {VALIDATION:.0%} of its rows are held out for it")
     else:
         validation = _examples(*found.validation)
+        if columns.validation is not None and columns.validation.samefile(data):
+            warnings.append(f"--validation is {data}, so confirmed scores are of training data; name other rows")
     return Corpus(train, validation, tuple(warnings), mark=found.mark)
 
 

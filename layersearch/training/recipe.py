@@ -26,6 +26,7 @@ Precision = Literal["auto", "bf16", "fp32"]
 
 TEACH = ("logits", "hidden", "logits+hidden")
 START_WEIGHTS = ("fine-tuned", "pre-trained")
+DROP_EVERY = "above 0 (epochs); leave it out to drop all layers before training"
 
 BYTES_A_PARAMETER = 4  # checkpoints are fp32
 BITS_A_BYTE = 8
@@ -84,7 +85,7 @@ class Recipe:
             "seed": (0 <= self.seed < 2**32, "from 0 to 2**32 - 1"),
             "precision": (self.precision in ("auto", "bf16", "fp32"), "auto, bf16 or fp32"),
             "mix_lr": (self.mix_lr is None or 0 < self.mix_lr <= 1, "above 0 and at most 1"),
-            "drop_every": (self.drop_every >= 0 and math.isfinite(self.drop_every), "0 or more (epochs)"),
+            "drop_every": (self.drop_every >= 0 and math.isfinite(self.drop_every), DROP_EVERY),
         }
         for name, (good, allowed) in checks.items():
             if not good:

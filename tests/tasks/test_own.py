@@ -178,6 +178,13 @@ def test_a_pair_and_a_validation_table(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_a_table_that_is_its_own_validation_set_is_warned_of(tmp_path: Path) -> None:
+    rows = [{"a": f"x {i}", "same": i % 2} for i in range(40)]
+    task = task_of(rows, tmp_path, Columns("a", ("same",), validation=tmp_path / "d.csv"))
+    (line,) = task.splits(0.2, 0).warnings
+    assert line == (f"--validation is {tmp_path / 'd.csv'}, so confirmed scores are of training data; name other rows")
+
+
 def test_a_saved_folder_may_have_its_own_validation_part_and_names_of_classes(tmp_path: Path) -> None:
     features = datasets.Features({"t": datasets.Value("string"), "y": datasets.ClassLabel(names=["no", "yes"])})
     parts = {

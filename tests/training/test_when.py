@@ -11,10 +11,11 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from layersearch.errors import LayersearchError, PatternError
+from layersearch.errors import LayersearchError, PatternError, WordsError
 from layersearch.models import checkpoint
 from layersearch.models.surgery import build, layers_of
 from layersearch.pattern import Pattern
+from layersearch.recipe_options import recipe_of
 from layersearch.search.preparing import prepare
 from layersearch.search.question import What
 from layersearch.training.evaluator import Evaluator
@@ -112,8 +113,14 @@ def test_words_of_freezing() -> None:
     assert "freeze" not in Recipe().as_dict()
     assert "drop_every" not in Recipe().as_dict()
     assert Recipe(freeze="0", drop_every=0.5).as_dict()["drop_every"] == 0.5
-    with pytest.raises(LayersearchError, match=r"--drop-every -1 is not possible; allowed: 0 or more \(epochs\)"):
+    with pytest.raises(
+        LayersearchError, match=r"--drop-every -1 is not possible; allowed: above 0 \(epochs\); leave it out to drop"
+    ):
         Recipe(drop_every=-1)
+    with pytest.raises(
+        WordsError, match=r"--drop-every 0 is not possible; allowed: above 0 \(epochs\); leave it out to"
+    ):
+        recipe_of(drop_every=0.0)
 
 
 @pytest.mark.parametrize(
