@@ -153,9 +153,9 @@ def _check_words(
     if study is None and trial is not None:
         raise WordsError("--trial needs the study that it is of: name it with --study")
     if study is not None and (trial is None or model is not None or task is not None):
-        raise WordsError(
-            "--study takes model, task and data from the study: add --trial N, leave out --model and --task"
-        )
+        out = [f"--{word}" for word, value in (("model", model), ("task", task)) if value is not None]
+        todo = ["add --trial N"] * (trial is None) + [f"leave out {' and '.join(out)}"] * bool(out)
+        raise WordsError(f"--study takes model, task and data from the study: {', '.join(todo)}")
     if against is not None and pattern is not None:
         raise WordsError("--against and --pattern both name the second model; give one of them")
 

@@ -32,7 +32,7 @@ from layersearch.search.preparing import prepare
 from layersearch.search.question import EXAMPLES, How, Lookup, Part, Question, What, remarks, trials_of
 from layersearch.spelled import spelled_out, taken
 from layersearch.training.recipe import Recipe
-from layersearch.typed import checked, listed
+from layersearch.typed import checked, with_texts
 from layersearch.words import Words
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def search(**words: Unpack[Words]) -> Front:
 
     from layersearch.answers import Front
 
-    return Front(_of_run(**taken(_of_run, listed(words, get_type_hints(Words)))))
+    return Front(_of_run(**taken(_of_run, with_texts(words, get_type_hints(Words)))))
 
 
 @spelled_out
@@ -117,7 +117,7 @@ def plan(*, limit: int = PLAN_LINES, **words: Unpack[Words]) -> Plan:
     >>> print(plan.size, [str(line.pattern) for line in plan])
     """
 
-    found: Plan = _of_plan(**taken(_of_plan, {**listed(words, get_type_hints(Words)), "limit": limit}))
+    found: Plan = _of_plan(**taken(_of_plan, {**with_texts(words, get_type_hints(Words)), "limit": limit}))
     return found
 
 

@@ -55,6 +55,19 @@ def listed(words: Mapping[str, Any], kinds: Mapping[str, Any]) -> dict[str, Any]
     return {name: [value] if alone(name, value) else value for name, value in words.items()}
 
 
+def with_texts(words: Mapping[str, Any], kinds: Mapping[str, Any]) -> dict[str, Any]:
+    """The words as `listed`, for the command line to read as if they were typed; what is no text would look like one.
+
+    Raises WordsError for such a value in place of a text.
+    """
+    found = listed(words, kinds)
+    for name, value in found.items():
+        kind = kinds.get(name)
+        if kind is not None and (fits("", kind) or fits([""], kind)) and not fits(value, kind):
+            raise WordsError(_refused(name, value, kind))
+    return found
+
+
 def fits(value: object, kind: Any) -> bool:
     """Whether `value` is of the type `kind`, as it stands behind a parameter's name."""
     if get_origin(kind) in (Union, UnionType):

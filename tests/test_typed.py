@@ -62,6 +62,9 @@ def test_a_value_fits_its_type_or_not(value: object, kind: Any, right: bool) -> 
             "unknown form 'onxx' (did you mean 'onnx'?); allowed: native, code, onnx",
         ),
         (lambda: CALLS.time(storage=None), "storage=None is not possible; allowed: a text or a Path"),
+        (lambda: CALLS.search(model=3, task="demo"), "model=3 is not possible; allowed: a text or a Path"),
+        (lambda: CALLS.plan(min_score=0.8), "min_score=0.8 is not possible; allowed: a text or None"),
+        (lambda: CALLS.search(where=[1]), "where=[1] is not possible; allowed: a list, each of it a text or None"),
         (lambda: CALLS.search(trials="many"), "--trials many is not possible; allowed: a valid integer"),
     ],
 )

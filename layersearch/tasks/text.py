@@ -190,6 +190,9 @@ def held_out(labels: NDArray[Any], share: float, seed: int) -> NDArray[np.int64]
     if not 0 < m < n:
         within = 0 < share < 1
         least = f"{count(math.floor(0.5 / min(share, 1 - share)) + 1, 'example')} or more" if within else ""
+        if within and n > 1:
+            one = math.ceil(1000 / n) / 1000  # an example, or more where that takes more than three digits
+            least += f", or a holdout of {f'{1 - one:g} or less' if m else f'{one:g} or more'}"
         raise DataError(
             f"a holdout of {share} of {count(n, 'training example')} leaves a part empty: give "
             f"{least or 'a share between 0 and 1'}"

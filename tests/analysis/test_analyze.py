@@ -236,7 +236,17 @@ def test_a_read_out_that_nobody_asked_for_gives_no_advice_about_words(words: tup
             "error: --against and --pattern both name the second model; give one",
         ),
         (("--trial", "3"), 2, "error: --trial needs the study that it is of: name it with --study"),
-        (("--study", "x"), 2, "error: --study takes model, task and data from the study: add --trial N, leave out"),
+        (("--study", "x"), 2, "error: --study takes model, task and data from the study: add --trial N\n"),
+        (
+            ("--study", "x", "--trial", "3", "--model", "m", "--task", "t"),
+            2,
+            "error: --study takes model, task and data from the study: leave out --model and --task\n",
+        ),
+        (
+            ("--study", "x", "--task", "t"),
+            2,
+            "error: --study takes model, task and data from the study: add --trial N, leave out --task\n",
+        ),
         (("--what", "readout"), 1, "hold no head over the vocabulary (cls.predictions."),
         (("--rows", "last"), 2, "error: unknown --rows 'last'; allowed: mean, first, every"),
         (("--what", "probes", "--probe", "tense"), 2, "error: unknown probing task 'tense'"),
