@@ -26,6 +26,8 @@ NEVER_SAID = ("data", "revision", "replay")  # letters and digits that tell a re
 def print_comparison(console: Console, found: Comparison, names: tuple[str, str]) -> None:
     """Both fronts as one table, largest candidate first, and what follows from them."""
     console.print(_table(found, names))
+    if any(_alike(*rows) for _, _, rows in _rows(found)):
+        console.print("=: the intervals of the two scores overlap", style="dim", soft_wrap=True)
     for line in lines_of(found, names):
         console.print(line, soft_wrap=True, markup=False)
 
@@ -89,11 +91,16 @@ def _table(found: Comparison, names: tuple[str, str]) -> Table:
     for title in ("layers", "pattern", "share", *names, "front of"):
         table.add_column(Text(title), justify="right" if title in ("share", *names) else "left")
     for pattern, share, rows in _rows(found):
-        same = rows[0] is not None and rows[1] is not None and tied(rows[0], rows[1])
+        same = _alike(*rows)
         scores = [_score(study, row, mark=same) for study, row in zip((found.first, found.second), rows, strict=True)]
         diagram = coloured(Pattern.parse(pattern).diagram(layers))
         table.add_row(diagram, pattern, f"{share:.1%}", *scores, _whose(found, pattern, names))
     return table
+
+
+def _alike(first: Row | None, second: Row | None) -> bool:
+    """Whether the scores of both studies cannot be told apart."""
+    return first is not None and second is not None and tied(first, second)
 
 
 def _rows(found: Comparison) -> list[tuple[str, float, list[Row | None]]]:

@@ -15,7 +15,7 @@ from layersearch.search.files import bytes_in
 from layersearch.search.files import shown as shown_bytes
 from layersearch.search.objectives import COSTS, OVER, SCORE, off_by
 from layersearch.search.times import Setting, bought_none, in_words, shown, times_of
-from layersearch.search.trials import BEATEN, LOW_RANKED, Row, tied_with_next
+from layersearch.search.trials import BEATEN, LOW_RANKED, Row, tied, tied_with_next
 
 if TYPE_CHECKING:
     from layersearch.search.record import Record
@@ -177,7 +177,10 @@ def _flat(record: Record) -> list[str]:
 
 def notes_on_front(record: Record, *, everything: bool) -> list[str]:
     """What stands below the front in a terminal."""
-    notes = ["share and kept are relative to the unchanged model", "=: its interval overlaps the unchanged model's"]
+    notes = ["share and kept are relative to the unchanged model"]
+    full, rows = record.baseline, record.shown(everything=everything)
+    if full is not None and any(row.number != full.number and tied(row, full) for row in rows):
+        notes.append("=: its interval overlaps the unchanged model's")
     notes += ["~: it overlaps that of the next smaller member"] * bool(tied_with_next(record.shown(everything=False)))
     notes += notes_on_kept(record)
     if record.purpose.scored_on == "shared":

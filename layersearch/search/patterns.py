@@ -81,8 +81,8 @@ def patterns_by_strategy(
                 impossible.setdefault(name, error)
     if not found and impossible:
         raise next(iter(impossible.values()))
-    for name in impossible if say else ():
-        if all(one.strategy != name for one in found):
+    for name in impossible:
+        if say is not None and all(one.strategy != name for one in found):
             say(f"no pattern of {name}: {impossible[name]}")
     return found
 

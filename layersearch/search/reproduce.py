@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from layersearch.errors import ExportError, StudyError
-from layersearch.models.folder import read_record
+from layersearch.models.folder import damage_in, read_record
 from layersearch.search.again import cost_again, jobs_again, prepared_again, question_of, train_again
 from layersearch.search.purpose import Purpose
 from layersearch.search.question import How, Prepared, What
@@ -102,6 +102,11 @@ def reproduce(
     that does not tell its question, StudyError for a model or data that are gone or not the same.
     """
     record, row = record_in(folder)
+    if damage := damage_in(folder, read_record(folder)):
+        say(
+            f"warning: {folder} is damaged ({next(iter(damage.values()))}), which its recipe does not need; "
+            f"`layersearch verify {folder}` says all that is wrong"
+        )
     what = _lying(record, model, data)
     prepared = prepared_again(record, row, what, "say with --model or --data where those lie now")
     with TemporaryDirectory(prefix="layersearch-") as scratch:

@@ -29,7 +29,7 @@ from layersearch.tasks import load_task
 from layersearch.tasks.demo import demo_task
 from layersearch.tasks.task import Encoded
 from layersearch.tasks.text import TextTask
-from tests.conftest import LAYERS, TinyRun, call
+from tests.conftest import LAYERS, Said, TinyRun, call
 from tests.models.conftest import from_config
 from tests.models.test_export import CARD
 
@@ -236,17 +236,6 @@ def test_a_read_out_that_nobody_asked_for_gives_no_advice_about_words(words: tup
             "error: --against and --pattern both name the second model; give one",
         ),
         (("--trial", "3"), 2, "error: --trial needs the study that it is of: name it with --study"),
-        (("--study", "x"), 2, "error: --study takes model, task and data from the study: add --trial N\n"),
-        (
-            ("--study", "x", "--trial", "3", "--model", "m", "--task", "t"),
-            2,
-            "error: --study takes model, task and data from the study: leave out --model and --task\n",
-        ),
-        (
-            ("--study", "x", "--task", "t"),
-            2,
-            "error: --study takes model, task and data from the study: add --trial N, leave out --task\n",
-        ),
         (("--what", "readout"), 1, "hold no head over the vocabulary (cls.predictions."),
         (("--rows", "last"), 2, "error: unknown --rows 'last'; allowed: mean, first, every"),
         (("--what", "probes", "--probe", "tense"), 2, "error: unknown probing task 'tense'"),
@@ -263,6 +252,20 @@ def test_bad_words_are_one_line(words: tuple[str, ...], more: tuple[str, ...], c
     assert (found.code, found.out) == (code, "")
     assert said in found.err
     assert len(found.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("more", "todo"),
+    [
+        ("--model m --task t", "add --trial N, leave out --model and --task"),
+        ("--trial 3 --model m --task t", "leave out --model and --task"),
+        ("--trial 3 --task t", "leave out --task"),
+        ("", "add --trial N"),
+    ],
+)
+def test_beside_a_study_only_what_is_amiss_is_named(more: str, todo: str) -> None:
+    line = f"error: --study takes model, task and data from the study: {todo}\n"
+    assert call("analyze", "--study", "x", *more.split()) == Said(2, "", line)
 
 
 def test_nothing_to_analyse_is_one_line() -> None:

@@ -84,6 +84,10 @@ def test_the_front_marks_members_that_cannot_be_told_from_the_next_smaller(trust
     assert "0.8900 =" in lines[2]
     assert "0.8900 = ~" not in lines[2]
     assert "~: it overlaps that of the next smaller member" in notes_on_front(trusted, everything=False)
+    alike = "=: its interval overlaps the unchanged model's"
+    assert alike in notes_on_front(trusted, everything=False)
+    apart = replace(trusted, rows=tuple(row for row in trusted.rows if row.number != 1))
+    assert alike not in notes_on_front(apart, everything=False)
     told = {found["trial"]: (found["tied_with_unchanged"], found["tied_with_next"]) for found in trusted.records()}
     assert told == {0: (False, True), 1: (True, False), 2: (False, False)}
 

@@ -9,9 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from layersearch.errors import StudyError
-from layersearch.report.both import lines_of
+from layersearch.report.both import lines_of, print_comparison
 from layersearch.search.compare import _interval, compare
 from layersearch.search.purpose import Purpose
 from layersearch.search.quality import hypervolume
@@ -74,6 +75,18 @@ def test_what_one_side_does_not_say_is_named_as_the_default() -> None:
     assert f"asked differently: training {TRAINING} and 1" in lines_of(compare(first, older), ("a", "b"))
     table = replace(first, purpose=replace(first.purpose, values={"replay": "x", "seed": 0}))
     assert not any("asked" in line for line in lines_of(compare(table, asked), ("a", "b")))
+
+
+def test_the_mark_is_explained_where_it_stands() -> None:
+    def printed(wide: float) -> str:
+        console = Console(width=200)
+        with console.capture() as captured:
+            print_comparison(console, compare(record_of("a", FIRST, wide), record_of("b", SECOND, wide)), ("a", "b"))
+        return captured.get()
+
+    assert "0.8500 (94.4%) =" in printed(0.02)
+    assert "=: the intervals of the two scores overlap\n" in printed(0.02)
+    assert "=" not in printed(0.0)
 
 
 def test_a_front_is_carried_to_the_scores_of_the_other_study() -> None:

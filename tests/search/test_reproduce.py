@@ -75,10 +75,22 @@ def test_the_recipe_gives_the_same_score_again_to_the_last_digit(folder: Path, r
         f"reproduced, the same to the last digit: accuracy {row.score:.4f} now, {row.score:.4f} then, 95 % interval "
         f"{row.interval[0]:.4f} to {row.interval[1]:.4f}\n"
     )
+    assert "damaged" not in said.err
     expected = (
         rf"trial {row.number} of study 'tiny', `{row.pattern}`, is trained again: about .* fine-tunings of .*, \d+ s"
     )
     assert re.match(expected, next(line for line in said.err.splitlines() if "warning" not in line))
+
+
+def test_a_damaged_folder_is_reproduced_and_its_damage_named(folder: Path) -> None:
+    (folder / "tokenizer.json").unlink()
+    said = call("reproduce", folder, "--device", "cpu")
+    assert said.code == 0, said.err
+    assert said.out.startswith("reproduced, ")
+    assert said.err.splitlines()[0] == (
+        f"warning: {folder} is damaged (tokenizer.json is missing), which its recipe does not need; "
+        f"`layersearch verify {folder}` says all that is wrong"
+    )
 
 
 def test_a_score_outside_its_interval_ends_with_1_and_other_versions_are_named(folder: Path) -> None:
