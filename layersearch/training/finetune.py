@@ -52,22 +52,6 @@ class Scores:
     examples: int
 
 
-def evaluate(
-    model: PreTrainedModel,
-    task: Task,
-    recipe: Recipe,
-    train: Encoded,
-    held_out: Encoded,
-    heartbeat: Heartbeat = lambda _: None,
-    teacher: Teacher | None = None,
-) -> Scores:
-    """Fine-tune `model` in place on `train`, led by a `teacher` if there is one, and score it on `held_out`.
-
-    Raises TrainingError as soon as a loss, a logit or a metric is not finite.
-    """
-    return measure(begin(model, task.kind, recipe, train, teacher), task, held_out, 1.0, heartbeat)
-
-
 def measure(training: Training, task: Task, held_out: Encoded, share: float, heartbeat: Heartbeat) -> Scores:
     """Train until `share` of the steps is done, and score the model on `held_out`. Raises TrainingError."""
     model, precision = training.model, training.precision

@@ -210,7 +210,7 @@ def stock_trainable(config: dict[str, bool], data: str, epochs: float) -> None:
 
     from layersearch import hub
     from layersearch.tasks import load_task
-    from layersearch.training.finetune import evaluate
+    from layersearch.training.finetune import begin, measure
     from layersearch.training.recipe import Recipe
 
     torch.set_num_threads(1)
@@ -222,7 +222,7 @@ def stock_trainable(config: dict[str, bool], data: str, epochs: float) -> None:
     model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=task.num_labels)
     kept = [layer for index, layer in enumerate(model.bert.encoder.layer) if config[f"keep_{index}"]]
     model.bert.encoder.layer = nn.ModuleList(kept or [model.bert.encoder.layer[0]])
-    scores = evaluate(model, task, recipe, train, search)
+    scores = measure(begin(model, task.kind, recipe, train), task, search, 1.0, lambda _: None)
     tune.report(
         {
             "accuracy": scores.metrics["accuracy"],

@@ -120,7 +120,7 @@ def test_the_full_model_learns_it_and_half_a_model_does_not() -> None:
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    from layersearch.training.finetune import evaluate
+    from layersearch.training.finetune import begin, measure
     from layersearch.training.recipe import preset
 
     task, recipe = demo_task(), preset("demo")
@@ -131,6 +131,7 @@ def test_the_full_model_learns_it_and_half_a_model_does_not() -> None:
     for layers in (6, 3):
         torch.manual_seed(recipe.seed)
         model = AutoModelForSequenceClassification.from_pretrained(_minilm(), num_labels=2, num_hidden_layers=layers)
-        accuracy[layers] = evaluate(model, task, recipe, train, search).metrics["accuracy"]
+        scores = measure(begin(model, task.kind, recipe, train), task, search, 1.0, lambda _: None)
+        accuracy[layers] = scores.metrics["accuracy"]
     assert accuracy[6] > 0.9
     assert accuracy[3] < accuracy[6] - 0.1

@@ -16,7 +16,8 @@ from layersearch.errors import TrainingError
 from layersearch.models.base import BaseModel, load_base
 from layersearch.tasks.task import Encoded, Task
 from layersearch.training.batches import Batch
-from layersearch.training.finetune import evaluate, finetune, predict
+from layersearch.training.finetune import Scores, begin, finetune, measure, predict
+from layersearch.training.recipe import Recipe
 from layersearch.training.steps import Training, has_bf16, resolve_precision
 from tests.training.conftest import RECIPE
 
@@ -27,6 +28,10 @@ def fresh(base: BaseModel) -> PreTrainedModel:
     return copy.deepcopy(base.model)
 
 
+def scored(model: PreTrainedModel, task: Task, recipe: Recipe, train: Encoded, held_out: Encoded) -> Scores:
+    return measure(begin(model, task.kind, recipe, train), task, held_out, 1.0, lambda _: None)
+
+
 def weights(model: PreTrainedModel) -> list[torch.Tensor]:
     return [parameter.detach().clone() for parameter in model.parameters()]
 
@@ -34,7 +39,7 @@ def weights(model: PreTrainedModel) -> list[torch.Tensor]:
 def test_the_loss_falls_and_the_score_rises_on_what_can_be_learned(base: BaseModel, task: Task, data: Data) -> None:
     model = fresh(base)
     before = task.score(predict(model, "classification", data["validation"], "fp32"), data["validation"])["accuracy"]
-    scores = evaluate(model, task, RECIPE.with_(epochs=20, learning_rate=1e-2), data["train"], data["validation"])
+    scores = scored(model, task, RECIPE.with_(epochs=20, learning_rate=1e-2), data["train"], data["validation"])
     assert before < 0.75
     assert scores.metrics["accuracy"] >= 0.9
     assert scores.train_loss < 0.1 < math.log(2)
@@ -149,7 +154,7 @@ def test_a_metric_that_is_not_finite_is_an_error(
 ) -> None:
     monkeypatch.setattr(type(task), "score", lambda *_: {"accuracy": math.nan})
     with pytest.raises(TrainingError, match=r"accuracy is nan on \d+ examples; try a lower learning rate$"):
-        evaluate(fresh(base), task, RECIPE.with_(epochs=0.1), data["train"], data["search"])
+        scored(fresh(base), task, RECIPE.with_(epochs=0.1), data["train"], data["search"])
 
 
 def test_predictions_come_in_the_order_of_the_examples(base: BaseModel, data: Data) -> None:
@@ -189,7 +194,7 @@ def test_precision_is_what_the_recipe_says_and_auto_asks_the_hardware(monkeypatc
 
 def test_bf16_learns_too_and_keeps_fp32_weights(base: BaseModel, task: Task, data: Data) -> None:
     model = fresh(base)
-    scores = evaluate(
+    scores = scored(
         model, task, RECIPE.with_(epochs=20, learning_rate=1e-2, precision="bf16"), data["train"], data["validation"]
     )
     assert scores.precision == "bf16"
