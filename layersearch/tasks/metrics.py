@@ -156,8 +156,9 @@ def noise_of_share(hits: Values, whole: Values) -> Noise:
 def evaluate_module(metric: str) -> Any:
     """An `evaluate.Metric` for one of `METRICS`, computed by scikit-learn or scipy, which works without a hub.
 
-    `evaluate_module("f1").compute(predictions=[...], references=[...])` answers `{"f1": ...}`. It is the second opinion
-    that the tests hold this file's functions against; those are faster and import nothing.
+    `evaluate_module("f1").compute(predictions=[...], references=[...])` answers `{"f1": ...}`. No other file calls it:
+    it is shipped for users of that library (DESIGN.md section 2), and it is the second opinion that the tests hold this
+    file's functions against; those are faster and import nothing.
     """
     if metric not in METRICS:
         raise ValueError(f"no metric {metric!r}; there are {', '.join(METRICS)}")
