@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from importlib import import_module
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from layersearch.search.quality import Point, hypervolume
 
 courses = import_module("results.search-cost.courses")
 compare = import_module("results.search-cost.compare")
 halving = import_module("results.search-cost.halving")
+volumes = import_module("results.search-cost.volumes")
 within = import_module("results.search-cost.within")
 
 HEADER = "task,seed,trial,pattern,parameters,search,validation,shared,work,seconds\n"
@@ -55,6 +61,23 @@ def test_what_is_paid_for_without_a_candidate_adds_nothing() -> None:
     curve = courses.curve_of([courses.Step(1.5, 2.0), step("0-2", 0.2, 0.2)], 1.0, 0.5)
     assert curve.volumes == [0.0, pytest.approx(0.8)]
     assert curve.seconds == [2.0, 3.0]
+
+
+@given(st.lists(st.tuples(*[st.floats(0, 1.25, allow_subnormal=False)] * 2), min_size=1, max_size=12))
+def test_growth_ends_at_the_whole_and_regret_falls_to_nothing(points: list[Point]) -> None:
+    reference = (1.0, 1.0)
+    found = volumes.growth(points, reference)
+    assert all(later >= earlier - 1e-12 for earlier, later in itertools.pairwise(found))  # but for rounding
+    assert found[-1] == hypervolume(points, reference)
+    if found[-1] > 0:
+        left = volumes.regret(found, found[-1])
+        assert left[-1] == 0
+        assert all(-1e-12 <= part <= 1 for part in left)
+
+
+def test_what_is_not_paid_for_in_full_does_not_count() -> None:
+    found = volumes.at_costs([1.0, 2.5, 2.5, 4.0], [0.1, 0.2, 0.3, 0.4], [0.0, 1.0, 2.4, 2.5, 9.0])
+    assert found == [0, 0.1, 0.1, 0.3, 0.4]
 
 
 def method(name: str, *points: tuple[float, float]) -> object:

@@ -1,4 +1,4 @@
-"""How good a set of candidates is: hypervolume over error and size, its course, its regret, and when it stands still.
+"""How good a set of candidates is: hypervolume over error and size, and when it stands still.
 
 Knows: points (error, share of layer parameters kept or of other costs), all better when smaller. Does not know: where
 scores come from, what was spent on them, samplers, studies.
@@ -6,7 +6,6 @@ scores come from, what was spent on them, samplers, studies.
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -79,24 +78,6 @@ def hypervolume(points: Iterable[Point], reference: Point) -> float:
             area += (reference[1] - share) * (lowest - error)
             lowest = error
     return area
-
-
-def growth(points: Sequence[Point], reference: Point) -> list[float]:
-    """The hypervolume after the first point, the first two, ..., all."""
-    return [hypervolume(points[: number + 1], reference) for number in range(len(points))]
-
-
-def regret(volumes: Iterable[float], best: float) -> list[float]:
-    """The part of the hypervolume `best` that each of `volumes` leaves out: 0 is nothing, 1 all of it."""
-    return [1.0 - volume / best for volume in volumes]
-
-
-def at_costs(costs: Sequence[float], values: Sequence[float], wanted: Iterable[float]) -> list[float]:
-    """What had been reached when each of `wanted` was spent: `values[i]` from `costs[i]` (rising) on, 0 before.
-
-    So a result counts only when it is paid for in full.
-    """
-    return [values[index - 1] if (index := bisect_right(costs, spent)) else 0.0 for spent in wanted]
 
 
 def noise_of(rows: Iterable[Row]) -> float:

@@ -9,9 +9,8 @@ from collections.abc import Iterator, Sequence
 from statistics import median
 from typing import Any
 
-from layersearch.search.quality import at_costs
-
 from .courses import Method, above_from, times_as_much
+from .volumes import at_costs
 
 ONE_SHOT, DISTILL, HALVING, FULL = "one-shot", "distill", "halving", "layersearch, each fine-tuned"
 

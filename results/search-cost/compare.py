@@ -24,7 +24,7 @@ import optuna
 from optuna.samplers import BaseSampler, NSGAIISampler, TPESampler
 
 from layersearch.pattern import Pattern
-from layersearch.search.quality import at_costs, hypervolume
+from layersearch.search.quality import hypervolume
 from layersearch.search.scores import read_table
 from results.machine import as_table, environment, write_csv
 
@@ -33,6 +33,7 @@ from .courses import LAYERS, Method, Rate, Step, above_from, curve_of, read_runs
 from .curves import draw
 from .halving import halved, with_rungs
 from .samplers import SAMPLERS, Problem, course, fixed, greedy, problem_of, quartiles
+from .volumes import at_costs
 
 HERE = Path(__file__).parent
 MARKS = ("<!-- from here written by compare.py -->", "<!-- to here -->")

@@ -13,7 +13,9 @@ from pathlib import Path
 from statistics import median
 
 from layersearch.pattern import Pattern
-from layersearch.search.quality import at_costs, error_of, hypervolume, layer_share
+from layersearch.search.quality import error_of, hypervolume, layer_share
+
+from .volumes import at_costs
 
 LAYERS = 6  # of MiniLM
 NEEDED = {"task", "seed", "trial", "pattern", "search", "validation", "work"}  # columns of runs

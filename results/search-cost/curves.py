@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from layersearch.search.quality import at_costs
-
 from .courses import Method
+from .volumes import at_costs
 
 COLOURS = ("#1f5fa8", "#2e8b57", "0.45", "#7b4ea3", "black", "#8a6d3b", "#c2571a", "#d4a017", "#b03060", "#008b8b")
 AXES = (

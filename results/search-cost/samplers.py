@@ -28,7 +28,7 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIIISampler, NSGAIISample
 
 from layersearch.pattern import Pattern
 from layersearch.search.lease import Lease
-from layersearch.search.quality import Point, error_of, growth, hypervolume, layer_share, regret
+from layersearch.search.quality import Point, error_of, hypervolume, layer_share
 from layersearch.search.replay import Replay, replay_of
 from layersearch.search.sampler_pattern import PatternSampler
 from layersearch.search.scores import Table, read_table
@@ -37,6 +37,7 @@ from layersearch.strategies import STRATEGIES, possible, spell
 from results.machine import as_table, environment, write_csv
 
 from .curves import draw_samplers
+from .volumes import growth, regret
 from .within import Within
 
 HERE = Path(__file__).parent

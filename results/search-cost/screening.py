@@ -22,8 +22,9 @@ from typing import Any
 
 import optuna
 
-from layersearch.search.quality import growth
 from results.machine import as_table, environment
+
+from .volumes import growth
 
 samplers: Any = importlib.import_module("results.search-cost.samplers")  # a name with a hyphen
 

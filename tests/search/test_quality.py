@@ -1,4 +1,4 @@
-"""Hypervolume against Optuna's and against counted squares, its course over cost, and the rule for standing still."""
+"""Hypervolume against Optuna's and against counted squares, and the rule for standing still."""
 
 from __future__ import annotations
 
@@ -14,15 +14,12 @@ from optuna._hypervolume import compute_hypervolume
 from layersearch.pattern import PartCounts, Pattern
 from layersearch.search.quality import (
     Point,
-    at_costs,
     error_of,
-    growth,
     hypervolume,
     layer_share,
     noise_of,
     plateau,
     point_of,
-    regret,
     stands_still,
 )
 from layersearch.search.trials import Row
@@ -78,21 +75,6 @@ def test_points_in_any_order_add_or_leave_it_as_it_is(points: list[Point], more:
     assert after >= before - 1e-12
     if any(error <= more[0] and share <= more[1] for error, share in points):
         assert after == pytest.approx(before)
-
-
-@given(points_of.filter(bool))
-def test_growth_ends_at_the_whole_and_regret_falls_to_nothing(points: list[Point]) -> None:
-    volumes = growth(points, REFERENCE)
-    assert all(later >= earlier - 1e-12 for earlier, later in itertools.pairwise(volumes))  # but for rounding
-    assert volumes[-1] == hypervolume(points, REFERENCE)
-    if volumes[-1] > 0:
-        left = regret(volumes, volumes[-1])
-        assert left[-1] == 0
-        assert all(-1e-12 <= part <= 1 for part in left)
-
-
-def test_what_is_not_paid_for_in_full_does_not_count() -> None:
-    assert at_costs([1.0, 2.5, 2.5, 4.0], [0.1, 0.2, 0.3, 0.4], [0.0, 1.0, 2.4, 2.5, 9.0]) == [0, 0.1, 0.1, 0.3, 0.4]
 
 
 def test_the_share_of_layer_parameters_is_that_of_the_counts() -> None:
