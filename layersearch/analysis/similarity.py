@@ -69,11 +69,9 @@ class Summing:
 def similarity(
     model: PreTrainedModel,
     encoded: Encoded,
-    number: int | None = None,
-    seed: int = 0,
     heartbeat: Callable[[float], None] = lambda _: None,
 ) -> Measured:
-    """Measure `model` over `number` examples drawn with `seed`, or over all; fp32, forward passes only.
+    """Measure `model` over the examples; fp32, forward passes only.
 
     Cosines of the first token (contribution, Sajjad et al., arXiv 2004.03844) and of all tokens (block influence, Men
     et al., arXiv 2403.03853) before and after each layer; 1 - cosine over all tokens for each half (Siddiqui et al.,
@@ -82,12 +80,12 @@ def similarity(
     evaluation mode. `heartbeat` is told the share that is done. Raises ModelError for a model with two stacks.
     """
     require_one_stack(model, "choose strategies that are not measured")
-    chosen = np.random.default_rng(seed).permutation(len(encoded))[:number]
+    order = np.random.default_rng(0).permutation(len(encoded))  # of sums, which tells in the last digits
     summing, done = Summing(), 0
-    for seen in walk(model, encoded, chosen, BATCH):
+    for seen in walk(model, encoded, order, BATCH):
         summing(seen)
         done += len(seen.examples)
-        heartbeat(done / len(chosen))
+        heartbeat(done / len(order))
     found = summing.means()
     sizes, variances = sizes_of(model)
     return Measured(

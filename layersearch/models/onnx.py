@@ -152,9 +152,9 @@ class OnnxModel:
 
     device = torch.device("cpu")
 
-    def __init__(self, file: Path, config: PreTrainedConfig, threads: int | None = None) -> None:
+    def __init__(self, file: Path, config: PreTrainedConfig) -> None:
         self.config = config
-        self._session = open_session(file, threads or torch.get_num_threads())
+        self._session = open_session(file, torch.get_num_threads())
         self._takes = {one.name for one in self._session.get_inputs()}
         gives = [one.name for one in self._session.get_outputs()]
         self._gives = [name for name in (*_SPAN, "logits") if name in gives]

@@ -104,14 +104,14 @@ def interval(
     return float(low), float(high)
 
 
-def interval_of_share(hits: Values, whole: Values, resamples: int = 1000, seed: int = 0) -> tuple[float, float]:
+def interval_of_share(hits: Values, whole: Values, resamples: int = 1000) -> tuple[float, float]:
     """95 % percentile bootstrap interval of the sum of `hits` over that of `whole`, each [n] of the n examples.
 
     Draws as often as `interval` does for the correlations. Raises TrainingError for a value that is not finite.
     """
     x, y = _checked(hits, whole)
     score = partial(_share, x, y)
-    low, high = np.quantile(_drawn(len(x), score, resamples, np.random.default_rng(seed)), (0.025, 0.975))
+    low, high = np.quantile(_drawn(len(x), score, resamples, np.random.default_rng(0)), (0.025, 0.975))
     return float(min(low, 1 - _hidden(len(x))) if np.array_equal(x, y) else low), float(high)
 
 

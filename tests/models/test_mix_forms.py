@@ -190,7 +190,7 @@ def test_every_family_is_equal_or_refused_as_a_graph(name: str, kind: KindName, 
             write_onnx(model, graph_inputs(entry), tmp_path / GRAPH, kind)
         return
     write_onnx(model, graph_inputs(entry), tmp_path / GRAPH, kind)
-    assert largest_difference(model, OnnxModel(tmp_path / GRAPH, model.config, threads=1), entry) < 1e-4
+    assert largest_difference(model, OnnxModel(tmp_path / GRAPH, model.config), entry) < 1e-4
 
 
 @pytest.mark.slow

@@ -197,4 +197,4 @@ def test_every_family_is_equal_or_refused(name: str, kind: KindName, tmp_path: P
             write_onnx(model, inputs_of(entry), tmp_path / GRAPH, kind)
         return
     write_onnx(model, inputs_of(entry), tmp_path / GRAPH, kind)
-    assert largest_difference(model, OnnxModel(tmp_path / GRAPH, model.config, threads=1), entry) < 1e-4
+    assert largest_difference(model, OnnxModel(tmp_path / GRAPH, model.config), entry) < 1e-4
