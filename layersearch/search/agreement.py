@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from layersearch.search.trials import Row
+from layersearch.search.trials import HALF_WIDTH, Row
 
 FEWEST = 5  # candidates, below which a rank correlation says nothing
 
@@ -47,7 +47,8 @@ def agreement_of(rows: Iterable[Row], shared: Mapping[str, float], unchanged: st
 
         rho = float(spearmanr(before, after).statistic)
     most = 1 - 6 / (len(pairs) * (len(pairs) ** 2 - 1))
-    middle, width = math.atanh(max(-most, min(most, rho))), 1.96 * math.sqrt((1 + rho**2 / 2) / (len(pairs) - 3))
+    middle = math.atanh(max(-most, min(most, rho)))
+    width = HALF_WIDTH * math.sqrt((1 + rho**2 / 2) / (len(pairs) - 3))
     low, high = min(rho, math.tanh(middle - width)), max(rho, math.tanh(middle + width))
     return Agreement(rho, low, high, len(pairs), max(after) - min(after))
 

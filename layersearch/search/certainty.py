@@ -10,10 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, variance
 
-from layersearch.search.trials import Confirmed, Direction
+from layersearch.search.trials import HALF_WIDTH, Confirmed, Direction
 
 Interval = tuple[float, float]
-HALF_WIDTH = 1.96  # standard errors on either side in a 95 % interval
 
 
 @dataclass(frozen=True)

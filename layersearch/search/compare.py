@@ -14,10 +14,9 @@ from statistics import fmean
 from layersearch.errors import StudyError
 from layersearch.search.quality import Point, error_of, hypervolume, point_of, reference_of
 from layersearch.search.record import Record
-from layersearch.search.trials import Row
+from layersearch.search.trials import HALF_WIDTH, Row
 
 DRAWS = 2000
-_HALF_WIDTH = 1.96  # standard errors on either side in a 95 % interval
 
 
 @dataclass(frozen=True)
@@ -130,7 +129,7 @@ def _scored(study: Record, *, confirmed: bool) -> list[Scored]:
 
 
 def _error_of_search(row: Row) -> float:
-    return 0.0 if row.interval is None else (row.interval[1] - row.interval[0]) / (2 * _HALF_WIDTH)
+    return 0.0 if row.interval is None else (row.interval[1] - row.interval[0]) / (2 * HALF_WIDTH)
 
 
 def _interval(

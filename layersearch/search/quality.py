@@ -15,12 +15,11 @@ from statistics import median
 
 from layersearch.counts import count
 from layersearch.pattern import Pattern, thirds
-from layersearch.search.trials import Direction, Row, baseline_of
+from layersearch.search.trials import HALF_WIDTH, Direction, Row, baseline_of
 
 Point = tuple[float, ...]
 
 WINDOW = 16  # trials without growth after which a search stands still
-_HALF_WIDTH = 1.96  # standard errors on either side in a 95 % interval
 
 
 def layer_share(pattern: Pattern, num_layers: int) -> float:
@@ -83,7 +82,7 @@ def hypervolume(points: Iterable[Point], reference: Point) -> float:
 def noise_of(rows: Iterable[Row]) -> float:
     """The standard error of a score on its split: the median over the rows' intervals, 0 where none has any."""
     widths = [row.interval[1] - row.interval[0] for row in rows if row.interval is not None and row.done]
-    return median(widths) / (2 * _HALF_WIDTH) if widths else 0.0
+    return median(widths) / (2 * HALF_WIDTH) if widths else 0.0
 
 
 @dataclass(frozen=True)

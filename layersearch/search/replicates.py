@@ -11,9 +11,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from statistics import fmean, variance
 
-from layersearch.search.certainty import HALF_WIDTH, around, spreads, standard_error
+from layersearch.search.certainty import around, spreads, standard_error
 from layersearch.search.quality import noise_of
-from layersearch.search.trials import Direction, Row, best_no_larger, front_of
+from layersearch.search.trials import HALF_WIDTH, Direction, Row, best_no_larger, front_of
 
 FIRST_SEED = 1000  # further seeds begin so far behind the search's own, out of the confirmation's way
 MOST = 8  # patterns that get a seed in one round

@@ -19,6 +19,7 @@ from layersearch.search.fronts import fronts
 from layersearch.training.job import Outcome
 
 Direction = Literal["maximize", "minimize"]
+HALF_WIDTH = 1.96  # standard errors on either side in a 95 % interval
 RUNGS = "rungs"  # the attribute with a trial's rungs: pairs of share and score
 
 BEATEN = "beaten proposal"  # how the reasons begin for which a proposal was not worth a training (screen.py)
