@@ -19,15 +19,13 @@ from numpy.typing import NDArray
 from layersearch.errors import DataError, WordsError
 from layersearch.names import nearest
 from layersearch.tasks.tables import hash_of
-from layersearch.tasks.task import Encoded, Examples
+from layersearch.tasks.task import DRAW_SEED, VALIDATION_SHARE, Encoded, Examples
 from layersearch.tasks.text import Corpus, Flat, TextTask, held_out
 
 NAME = "images"
 TRAIN, VALIDATION = "train", "validation"
 SUFFIXES = (".jpeg", ".jpg", ".png")
-SHARE = 0.15  # of the pictures become the validation set where the user gives none
 AT_ONCE = 32  # pictures that are opened together
-_SEED = 0  # of what is drawn here: other seeds of a study are scored on the same validation set
 
 Bytes = NDArray[np.uint8]
 
@@ -124,9 +122,9 @@ def _corpus(data: Path, classes: Sequence[str]) -> Corpus:
         validation, _ = _pictures(data / VALIDATION, classes)
         marks += _mark(validation)
     else:
-        unseen = held_out(train.labels, SHARE, _SEED)
+        unseen = held_out(train.labels, VALIDATION_SHARE, DRAW_SEED)
         validation, train = train.take(unseen), train.take(np.setdiff1d(np.arange(len(train)), unseen))
-        warnings.append(f"{data} has no validation set: {SHARE:.0%} of its pictures are held out for it")
+        warnings.append(f"{data} has no validation set: {VALIDATION_SHARE:.0%} of its pictures are held out for it")
     return Corpus(train, validation, tuple(warnings), mark=marks)
 
 

@@ -21,7 +21,7 @@ from layersearch.errors import DataError, WordsError
 from layersearch.names import nearest, unknown
 from layersearch.tasks.metrics import METRICS
 from layersearch.tasks.tables import Source, Store, Texts, empty_in, is_list, sources_of, texts_of
-from layersearch.tasks.task import Examples
+from layersearch.tasks.task import DRAW_SEED, VALIDATION_SHARE, Examples
 from layersearch.tasks.text import Corpus, TextTask, held_out
 
 if TYPE_CHECKING:
@@ -29,10 +29,8 @@ if TYPE_CHECKING:
 
 NAME = "own"
 MOST = 100_000  # rows of a table that are used where nothing is said: a candidate sees each of them every epoch
-VALIDATION = 0.15  # share of a table that becomes the validation set where the user gives none
 MOST_CLASSES = 1000
 FEW_CLASSES = 20  # up to so many may be as frequent as rows of a small table
-_SEED = 0  # of what is drawn here: other seeds of a study are scored on the same validation set
 
 # The first of each kind is the objective unless the user names one; two classes have one metric more.
 FITTING: Mapping[str, tuple[str, ...]] = {
@@ -133,12 +131,12 @@ def _corpus(data: Path, columns: Columns) -> Corpus:
     drawn = f"{data} has {count(len(train), 'row')}, of which {most:,} are drawn; --examples N draws N, and 0 takes all"
     warnings = [drawn] if most < len(train) and columns.examples is None else []
     if most < len(train):
-        train = train.take(held_out(train.labels, most / len(train), _SEED))
+        train = train.take(held_out(train.labels, most / len(train), DRAW_SEED))
     if found.validation is None:
-        unseen = held_out(train.labels, VALIDATION, _SEED)
+        unseen = held_out(train.labels, VALIDATION_SHARE, DRAW_SEED)
         validation = train.take(unseen)
         train = train.take(np.setdiff1d(np.arange(len(train)), unseen))
-        warnings.append(f"{data} has no validation set: {VALIDATION:.0%} of its rows are held out for it")
+        warnings.append(f"{data} has no validation set: {VALIDATION_SHARE:.0%} of its rows are held out for it")
     else:
         validation = _examples(*found.validation)
         if columns.validation is not None and columns.validation.samefile(data):

@@ -25,7 +25,7 @@ from layersearch.errors import DataError, TrainingError, WordsError
 from layersearch.kinds import IGNORED
 from layersearch.tasks import metrics
 from layersearch.tasks.tables import hash_of
-from layersearch.tasks.task import Encoded, Examples, Splits
+from layersearch.tasks.task import VALIDATION_SHARE, Encoded, Examples, Splits
 from layersearch.tasks.text import Flat
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 NAME = "perplexity"
 TRAIN, VALIDATION = "train.txt", "validation.txt"
-SHARE = 0.15  # of a text becomes the validation set where the user gives none
 PIECE = 10_000  # bytes of text that are tokenised by themselves; of a short text a hundredth
 AT_ONCE = 100  # pieces that are tokenised together
 
@@ -74,8 +73,8 @@ class PerplexityTask:
             raise DataError(f"{problem.filename} cannot be read: {problem.strerror}") from None
         warnings: tuple[str, ...] = ()
         if len(texts) == 1:
-            texts = [*_parted(texts[0], SHARE)]
-            warnings = (f"{self.data} has no validation set: its last {SHARE:.0%} are held out for it",)
+            texts = [*_parted(texts[0], VALIDATION_SHARE)]
+            warnings = (f"{self.data} has no validation set: its last {VALIDATION_SHARE:.0%} are held out for it",)
         parts = (*_parted(texts[0], holdout), texts[1])
         digest = hashlib.sha256(f"{mark} {[len(part) for part in parts]}".encode())
         train, search, validation = (Examples(part, None, np.zeros(len(part), dtype=np.int8)) for part in parts)

@@ -25,7 +25,7 @@ from layersearch.counts import count
 from layersearch.errors import DataError, WordsError
 from layersearch.kinds import ENDS, STARTS
 from layersearch.tasks.metrics import Noise, noise_of_share
-from layersearch.tasks.task import Encoded, Examples, Splits
+from layersearch.tasks.task import DRAW_SEED, VALIDATION_SHARE, Encoded, Examples, Splits
 from layersearch.tasks.text import AT_ONCE, Flat, checked, file_of, fingerprint, require_offsets, text_of
 
 if TYPE_CHECKING:
@@ -34,10 +34,8 @@ if TYPE_CHECKING:
 SQUAD: Mapping[str, tuple[str, str]] = MappingProxyType(
     {"squad": ("train-v1.1.json", "dev-v1.1.json"), "squad2": ("train-v2.0.json", "dev-v2.0.json")}
 )
-VALIDATION = 0.15  # share of the questions of one file that become the validation set
 LONGEST_ANSWER = 30  # tokens
 SHORTEST = 24  # tokens of a window: a third for the question, a third that two windows share
-_SEED = 0  # of the articles that are drawn here: other seeds of a study are scored on the same validation set
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
@@ -79,7 +77,7 @@ class SpanTask:
             (train, _, first), (validation, _, second) = (_questions(file, unanswered) for file in files)
             return train, validation, first + second, ()
         found, articles, mark = _questions(self.data, unanswered)
-        chosen = _drawn(articles, VALIDATION, _SEED)
+        chosen = _drawn(articles, VALIDATION_SHARE, DRAW_SEED)
         if not len(chosen):
             raise DataError(f"{self.data} has one article, and training and validation need one each")
         several = f"{len({articles[i] for i in chosen})} of its {count(len(set(articles)), 'article')}"

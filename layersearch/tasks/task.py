@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from layersearch.kinds import KindName
     from layersearch.tasks.metrics import Noise
 
+VALIDATION_SHARE = 0.15  # of a user's data becomes the validation set where none is given
+DRAW_SEED = 0  # of what a task draws of its data: other seeds of a study are scored on the same validation set
+
 Labels = NDArray[np.int64] | NDArray[np.int32] | NDArray[np.int8] | NDArray[np.float32]
 
 
