@@ -1,6 +1,6 @@
-"""A name that nobody knows, as one line: what was given, what comes nearest, what is allowed.
+"""A name that nobody knows, as one line: what was given, what comes nearest, what is allowed; a name as a file's.
 
-Knows: how alike names are. Does not know: which names there are.
+Knows: how alike names are, which letters a file's name may have. Does not know: which names there are.
 """
 
 from __future__ import annotations
@@ -29,3 +29,8 @@ def nearest(given: str, allowed: Iterable[str]) -> str:
 
 def _plain(name: str) -> str:
     return re.sub(r"[-_]", "", name.lower())
+
+
+def file_name_of(name: str) -> str:
+    """The name with a hyphen for every letter that a file's name had better not have."""
+    return "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in name)

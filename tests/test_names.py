@@ -1,4 +1,4 @@
-"""The line about an unknown name: what was given, what comes nearest, what is allowed.
+"""The line about an unknown name: what was given, what comes nearest, what is allowed; a name as a file's.
 
 Knows: spellings. Does not know: which names the program has.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from layersearch.names import unknown
+from layersearch.names import file_name_of, unknown
 
 ALLOWED = ("stsb", "run-glue-defaults", "NSGAIISampler")
 
@@ -31,3 +31,7 @@ def test_the_nearest_name_is_offered_whatever_its_case_and_hyphens(given: str, n
 @pytest.mark.parametrize("given", ["", "xyz", "tokens"])
 def test_where_none_comes_near_none_is_offered(given: str) -> None:
     assert unknown("thing", given, ALLOWED) == f"unknown thing {given!r}; allowed: {', '.join(ALLOWED)}"
+
+
+def test_a_name_becomes_a_file_of_its_own_folder() -> None:
+    assert file_name_of("org/model v1.2_x-ü") == "org-model-v1.2_x-ü"

@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import BinaryIO
 
-from layersearch.report.commands import file_name_of
+from layersearch.names import file_name_of
 from layersearch.report.figures import pictures_of
 from layersearch.report.html import report_of
 from layersearch.search.record import Record

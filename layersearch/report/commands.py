@@ -9,6 +9,8 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
+from layersearch.names import file_name_of
+
 if TYPE_CHECKING:
     from layersearch.search.record import Record
     from layersearch.search.trials import Row
@@ -32,8 +34,3 @@ def export_command(record: Record, row: Row, place: str) -> str | None:
         return None
     name = shlex.quote(record.name)
     return f"layersearch export {name} --trial {row.number} --to {file_name_of(record.name)}-{row.number}{place}"
-
-
-def file_name_of(study: str) -> str:
-    """The name of a study as the begin of a file's name."""
-    return "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in study)

@@ -11,9 +11,10 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
+from layersearch.names import file_name_of
 from layersearch.pattern import Pattern
 from layersearch.report.artifacts import CHECKPOINT, REPORT, names_of_artifacts
-from layersearch.report.commands import export_command, file_name_of
+from layersearch.report.commands import export_command
 from layersearch.report.trial import facts_of, state_of
 from layersearch.search.objectives import COSTS
 from layersearch.search.record import Record

@@ -15,7 +15,7 @@ from layersearch.counts import count
 from layersearch.durable import unwritable
 from layersearch.errors import LayersearchError, WordsError
 from layersearch.models.families import FAMILIES, has_halves, no_halves
-from layersearch.names import unknown
+from layersearch.names import file_name_of, unknown
 from layersearch.pattern import PartCounts, Pattern
 from layersearch.search.objectives import DEFAULT, Costs, Limit, check_limits
 from layersearch.training.recipe import Halving, Recipe
@@ -75,7 +75,7 @@ class What:
             model = above.removeprefix("package:").rpartition("/")[2]
         method = "" if self.method == What.method else f"-{self.method}"
         task = self.data.stem if self.columns is not None and self.data is not None else self.task
-        return _plain(f"{model}-{task}-{Path(self.space).stem}{method}")
+        return file_name_of(f"{model}-{task}-{Path(self.space).stem}{method}")
 
 
 @dataclass(frozen=True)
@@ -96,11 +96,7 @@ class Lookup:
     @property
     def default_name(self) -> str:
         """The name of the study unless the user gives one."""
-        return _plain(f"{self.table.stem}-{Path(self.space).stem}")
-
-
-def _plain(name: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in name)
+        return file_name_of(f"{self.table.stem}-{Path(self.space).stem}")
 
 
 @dataclass(frozen=True)
