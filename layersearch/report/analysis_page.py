@@ -17,10 +17,8 @@ from layersearch.analysis.readout import ReadOut
 from layersearch.analysis.similarity import Similarity
 from layersearch.analysis.subject import EMBEDDINGS
 from layersearch.counts import count
-from layersearch.durable import whole_file
-from layersearch.errors import LayersearchError
 from layersearch.report.analysis import ABOUT, layers_passed, map_title, without_best
-from layersearch.report.page import described, page, paragraph, section, table
+from layersearch.report.page import described, page, paragraph, section, table, write
 from layersearch.report.svg import WIDTH, Axis, Chart, text
 
 _CELL, _LEFT, _TOP = 46.0, 110.0, 26.0
@@ -37,14 +35,7 @@ def write_page(found: Analysis, file: Path, about: Sequence[tuple[str, object]] 
 
     Raises LayersearchError if the file cannot be written.
     """
-    try:
-        with whole_file(file) as stream:
-            stream.write(page_of(found, about).encode())
-        file.chmod(0o644)  # to be passed on
-    except OSError as error:
-        raise LayersearchError(
-            f"the page cannot be written to {file}: {error.strerror or error}; name another place"
-        ) from error
+    write(page_of(found, about), file, "the page")
 
 
 def page_of(found: Analysis, about: Sequence[tuple[str, object]] = ()) -> str:

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from layersearch.counts import count
-from layersearch.durable import whole_file
-from layersearch.errors import LayersearchError, StudyError
+from layersearch.errors import StudyError
 from layersearch.pattern import Pattern, legend_for
 from layersearch.report.charts import (
     course_chart,
@@ -29,7 +28,7 @@ from layersearch.report.course import Early, Step, course_of, ended_early
 from layersearch.report.importance_map import importance_section
 from layersearch.report.layers import PARAMETERS, share_of
 from layersearch.report.notes import cost_cells, notes_on_costs, notes_on_kept, notes_on_zeros, over_limits
-from layersearch.report.page import described, page, paragraph, section, table
+from layersearch.report.page import described, page, paragraph, section, table, write
 from layersearch.report.table import cells_of, confirmed_cell, with_more
 from layersearch.search.divergence import constant_in
 from layersearch.search.record import Record
@@ -54,14 +53,7 @@ def write_report(record: Record, file: Path, place: str = "") -> None:
 
     Raises LayersearchError if the file cannot be written.
     """
-    try:
-        with whole_file(file) as stream:
-            stream.write(report_of(record, place).encode())
-        file.chmod(0o644)  # to be passed on
-    except OSError as error:
-        raise LayersearchError(
-            f"the report cannot be written to {file}: {error.strerror or error}; name another place"
-        ) from error
+    write(report_of(record, place), file, "the report")
 
 
 def report_of(record: Record, place: str = "") -> str:

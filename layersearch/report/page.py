@@ -1,7 +1,7 @@
 """A page of HTML that needs nothing else, and its parts: sections, tables, lists of facts.
 
-Knows: the page's frame, style and script (`assets/`), how to write any text safely into it. Does not know: studies,
-charts.
+Knows: the page's frame, style and script (`assets/`), how to write any text safely into it, and it into a file. Does
+not know: studies, charts.
 """
 
 from __future__ import annotations
@@ -10,8 +10,12 @@ import json
 from collections.abc import Iterable, Sequence
 from html import escape
 from importlib.resources import files
+from pathlib import Path
 from string import Template
 from typing import Any
+
+from layersearch.durable import whole_file
+from layersearch.errors import LayersearchError
 
 _LEFT_ALIGNED = ("trial", "layers", "pattern", "reason")
 
@@ -26,6 +30,18 @@ def page(title: str, body: str, trials: Sequence[dict[str, Any]]) -> str:
         body=body,
         trials=json.dumps(trials, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"),
     )
+
+
+def write(text: str, file: Path, what: str) -> None:
+    """Write the page `text` to `file`, whole or not at all. Raises LayersearchError, of `what`, if that cannot be."""
+    try:
+        with whole_file(file) as stream:
+            stream.write(text.encode())
+        file.chmod(0o644)  # to be passed on
+    except OSError as error:
+        raise LayersearchError(
+            f"{what} cannot be written to {file}: {error.strerror or error}; name another place"
+        ) from error
 
 
 def section(title: str, *parts: str) -> str:

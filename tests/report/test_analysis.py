@@ -14,9 +14,10 @@ from layersearch.analysis.analyze import Analysis, Map
 from layersearch.analysis.probes import Probed
 from layersearch.analysis.similarity import Similarity
 from layersearch.analysis.wanted import Wanted
+from layersearch.errors import LayersearchError
 from layersearch.report import analysis_figures
 from layersearch.report.analysis import as_plain, layers_passed, print_analysis
-from layersearch.report.analysis_page import page_of
+from layersearch.report.analysis_page import page_of, write_page
 
 PLACES = ("embeddings", "0", "1")
 NONE = "none reads more than the constant answer (0.6842)"
@@ -184,6 +185,16 @@ def similar(scale: float) -> Similarity:
 
 
 SIMILAR = Similarity((0.9, 0.9), (0.9, 0.9), (0.1,) * 4, (0.1,) * 4, ((0.0,) * 5,) * 5)
+
+
+def test_a_page_is_written_whole_or_refused(tmp_path: Path) -> None:
+    file = tmp_path / "a" / "b.html"
+    write_page(beside(), file)
+    assert file.read_text() == page_of(beside())
+    assert file.stat().st_mode & 0o777 == 0o644
+    (tmp_path / "file").touch()
+    with pytest.raises(LayersearchError, match=r"^the page cannot be written to .*: File exists; name another place$"):
+        write_page(beside(), tmp_path / "file" / "b.html")
 
 
 def beside() -> Analysis:
