@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -104,14 +104,37 @@ def export(
     name_labels(model, card.labels)
     reader = reader_of(tokenizer_folder, model, manifest.kind)
     coded = manifest.pattern if form == "with code" else None
+
+    def write(part: Path) -> Case:
+        case = write_folder(model, reader, part, texts, max_length, manifest.kind, coded, shard)
+        return replace(case, matrices=matrices, zeros=zeros) if zeros[0] and "sparsity" in card.recipe else case
+
+    return proven_folder(to, _bytes_of(model), write, model, reader, manifest, card, question, validation)
+
+
+def proven_folder(
+    to: Path,
+    needed: int,
+    write: Callable[[Path], Case],
+    model: PreTrainedModel,
+    reader: Any,
+    manifest: Manifest,
+    card: ModelCard,
+    question: Mapping[str, Any] | None,
+    validation: Validation | None,
+) -> Proof:
+    """Make the folder `to` of what `write` puts into one and tells of it, with the proof, a card and a record.
+
+    `needed` are the bytes that there must be room for. `to` gets its name only after the proof; on any error nothing is
+    left behind. Raises as `export` does.
+    """
     try:
-        with checkpoint.new_folder(to, needed=_bytes_of(model)) as part:
-            case = write_folder(model, reader, part, texts, max_length, manifest.kind, coded, shard)
-            case = replace(case, matrices=matrices, zeros=zeros) if zeros[0] and "sparsity" in card.recipe else case
+        with checkpoint.new_folder(to, needed=needed) as part:
+            case = write(part)
             proof = proven(model, reader, part, case, validation)
             card = replace(card, own=proof.own)
             (part / "README.md").write_text(write_card(card, manifest), encoding="utf-8")
-            write_facts(part, proof, case, manifest, card, question)
+            _write_facts(part, proof, case, manifest, card, question)
     except OSError as error:
         raise ExportError(f"cannot write {to}: {error.strerror or error}; choose another folder") from error
     return replace(proof, folder=to)
@@ -274,7 +297,7 @@ def require_free(to: Path) -> None:
         raise ExportError(f"cannot write {to}: {reason}; choose another folder")
 
 
-def write_facts(
+def _write_facts(
     folder: Path, proof: Proof, case: Case, manifest: Manifest, card: ModelCard, question: Mapping[str, Any] | None
 ) -> None:
     again = asdict(replace(case, texts=(), input_ids=[], logits=[], measured=None, others=()))

@@ -13,13 +13,12 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from layersearch.errors import ExportError
 from layersearch.kinds import KINDS, KindName
 from layersearch.models import checkpoint
 from layersearch.models.base import quiet
-from layersearch.models.card import ModelCard, write_card
+from layersearch.models.card import ModelCard
 from layersearch.models.case import GRAPH, Case, Proof, Validation
-from layersearch.models.export import name_labels, proven, reader_of, require_free, write_facts
+from layersearch.models.export import name_labels, proven_folder, reader_of, require_free
 from layersearch.models.matrices import not_zero, zeros_in
 from layersearch.models.onnx import require_onnx, write_onnx
 from layersearch.models.proof import answers, batch_from, encode, ids_of, made_inputs
@@ -59,21 +58,16 @@ def export_onnx(
     card = replace(card, form="onnx", mix=learned, zeros=zeros_in(model), non_zero=not_zero(model))
     name_labels(model, card.labels)
     reader = reader_of(tokenizer_folder, model, manifest.kind)
-    try:
-        with checkpoint.new_folder(to, needed=2 * manifest.size) as part:
-            with quiet():
-                model.config.save_pretrained(part)
-                reader.save_pretrained(part)
-            case = _case(model, reader, texts, max_length, manifest.kind)
-            case = replace(case, zeros=card.zeros) if "sparsity" in card.recipe else case
-            write_onnx(model, encode(reader, _two(texts), max_length), part / GRAPH, manifest.kind)
-            proof = proven(model, reader, part, case, validation)
-            card = replace(card, own=proof.own)
-            (part / "README.md").write_text(write_card(card, manifest), encoding="utf-8")
-            write_facts(part, proof, case, manifest, card, question)
-    except OSError as error:
-        raise ExportError(f"cannot write {to}: {error.strerror or error}; choose another folder") from error
-    return replace(proof, folder=to)
+
+    def write(part: Path) -> Case:
+        with quiet():
+            model.config.save_pretrained(part)
+            reader.save_pretrained(part)
+        case = _case(model, reader, texts, max_length, manifest.kind)
+        write_onnx(model, encode(reader, _two(texts), max_length), part / GRAPH, manifest.kind)
+        return replace(case, zeros=card.zeros) if "sparsity" in card.recipe else case
+
+    return proven_folder(to, 2 * manifest.size, write, model, reader, manifest, card, question, validation)
 
 
 def _two(texts: Texts) -> list[list[str]]:
