@@ -18,7 +18,7 @@ import typer
 
 from layersearch import api
 from layersearch.analyzing import analyzing
-from layersearch.answering import say
+from layersearch.answering import PORT, say
 from layersearch.counts import count
 from layersearch.errors import STOPPED, LayersearchError, StoppedError, WordsError
 from layersearch.options import (
@@ -186,19 +186,15 @@ def front(
 ) -> None:
     """Print the front of a study, and draw it."""
     from layersearch.report.console import print_front
-    from layersearch.search.record import read_front
 
     _check_form(as_json=as_json, as_csv=as_csv)
-    record = read_front(storage, study, say)
+    found = api.front(study, storage, png, everything)
     if png is not None:
-        from layersearch.report.figures import draw_front
-
-        draw_front(record, png)
         say(f"drawn: {png}")
     if as_json or as_csv:
-        _print_records(record.records(everything=everything), as_json=as_json)
+        _print_records(found.records(), as_json=as_json)
         return
-    print_front(record, everything=everything)
+    print_front(found.record, everything=everything)
 
 
 @app.command()
@@ -233,13 +229,11 @@ def export(
 @app.command()
 def dashboard(
     storage: Storage = How.storage,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 takes a free one.")] = 8080,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 takes a free one.")] = PORT,
     writable: Annotated[bool, typer.Option(help="Allow changes and deletions; there is no password.")] = False,
 ) -> None:
     """Open the studies of a database in optuna-dashboard, read-only, for this machine only."""
-    from layersearch.report.dashboard import serve
-
-    serve(storage, port, writable=writable, say=say)
+    api.dashboard(storage, port, writable)
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForSequenceClassification, MBartConfig, MBartForSequenceClassification
 
-from layersearch import __version__
+from layersearch import __version__, answering
 from layersearch.pattern import Pattern
 from layersearch.search.record import Record, read_study
 from layersearch.search.starts import scaled
@@ -112,6 +112,20 @@ def test_the_front_is_printed_as_table_csv_and_json_and_drawn(tiny_run: TinyRun,
     lines = list(csv.DictReader(io.StringIO(call("front", *where, "--csv").out)))
     assert [line["pattern"] for line in lines] == [r.pattern for r in front]
     assert [float(line["score"]) for line in lines] == [r.score for r in front]
+
+
+def test_the_dashboard_is_served_as_it_is_asked_for(tiny_run: TinyRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, int, bool]] = []
+
+    def serve(storage: str, port: int, *, writable: bool, say: object) -> None:
+        assert say is answering.say
+        asked.append((storage, port, writable))
+
+    monkeypatch.setattr("layersearch.report.dashboard.serve", serve)
+    for more in ((), ("--port", "0", "--writable")):
+        said = call("dashboard", "--storage", tiny_run.storage, *more)
+        assert said.code == 0, said.err
+    assert asked == [(str(tiny_run.storage), 8080, False), (str(tiny_run.storage), 0, True)]
 
 
 def test_all_adds_the_complete_trials_that_are_not_on_the_front(tiny_run: TinyRun) -> None:
