@@ -20,7 +20,7 @@ from layersearch import api
 from layersearch.analyzing import analyzing
 from layersearch.answering import PORT, say
 from layersearch.counts import count
-from layersearch.errors import STOPPED, LayersearchError, StoppedError, WordsError
+from layersearch.errors import EXIT_STOPPED, LayersearchError, StoppedError, WordsError
 from layersearch.options import (
     PLAN_LINES,
     AsCsv,
@@ -241,7 +241,7 @@ def main() -> None:
     gc.set_threshold(ALLOCATIONS)
     try:
         code = app(prog_name="layersearch", standalone_mode=False)
-        if code == STOPPED:  # Typer's for a Ctrl-C that nobody waited for
+        if code == EXIT_STOPPED:  # Typer's for a Ctrl-C that nobody waited for
             raise StoppedError("stopped")
         sys.exit(code)
     except typer.TyperException as error:
@@ -249,7 +249,7 @@ def main() -> None:
         sys.exit(error.exit_code)
     except StoppedError as stop:
         say(str(stop))
-        sys.exit(STOPPED)
+        sys.exit(EXIT_STOPPED)
     except LayersearchError as error:
         say(f"error: {error}")
         sys.exit(2 if isinstance(error, WordsError) else 1)

@@ -10,7 +10,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from layersearch.errors import STOPPED
+from layersearch.errors import EXIT_STOPPED
 
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
@@ -40,6 +40,6 @@ def main() -> None:
         command()
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
-        sys.exit(STOPPED)
+        sys.exit(EXIT_STOPPED)
     finally:
         sys.unraisablehook = usual

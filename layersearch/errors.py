@@ -4,7 +4,7 @@ Knows: the names of the errors. Does not know: who raises them; only `cli.py` an
 Every message says what was given, what is allowed and what to do. A trace is for bugs.
 """
 
-STOPPED = 130  # the exit code of a process that Ctrl-C or SIGTERM stopped
+EXIT_STOPPED = 130  # the exit code of a process that Ctrl-C or SIGTERM stopped
 
 
 class LayersearchError(Exception):

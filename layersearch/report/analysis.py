@@ -19,10 +19,9 @@ from layersearch.analysis.readout import ReadOut
 from layersearch.analysis.similarity import Similarity
 from layersearch.analysis.subject import EMBEDDINGS
 from layersearch.counts import count
-from layersearch.report.table import WIDE
+from layersearch.report.table import output, print_legend
 
 _NUMBERS = 25  # that an axis of layers passed has room for
-LEGEND = 120  # letters of a line of a legend at most, where no terminal is narrower
 _CELL = 6  # letters of a column of a map
 
 ABOUT = {
@@ -75,36 +74,30 @@ class Shown:
 
 def print_analysis(found: Analysis) -> None:
     """Whatever was found, one table after the other."""
-    console = Console(highlight=False)
-    console = console if console.is_terminal else Console(highlight=False, width=WIDE)
+    console = output()
     for one in found.cka:
         _head(console, map_title(one, found))
         console.print(_map(one, console.width))
     if found.cka:
-        _say(console, "cka")
+        print_legend(console, ABOUT["cka"])
     for number, similar in enumerate(found.similarity):
         _head(console, f"What layers change: {found.names[number]}")
         console.print(_changes(similar, found.places[number][1:]))
-        _say(console, "similarity")
+        print_legend(console, ABOUT["similarity"])
         _head(console, "Blocks that turn least, by their length")
         console.print(_blocks(similar, found.places[number][1:]))
-        _say(console, "blocks")
+        print_legend(console, ABOUT["blocks"])
     for probed in found.probes:
         _head(console, _about_probes(probed[0]))
         for table in _probes(probed, found):
             console.print(table)
         for words in without_best(probed, found):
             console.print(words, soft_wrap=True, markup=False)
-        _say(console, "probes")
+        print_legend(console, ABOUT["probes"])
     for number, read in enumerate(found.readout):
         _head(console, f"Read-out: {found.names[number]}, {count(read.tokens, 'token')} of {count(read.texts, 'text')}")
         console.print(_read(read, found.places[number]))
-        _say(console, "readout")
-
-
-def _say(console: Console, what: str) -> None:
-    console.print(ABOUT[what], style="dim", width=min(console.width, LEGEND))
-    console.print()
+        print_legend(console, ABOUT["readout"])
 
 
 def _head(console: Console, title: str) -> None:

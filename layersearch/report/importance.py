@@ -17,7 +17,7 @@ from layersearch.analysis.importance import SCORES, Estimate, Importance
 
 BAR = 16  # letters of the largest cost's bar
 HARDLY = 0.05  # of R2, gained over size alone
-POINT = 100  # a point is a hundredth of the metric
+POINTS_IN_ONE = 100  # a point is a hundredth of the metric
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
@@ -147,7 +147,7 @@ def _cell(row: Sequence[Estimate | None], place: int, deepest: int) -> Text:
 
 def points(one: Estimate) -> str:
     """The cost in points."""
-    return f"{round(POINT * one.cost, 1) + 0.0:.1f}"  # no -0.0
+    return f"{round(POINTS_IN_ONE * one.cost, 1) + 0.0:.1f}"  # no -0.0
 
 
 def map_lines(found: Sequence[tuple[str, Importance]]) -> list[str]:

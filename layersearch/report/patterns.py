@@ -12,12 +12,11 @@ from rich.console import Console
 from rich.table import Table
 
 from layersearch.pattern import legend_for
+from layersearch.report.table import print_legend
 
 if TYPE_CHECKING:
     from layersearch.measured import Measured
     from layersearch.search.patterns import Spelled
-
-LEGEND = 120  # letters of a line of it at most
 
 _ABOUT = (
     "first token, all tokens: cosine before and after the layer (contribution; 1 - block influence), the highest may "
@@ -30,8 +29,7 @@ def print_patterns(console: Console, found: Sequence[Spelled], measured: Measure
     """The patterns of a model with `num_layers` layers, under the numbers that were `measured` for them."""
     if measured is not None:
         console.print(_numbers(measured))
-        console.print(_ABOUT, style="dim", width=min(console.width, LEGEND))
-        console.print()
+        print_legend(console, _ABOUT)
     table = _table("strategy", "k", "layers", "pattern", "parameters", "share")
     for one in found:
         k = "" if one.k is None else str(one.k)

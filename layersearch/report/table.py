@@ -15,6 +15,7 @@ from layersearch.pattern import Pattern
 from layersearch.search.certainty import Certainty, Interval
 from layersearch.search.trials import Confirmed, Direction, Row, kept_share, tied, tied_with_next
 
+LEGIBLE = 120  # letters of a line of running text at most, where no terminal is narrower
 WIDE = 200  # letters a line where no terminal cuts it
 LAID_OUT = 500  # rows that rich lays out
 # columns that a narrow terminal does without, in order
@@ -28,6 +29,12 @@ def output() -> Console:
     """Standard output; into a file or a pipe no line is cut."""
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=WIDE)
+
+
+def print_legend(console: Console, text: str) -> None:
+    """Print what stands in the table above, and an empty line."""
+    console.print(text, style="dim", width=min(console.width, LEGIBLE))
+    console.print()
 
 
 def front_table(
