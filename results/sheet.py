@@ -56,6 +56,11 @@ def kept_by_seed(
     return _made(path, made_for)
 
 
+def lacks(made_for: Mapping[str, str], seeds: Sequence[int], *paths: Path) -> bool:
+    """Whether one of the tables that `kept_by_seed` keeps has yet to be made of a seed."""
+    return any({*map(str, seeds)} - {line["seed"] for line in _made(path, made_for)} for path in paths)
+
+
 def _made(path: Path, made_for: Mapping[str, str]) -> Lines:
     """The lines of a table that was made for this; none where it was for something else, or nobody noted for what."""
     note = _note(path)

@@ -372,6 +372,19 @@ def test_kaos_models_have_the_depth_and_place_that_they_say() -> None:
     assert first[-1].way.epochs == pytest.approx(7 / 6)
 
 
+def test_weights_stay_only_until_they_were_looked_at(tmp_path: Path, setting: Any) -> None:
+    sheet, run = import_module("results.sheet"), import_module("results.kao.run")
+    file, made_for = tmp_path / "agreement.csv", {"question": "0"}
+    assert sheet.lacks(made_for, [0, 1], file)
+    sheet.kept_by_seed(file, made_for, [0], lambda seed: [{"seed": seed, "score": 1}])
+    assert sheet.lacks(made_for, [0, 1], file)
+    assert sheet.lacks({"question": "1"}, [0], file), "of another question"
+    assert not sheet.lacks(made_for, [0], file)
+    for looked_at in (True, False):
+        asked = run.everything(setting, run.rounds(6, Path("fresh")), [0], None, looked_at=looked_at)
+        assert any(one.keep for one in asked) == looked_at
+
+
 def test_kaos_later_rounds_are_of_the_first_task_alone(setting: Any) -> None:
     run = import_module("results.kao.run")
     two = replace(setting, scale=replace(setting.scale, tasks=("sst2", "mrpc")))

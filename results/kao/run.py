@@ -22,7 +22,7 @@ from results.known import found
 from results.machine import environment
 from results.papers import train
 from results.passes import Room, answers, last_states
-from results.sheet import Lines, kept, kept_by_seed, refreshed, shown, write_readme
+from results.sheet import Lines, kept, kept_by_seed, lacks, refreshed, shown, write_readme
 from results.trained import claim_lines, counted, tasks_in
 from results.verdicts import by_seed, cell, difference, interval_of, verdict
 
@@ -98,12 +98,20 @@ def fresh_base(room: Room, folder: Path) -> Path:
 
 
 def everything(
-    setting: Setting, of: Sequence[Sequence[Deepened]], seeds: Sequence[int], most: int | None
+    setting: Setting,
+    of: Sequence[Sequence[Deepened]],
+    seeds: Sequence[int],
+    most: int | None,
+    *,
+    looked_at: bool = True,
 ) -> list[Asked]:
-    """What is trained, in its order: task by task, round by round, seed by seed; only the first task has them all."""
+    """What is trained, in its order: task by task, round by round, seed by seed; only the first task has them all.
+
+    The weights of its unchanged model stay where they will be `looked_at`.
+    """
     first = setting.scale.tasks[0]
     return [
-        Asked(task, one.pattern, seed, one.way, keep=one.kind == "unchanged" and task == first)
+        Asked(task, one.pattern, seed, one.way, keep=looked_at and one.kind == "unchanged" and task == first)
         for task in setting.scale.tasks
         for these in (of if task == first else of[:1])
         for seed in seeds
@@ -274,7 +282,8 @@ def main() -> None:
     fresh = fresh_base(room, setting.work / f"fresh-{Path(setting.scale.model).name}-{room.prepared.num_layers}")
     of = rounds(room.prepared.num_layers, fresh)
     if given.do != "report":
-        train(setting, everything(setting, of, given.seeds, given.patterns))
+        looked_at = lacks(room.made_for, given.seeds, given.to / "agreement.csv")
+        train(setting, everything(setting, of, given.seeds, given.patterns, looked_at=looked_at))
     if given.do != "train":
         report(setting, given, room, of)
 

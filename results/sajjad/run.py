@@ -24,7 +24,7 @@ from results.machine import environment
 from results.papers import train
 from results.passes import Room, likeness, probes, times
 from results.sajjad.figures import draw_depths, draw_strategies
-from results.sheet import Lines, kept, kept_by_seed, read_csv, refreshed, shown, write_readme
+from results.sheet import Lines, kept, kept_by_seed, lacks, read_csv, refreshed, shown, write_readme
 from results.trained import Named, claim_lines, counted, strategy_table, tasks_in
 from results.verdicts import FAILS, HOLDS, by_seed, cell, difference, not_above, verdict
 
@@ -57,15 +57,17 @@ def halves(named: Named) -> list[int]:
     return sorted({k for name, k in named if name == "bottom"})
 
 
-def everything(setting: Setting, named: Named, seeds: Sequence[int], most: int | None) -> list[Asked]:
+def everything(
+    setting: Setting, named: Named, seeds: Sequence[int], most: int | None, *, looked_at: bool = True
+) -> list[Asked]:
     """What is trained, in its order: task by task, seed by seed; dropping after fine-tuning with the first task.
 
-    The weights of its unchanged model stay, for those that start from it and for the probes.
+    The weights of its unchanged model stay where they will be `looked_at`.
     """
     patterns = list(dict.fromkeys(named.values()))[:most]
     first, asked = setting.scale.tasks[0], []
     for task in setting.scale.tasks:
-        keep = named["unchanged", 0] if task == first else None
+        keep = named["unchanged", 0] if looked_at and task == first else None
         asked += [Asked(task, p, seed, keep=p == keep) for seed in seeds for p in patterns]
         if task == first:
             later = [named["top", k] for k in halves(named)][:most]
@@ -253,7 +255,9 @@ def main() -> None:
     setting = setting_of(given)
     given.to.mkdir(parents=True, exist_ok=True)
     named = named_patterns(setting)
-    asked = everything(setting, named, given.seeds, given.patterns)
+    made_for = Room(setting, setting.scale.tasks[0]).made_for
+    looked_at = lacks(made_for, given.seeds, given.to / "probes.csv", given.to / "likeness.csv")
+    asked = everything(setting, named, given.seeds, given.patterns, looked_at=looked_at)
     if given.do != "report":
         train(setting, asked)
     if given.do != "train":

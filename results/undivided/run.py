@@ -21,7 +21,7 @@ from results.known import found
 from results.machine import environment
 from results.papers import train
 from results.passes import Room, attention_cka, probes, times
-from results.sheet import Lines, kept, kept_by_seed, refreshed, shown, write_readme
+from results.sheet import Lines, kept, kept_by_seed, lacks, refreshed, shown, write_readme
 from results.trained import Named, claim_lines, counted, strategy_table, tasks_in
 from results.undivided.figures import draw_cka, draw_equal
 from results.verdicts import by_seed, difference, not_above, verdict
@@ -43,13 +43,18 @@ def named_patterns(room: Room) -> Named:
     return spelled | {(name, k): str(spell(name, layers, k)) for name, k in wanted if k in possible(name, layers)}
 
 
-def everything(setting: Setting, named: Named, seeds: Sequence[int], most: int | None) -> list[Asked]:
-    """What is trained, in its order: task by task, seed by seed, FFN halves first; their weights stay."""
+def everything(
+    setting: Setting, named: Named, seeds: Sequence[int], most: int | None, *, looked_at: bool = True
+) -> list[Asked]:
+    """What is trained, in its order: task by task, seed by seed, FFN halves first.
+
+    Their weights stay on the first task, where they will be `looked_at`.
+    """
     patterns = list(dict.fromkeys(named.values()))[:most]
-    looked_at = {p for (name, _), p in named.items() if name not in WHOLE}
+    halves = {p for (name, _), p in named.items() if looked_at and name not in WHOLE}
     tasks = setting.scale.tasks
     return [
-        Asked(task, p, seed, keep=p in looked_at and task == tasks[0])
+        Asked(task, p, seed, keep=p in halves and task == tasks[0])
         for task in tasks for seed in seeds for p in patterns
     ]  # fmt: skip
 
@@ -199,7 +204,8 @@ def main() -> None:
     given.to.mkdir(parents=True, exist_ok=True)
     room = Room(setting, setting.scale.tasks[0])
     named = named_patterns(room)
-    asked = everything(setting, named, given.seeds, given.patterns)
+    looked_at = lacks(room.made_for, given.seeds, given.to / "cka.csv", given.to / "probes.csv")
+    asked = everything(setting, named, given.seeds, given.patterns, looked_at=looked_at)
     if given.do != "report":
         train(setting, asked)
     if given.do != "train":
