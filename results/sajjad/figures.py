@@ -33,7 +33,7 @@ def draw_strategies(runs: Lines, named: Named, tasks: Sequence[str], published: 
     A line begins at the unchanged model and breaks where a number of layers has no score.
     """
     models = list(dict.fromkeys(line["model"] for line in published))
-    figure, axes = panels(len(tasks) + len(models), 3.6, 4.2)
+    figure, axes = panels(len(tasks) + len(models), 3.6, 4.2, across=max(len(tasks), len(models)))
     layers = max(k for name, k in named if name == "top") + 1
     for one, task in zip(axes, tasks, strict=False):
         points = {key: by_seed(runs, task=task, pattern=p, way="plain") for key, p in named.items()}
