@@ -24,6 +24,7 @@ from layersearch.training.recipe import Recipe
 
 CONFIRM = 3
 PLAN_LINES = 40
+LONGEST_NAME = 200  # bytes of a study's name, of which a file system takes 255 with what is added
 OBJECTIVES = ",".join(What.objectives)
 
 ExportForm = Literal["native", "code", "onnx"]
@@ -274,6 +275,8 @@ def placed(
             f"--study {study!r} is not possible: a folder is called so; allowed: a name without a slash, such as "
             f"{what.default_name}, which it is if you leave --study out"
         )
+    if study is not None and len(study.encode()) > LONGEST_NAME:
+        raise WordsError(f"--study is {len(study.encode())} bytes long; allowed: {LONGEST_NAME}, a folder is called so")
     return How(
         study or what.default_name,
         storage,

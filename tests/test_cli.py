@@ -382,6 +382,7 @@ def test_a_hub_that_cannot_be_reached_is_said_within_two_seconds(
             "--min-score 7 is more than a candidate can have: accuracy is 1 at most; allowed: a",
         ),
         ("min-score", "200%", "--min-score 200% is more than a candidate can have: accuracy is 1 at most"),
+        ("study", 201 * "a", "--study is 201 bytes long; allowed: 200, "),
         ("study", "", "--study '' is not possible: a folder is called so; allowed: a name without a slash, such as "),
         ("study", "a/b", "--study 'a/b' is not possible"),
         ("storage", "nonsense://x/y", "--storage nonsense://... is not possible: studies lie in SQLite files or in "),

@@ -21,7 +21,7 @@ from layersearch.analysis.subject import EMBEDDINGS
 from layersearch.counts import count
 from layersearch.report.table import output, print_legend
 
-_NUMBERS = 25  # that an axis of layers passed has room for
+NUMBERS = 25  # that an axis of layers has room for
 _CELL = 6  # letters of a column of a map
 
 ABOUT = {
@@ -143,7 +143,7 @@ def layers_passed(found: Analysis) -> range:
     Of a model with very many layers it leaves out numbers that would lie over each other.
     """
     most = max(map(len, found.places))
-    return range(0, most, -(-most // _NUMBERS))
+    return range(0, most, -(-most // NUMBERS))
 
 
 def _number(value: float) -> str:

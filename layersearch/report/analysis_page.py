@@ -17,7 +17,7 @@ from layersearch.analysis.readout import ReadOut
 from layersearch.analysis.similarity import Similarity
 from layersearch.analysis.subject import EMBEDDINGS
 from layersearch.counts import count
-from layersearch.report.analysis import ABOUT, layers_passed, map_title, without_best
+from layersearch.report.analysis import ABOUT, NUMBERS, layers_passed, map_title, without_best
 from layersearch.report.page import described, page, paragraph, section, table, write
 from layersearch.report.svg import WIDTH, Axis, Chart, text
 
@@ -123,7 +123,9 @@ def _blocks(similar: Similarity, names: Sequence[str], most: float) -> str:
 def _changes(similar: Similarity, names: Sequence[str], within: Sequence[float]) -> str:
     """The influence of attention and FFN halves over the depth, on an axis that holds the values `within` too."""
     curves = [(range(similar.num_layers), similar.all_halves[half::2], ()) for half in (0, 1)]
-    layers = Axis.over(range(similar.num_layers), "layer", names=dict(enumerate(names)))
+    layers = Axis.over(
+        range(similar.num_layers), "layer", names=dict([*enumerate(names)][:: -(-len(names) // NUMBERS)])
+    )
     return _curves(curves, layers, "influence: 1 - cosine", within=within)
 
 

@@ -263,7 +263,8 @@ def _export_next(record: Record, where: str) -> list[str]:
     except StudyError as error:
         return [f"nothing to export: {error}"]
     command = export_command(record, member.row, where) if member else None
-    return [
-        command
-        or "nothing to export: the front has no sound candidate beside the unchanged model; add --trials or --epochs"
-    ]
+    none = (
+        "nothing to export: the front has no sound candidate beside the unchanged model; add --trials, or train longer "
+        "(--epochs) under a new --study"
+    )
+    return [command or none]

@@ -180,7 +180,7 @@ def serve(storage_text: str, port: int, *, writable: bool, say: Callable[[str], 
     """Serve the dashboard until Ctrl-C. Raises StudyError for a storage that cannot be opened or a taken port."""
     from optuna_dashboard import wsgi
 
-    storage = open_storage(parse_url(storage_text), say, create=False, reading=not writable)
+    storage = open_storage(parse_url(storage_text), say, create=False)
     if not writable:
         only_reading(storage)
     app = guarded(dressed(wsgi(storage), Studies(storage, storage_text, say)), writable=writable)

@@ -33,7 +33,7 @@ from layersearch.report.table import cells_of, confirmed_cell, with_more
 from layersearch.search.divergence import constant_in
 from layersearch.search.record import Record
 from layersearch.search.trials import Row, tied, tied_with_next
-from layersearch.search.wish import to_export
+from layersearch.search.wish import Wish, best
 
 LISTED = 100  # trials of one kind that ended early; a table of thousands helps nobody
 _GLYPHS = {
@@ -117,14 +117,16 @@ def _summary(record: Record) -> str:
 
 
 def _recommended(record: Record) -> str:
-    """What `best --knee` and the end of `run` recommend; nothing where that is nothing."""
+    """What `best --knee` names; nothing where that is nothing, or the unchanged model."""
     try:
-        member = to_export(record)
+        member = best(record, Wish(knee=True)).pick
     except StudyError:
         return ""
-    if member is None:
+    if member is None or member.row.pattern == record.unchanged:
         return ""
     row, apart = member.row, f"{abs(member.drop):.4f} {'worse' if member.drop > 0 else 'better'} than"
+    if abs(member.drop) < 0.00005:
+        apart = "as good as"
     return (
         f" Where the front bends most lies trial {row.number} ({row.pattern}), the one that `layersearch best --knee` "
         f"names: {100 * member.share:.1f} % of the parameters, the score that counts {apart} the unchanged model's."

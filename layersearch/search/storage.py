@@ -6,6 +6,7 @@ Knows: SQLAlchemy URLs, SQLite's and PostgreSQL's locks, Optuna's `RDBStorage`. 
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 import weakref
@@ -23,6 +24,7 @@ from sqlalchemy import exc
 from layersearch.errors import StudyError, WordsError
 from layersearch.search.grouped import GroupedStorage
 
+A_COPY = "a copy of the file (and of -wal beside it) in a folder that you can write"
 BUSY_SECONDS = 60  # how long SQLite itself waits for a lock before our own patience takes over
 SAY_AFTER = 3.0  # seconds of waiting before the user is told
 SAY_EVERY = 60.0
@@ -168,6 +170,10 @@ def open_storage(url: sqlalchemy.URL, say: Say, *, create: bool, reading: bool =
     file, opened = sqlite_file(url), url
     if file is not None:
         _check_file(file, say, create=create)
+        if not reading and file.exists() and not os.access(file, os.W_OK):  # which SQLite says at the first write only
+            raise StudyError(
+                f"the storage {file} may not be written; name another place with --storage, such as {A_COPY}"
+            )
     kwargs: dict[str, Any] = {"connect_args": {"timeout": BUSY_SECONDS}} if file else {"pool_pre_ping": True}
     logging.getLogger("alembic").setLevel(logging.WARNING)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -178,10 +184,8 @@ def open_storage(url: sqlalchemy.URL, say: Say, *, create: bool, reading: bool =
     except (exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
         way = ""
         if _is_not_writable(error):
-            way = "; name another place with --storage"
-            way += (
-                "" if create else ", such as a copy of the file (and of -wal beside it) in a folder that you can write"
-            )
+            copy = "" if create else f", such as {A_COPY}"
+            way = f"; name another place with --storage{copy}"
         raise StudyError(f"the storage {shown(url)} cannot be opened: {_reason(error)}{way}") from None
     except (ImportError, RuntimeError) as error:
         raise StudyError(f"the storage {shown(url)} cannot be opened: {str(error).splitlines()[0]}") from None

@@ -57,7 +57,7 @@ class TagTask:
     def splits(self, holdout: float, seed: int) -> Splits:
         """Read the files and hold the share `holdout` of the training sentences out, alike in their words of names."""
         train, validation = (_examples(path, self.labels) for path in (self.train, self.validation))
-        search = held_out(np.array([np.count_nonzero(labels) for labels in train.labels]), holdout, seed)
+        search = held_out(np.array([np.count_nonzero(labels) for labels in train.labels]), holdout, seed, holdout=True)
         parts = train.take(np.setdiff1d(np.arange(len(train)), search)), train.take(search), validation
         return Splits(*parts, fingerprint=fingerprint(parts, ""))
 

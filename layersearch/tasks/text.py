@@ -7,6 +7,7 @@ is the `read` function which its own file hands in.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import tempfile
 import weakref
@@ -70,7 +71,7 @@ class TextTask:
     def splits(self, holdout: float, seed: int) -> Splits:
         """Read the data and hold the share `holdout` of the training data out, stratified by label."""
         corpus = self.read()
-        search = held_out(corpus.train.labels, holdout, seed)
+        search = held_out(corpus.train.labels, holdout, seed, holdout=True)
         train = np.setdiff1d(np.arange(len(corpus.train)), search)
         parts = corpus.train.take(train), corpus.train.take(search), corpus.validation
         return Splits(*parts, fingerprint=fingerprint(parts, corpus.mark), warnings=corpus.warnings)
@@ -180,8 +181,8 @@ class Flat(Generic[T]):
             return np.fromfile(file, self._dtype)
 
 
-def held_out(labels: NDArray[Any], share: float, seed: int) -> NDArray[np.int64]:
-    """Indices, ascending, of a stratified `share` of the examples.
+def held_out(labels: NDArray[Any], share: float, seed: int, *, holdout: bool = False) -> NDArray[np.int64]:
+    """Indices, ascending, of a stratified `share` of the examples, which the user chose if it is the `holdout`.
 
     With m to pick, the examples sorted by label (ties in random order) are cut into m equal runs and one of each run is
     drawn: classes keep their shares to within two examples, and the scores of a regression their quantiles.
@@ -189,13 +190,14 @@ def held_out(labels: NDArray[Any], share: float, seed: int) -> NDArray[np.int64]
     n, m = len(labels), round(share * len(labels))
     if not 0 < m < n:
         within = 0 < share < 1
-        least = f"{count(math.floor(0.5 / min(share, 1 - share)) + 1, 'example')} or more" if within else ""
-        if within and n > 1:
+        enough = next(k for k in itertools.count(2) if 0 < round(share * k) < k) if within else 0
+        least = f"{count(enough, 'example')} or more" if within else ""
+        if within and holdout and n > 1:
             one = math.ceil(1000 / n) / 1000  # an example, or more where that takes more than three digits
             least += f", or a holdout of {f'{1 - one:g} or less' if m else f'{one:g} or more'}"
         raise DataError(
-            f"a holdout of {share} of {count(n, 'training example')} leaves a part empty: give "
-            f"{least or 'a share between 0 and 1'}"
+            f"a {'holdout' if holdout else 'part'} of {share} of {count(n, 'training example')} leaves a part empty: "
+            f"give {least or 'a share between 0 and 1'}"
         )
     rng = np.random.default_rng(seed)
     keys = labels if labels.ndim == 1 else np.unique(labels, axis=0, return_inverse=True)[1]

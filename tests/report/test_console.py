@@ -110,7 +110,8 @@ def test_what_diverged_is_not_the_next_export(record: Record, capsys: pytest.Cap
     both = replace(record, rows=(record.rows[0], half))
     print_next_commands(both, "a", "a")
     assert capsys.readouterr().out.splitlines()[1:] == [
-        "  nothing to export: the front has no sound candidate beside the unchanged model; add --trials or --epochs",
+        "  nothing to export: the front has no sound candidate beside the unchanged model; add --trials, or train "
+        "longer (--epochs) under a new --study",
         f"  layersearch report {record.name}",
         "  layersearch dashboard",
     ]

@@ -94,8 +94,13 @@ def test_the_summary_names_a_candidate_only_if_its_own_score_is_as_good(record: 
     assert "lies within the unchanged model" not in said
     said = report_of(replace(record, rows=(baseline, replace(wide, score=0.68))))
     assert f"is trial {wide.number} ({wide.pattern})" in said
-    assert f"Where the front bends most lies trial {wide.number} ({wide.pattern}), the one that" in said
-    assert "0.1100 worse than the unchanged model" in said
+    assert "Where the front bends most" not in said, "best --knee names the unchanged model: of two neither bends"
+    wide = replace(wide, parameters=int(0.8 * (full.parameters or 0)))
+    small = replace(others[1], score=0.2, parameters=(full.parameters or 0) // 2, state="COMPLETE")
+    for score, apart in ((0.78, "0.0100 worse than"), (0.79, "as good as")):
+        said = report_of(replace(record, rows=(baseline, replace(wide, score=score), small)))
+        assert f"Where the front bends most lies trial {wide.number} ({wide.pattern}), the one that" in said
+        assert f"the score that counts {apart} the unchanged model" in said
 
 
 def test_marks_tell_the_front_ties_the_baseline_and_named_strategies(full: Record) -> None:

@@ -276,3 +276,17 @@ def test_a_study_on_postgres_can_have_a_sole_driver(postgres: Postgres, tmp_path
     for _ in range(2):
         with pytest.raises(StudyError, match="another process drives study 's' since the database was away"):
             first.ask()
+
+
+def test_a_database_that_may_only_be_read_is_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file in WAL mode says so at the first write alone, after minutes of training."""
+    url = parse_url(f"{tmp_path}/db")
+    open_storage(url, print, create=True).engine.dispose()
+    monkeypatch.setattr("layersearch.search.storage.os.access", lambda _, mode: mode != os.W_OK)
+    with pytest.raises(
+        StudyError, match=r"db may not be written; name another place with --storage, such as a copy of"
+    ):
+        open_storage(url, print, create=True)
+    open_storage(url, print, create=False, reading=True).engine.dispose()

@@ -92,12 +92,14 @@ def test_the_seed_decides_who_is_held_out() -> None:
 @pytest.mark.parametrize("share", [0.0, 1.0, 0.001, -0.1, 1.5])
 def test_a_holdout_that_leaves_a_part_empty_is_refused(share: float) -> None:
     with pytest.raises(DataError, match=rf"a holdout of {share} of 100 training examples leaves a part empty: give"):
-        held_out(np.arange(100) % 2, share, 0)
+        held_out(np.arange(100) % 2, share, 0, holdout=True)
 
 
-@pytest.mark.parametrize(("share", "least"), [(0.15, 4), (0.5, 2), (0.25, 3), (0.85, 4), (0.001, 501)])
+@pytest.mark.parametrize(("share", "least"), [(0.15, 4), (0.5, 2), (0.25, 3), (0.85, 4), (0.001, 501), (0.99, 51)])
 def test_too_few_examples_to_hold_some_out_are_said_with_enough(share: float, least: int) -> None:
     with pytest.raises(DataError, match=rf"leaves a part empty: give {least} examples or more") as caught:
+        held_out(np.arange(least - 1) % 2, share, 0, holdout=True)
+    with pytest.raises(DataError, match=r"a part of .* or more$"):  # no option sets this share
         held_out(np.arange(least - 1) % 2, share, 0)
     if least > 2:
         other = float(str(caught.value).split(" or a holdout of ")[1].split()[0])
