@@ -40,7 +40,7 @@ def print_plan(question: Question, listed: Sequence[Line], below: Sequence[str],
         table.add_column(COSTS[name].title, justify="right", no_wrap=True)
     named = question.purpose.values.get("method") != "one-shot"  # which asks for no strategy by name
     limited = bool(question.costs and question.costs.limits)
-    for title in ("export", *(["tried first"] if named else []), *(["limits"] if limited else [])):
+    for title in ("export", *(["start point"] if named else []), *(["limits"] if limited else [])):
         table.add_column(title)
     for line in listed:
         diagram = coloured(line.pattern.diagram(layers))
