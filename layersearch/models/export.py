@@ -291,10 +291,10 @@ def reader_of(folder: Path, model: PreTrainedModel, kind: KindName) -> Any:
 def require_free(to: Path) -> None:
     """Raise ExportError where the folder `to` cannot be made, or holds something."""
     reason = unwritable(to.absolute().parent)
-    if reason is None and to.exists() and not (to.is_dir() and not any(to.iterdir())):
-        raise ExportError(f"{to} exists and is not an empty folder; choose a new folder, nothing was written")
     if reason is not None:
         raise ExportError(f"cannot write {to}: {reason}; choose another folder")
+    if to.exists() and not (to.is_dir() and not any(to.iterdir())):
+        raise ExportError(f"{to} exists and is not an empty folder; choose a new folder, nothing was written")
 
 
 def _write_facts(
