@@ -433,7 +433,7 @@ def test_a_space_with_an_unknown_key(tiny_run: TinyRun) -> None:
 
 def test_a_study_opened_with_another_question_names_both_values(tiny_run: TinyRun, own: Path) -> None:
     line = refused(asked(tiny_run, own, epochs="3"))
-    assert "study 'tiny' was made for something else: recipe.epochs is 2.0 there and 3.0 here" in line
+    assert "study 'tiny' was made for something else: --epochs is 2.0 there and 3.0 here" in line
     line = refused(asked(tiny_run, own, space="halves", sampler="RandomSampler"))
     assert "sampler is 'PatternSampler' there and 'RandomSampler' here; space is " in line
     assert len([row for row in record_of(own).rows if row.done]) == 5

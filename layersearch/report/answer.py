@@ -34,7 +34,8 @@ def print_answer(console: Console, record: Record, answer: Answer, place: str) -
         console.print(f"left out: {trials}, which diverged: {WHAT_DIVERGED}", style="dim", soft_wrap=True)
     if answer.pick is not None and (lost := _lost(record, answer.pick)):
         console.print(f"the pick: {lost}", style="dim", soft_wrap=True)
-    console.print(_about(record, answer), style="dim", soft_wrap=True)
+    for line in _about(record, answer):
+        console.print(line, style="dim", soft_wrap=True)
     command = None if answer.pick is None else export_command(record, answer.pick.row, place)
     if command is not None:
         console.print(command, soft_wrap=True, markup=False)
@@ -88,13 +89,16 @@ def _against(member: Member, pick: Member | None) -> str:
     return words
 
 
-def _about(record: Record, answer: Answer) -> str:
+def _about(record: Record, answer: Answer) -> list[str]:
     if answer.confirmed:
         seeds = max(len(found.seeds) for found in record.confirmed.values())
         scores = f"confirmed on the validation set ({count(seeds, 'fresh seed')})"
     else:
         scores = "those of the search, the best of many and so optimistic: the front is not confirmed in full"
-    return f"scores are {scores}; lost: of the unchanged model's score; against the pick: + is more or better"
+    columns = "lost: of the unchanged model's score"
+    if answer.pick is not None:
+        columns += "; against the pick: + is more or better"
+    return [f"scores are {scores}", columns]
 
 
 def as_plain(record: Record, answer: Answer, place: str) -> dict[str, Any]:

@@ -80,4 +80,5 @@ def print_confirmation(console: Console, record: Record) -> None:
     for line in lines:
         table.add_row(*line.values())
     console.print(table)
-    console.print("; ".join(confirmation_notes(record)), style="dim", soft_wrap=True, markup=False)
+    for note in confirmation_notes(record):
+        console.print(note, style="dim", soft_wrap=True, markup=False)

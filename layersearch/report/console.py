@@ -6,6 +6,7 @@ to standard error.
 
 from __future__ import annotations
 
+import threading
 import time
 from shlex import quote
 from typing import TYPE_CHECKING
@@ -29,26 +30,34 @@ if TYPE_CHECKING:
     from layersearch.search.study import Study
     from layersearch.training.job import Job, Outcome
 
+QUIET_SECONDS = 60.0  # after which a log hears that something still runs
 _PHASES = {"search": "round", "validation": "confirmation"}
 _FOLLOWING = {"search": "further seeds near the front", "validation": "confirming on the validation set"}
 
 
 class Progress:
-    """The Watcher of a terminal or a notebook: a live table where somebody looks, a line a finished trial elsewhere."""
+    """The Watcher of a terminal or a notebook: a live table where somebody looks; elsewhere a line a finished trial,
+    and one a minute in which none finishes.
+    """
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False)
         self._study: Study | None = None
         self._live: View | None = None
+        self._ended = threading.Event()
+        self._said = time.monotonic()
         self._begin(0)
 
     def __enter__(self) -> Progress:
         self._live = live(self._view, self._console)
         if self._live is not None:
             self._live.start()
+        else:
+            threading.Thread(target=self._tell_what_runs, daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._ended.set()
         if self._live is not None:
             self._live.stop()
 
@@ -121,6 +130,7 @@ class Progress:
 
     def say(self, line: str) -> None:
         """A line that stays."""
+        self._said = time.monotonic()
         self._console.print(line, soft_wrap=True, markup=False)
 
     def _begin(self, wanted: int) -> None:
@@ -177,14 +187,25 @@ class Progress:
             return None
         return (time.monotonic() - self._began) / (done - self._have) * max(0, self._wanted - done)
 
-    def _view(self) -> Group:
-        """Runs in rich's refresh thread, so it reads only what the main thread left: no SQL here."""
+    def _tell_what_runs(self) -> None:
+        """Where nothing is live, a line whenever none was said for QUIET_SECONDS; runs in a thread of its own."""
+        while not self._ended.wait(QUIET_SECONDS / 10):
+            if time.monotonic() - self._said >= QUIET_SECONDS:
+                self.say(f"still {self._now()}")
+
+    def _now(self) -> str:
+        """What is done and what runs, from another thread than the main one, so of what that one left: no SQL here."""
         if self._study is None:
-            return Group(Text("preparing the model, the data and the study"))
-        names = {n: f"{n}: {p}" if n >= 0 else "super-network" for n, p in sorted(self._running.items())}
-        running = "  ".join(f"{name}{self._progress(n)}" for n, name in names.items())
-        lines: list[Text | Table] = [Text(f"{self._state()}   running  {running}" if running else self._state())]
-        if self._front:
+            return "preparing the model, the data and the study"
+        running = sorted(self._running.copy().items())
+        names = {n: f"{n}: {p}" if n >= 0 else "super-network" for n, p in running}
+        told = "  ".join(f"{name}{self._progress(n)}" for n, name in names.items())
+        return f"{self._state()}   running  {told}" if told else self._state()
+
+    def _view(self) -> Group:
+        """Runs in rich's refresh thread."""
+        lines: list[Text | Table] = [Text(self._now())]
+        if self._study is not None and self._front:
             table = front_table(
                 self._front,
                 self._baseline,

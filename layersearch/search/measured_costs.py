@@ -55,12 +55,16 @@ def with_measured(prepared: Prepared, how: How, say: Say, *, stored: bool = True
         return _knowing(prepared, _measure(prepared, names, device, say), device)
     from layersearch.search.found import create_or_load, facts_of
     from layersearch.search.lease import turn_before
+    from layersearch.search.purpose import check_purpose
     from layersearch.search.storage import open_storage, parse_url
 
     storage = open_storage(parse_url(how.storage), say, create=True)
     try:
         with turn_before(storage, how.name):
-            known = facts_of(storage, how.name).get("measured")
+            facts = facts_of(storage, how.name)
+            if made_for := facts.get("purpose"):  # else it is told after the measurement
+                check_purpose(how.name, made_for, {**prepared.purpose.as_dict(), "hardware": made_for.get("hardware")})
+            known = facts.get("measured")
             if known is not None and set(names) <= set(known["parts"]):
                 return _knowing(prepared, known, device)
             found = _knowing(prepared, _measure(prepared, names, device, say), device)

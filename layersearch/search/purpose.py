@@ -17,6 +17,9 @@ from layersearch.training.job import Split
 from layersearch.training.recipe import FIRST_TRAINING, TRAINING
 
 FORMAT = 1  # of the attributes that a study and its trials carry
+_OPTIONS = {"recipe.learning_rate": "--lr", "own.pair": "--text-pair", "recipe.max_grad_norm": "recipe.max_grad_norm"}
+"""What keys are called to the user that are not called like their option; one has none of its own."""
+
 _OWN = ("format", "metric", "direction", "scored_on", "training")
 
 
@@ -83,12 +86,18 @@ def check_purpose(name: str, stored: Mapping[str, Any], wanted: Mapping[str, Any
     if "method" in different:  # the rest of a method's settings says no more
         different = [key for key in different if not key.startswith(("one_shot.", "halving."))]
     if different:
-        said = "; ".join(f"{k} is {_said(stored, k)} there and {_said(wanted, k)} here" for k in different)
+        said = "; ".join(f"{_named(k)} is {_said(stored, k)} there and {_said(wanted, k)} here" for k in different)
         drawn = "own.text" in wanted and wanted.get("own.examples") is None
         rows = " (of a large table --examples 0 takes all rows)" if "data" in different and drawn else ""
         raise StudyError(
             f"study {name!r} was made for something else: {said}. Ask for the same{rows}, or name a new --study"
         )
+
+
+def _named(key: str) -> str:
+    """A key as the user knows it: by its option, if the group that it stands in has options."""
+    group, _, name = key.rpartition(".")
+    return _OPTIONS.get(key, f"--{name.replace('_', '-')}" if group in ("own", "recipe") else key)
 
 
 def _said(values: Mapping[str, Any], key: str) -> str:

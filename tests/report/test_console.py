@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Literal
 import pytest
 from rich.console import Console
 
+from layersearch.report import console as console_module
 from layersearch.report.console import Progress, print_front, print_next_commands
 from layersearch.search.record import Record
 from layersearch.search.study import Study
@@ -201,6 +203,21 @@ def test_a_running_trial_shows_how_far_it_is(study: Study, capsys: pytest.Captur
     assert view(progress).startswith("4/9 done, 1 running, ")
     assert "scoring" not in view(progress)
     assert "%" not in "".join(capsys.readouterr().err.splitlines()[1:])
+
+
+def test_a_log_hears_what_runs_where_nothing_finishes_for_long(
+    study: Study, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console_module, "QUIET_SECONDS", 0.05)
+    with Progress() as progress:
+        progress.phase(study, 9)
+        progress.started(Job(3, "0-2", 0))
+        progress.progressed(3, 0.452)
+        said, until = "", time.monotonic() + 20
+        while "still" not in said and time.monotonic() < until:
+            time.sleep(0.02)
+            said += capsys.readouterr().err
+    assert "still 3/9 done, 1 running   running  3: 0-2 45 %" in said.splitlines()
 
 
 def test_a_paused_trial_is_not_done(study: Study) -> None:

@@ -85,6 +85,9 @@ def test_what_is_measured_is_noted_before_a_study_is_driven(
     first = with_measured(prepared, how, lambda _: None)
     monkeypatch.setattr(measured_costs, "_measure", None)
     assert with_measured(prepared, how, lambda _: None).costs == first.costs
+    other = prepare(replace(prepared.what, recipe=replace(prepared.what.recipe, learning_rate=0.5)))
+    with pytest.raises(StudyError, match=r"made for something else: --lr is .* there and 0.5 here"):
+        with_measured(other, how, lambda _: None)
 
 
 def test_a_front_is_not_timed_beside_another_driver(prepared: Prepared) -> None:

@@ -47,7 +47,7 @@ def test_every_method_searches_mixes(method: str, tiny_model: Path, tiny_data: P
     assert json.loads(call("show", "it", *place, "--trial", number, "--json").out)["mix"].startswith("embeddings: ")
     other = call("run", *what, *how, "--holdout", "0.3", "--mix", "embeddings", "--trials", 9)
     assert other.code == 1
-    assert "recipe.mix is 'no-gamma embeddings' there and 'embeddings' here" in other.err
+    assert "--mix is 'no-gamma embeddings' there and 'embeddings' here" in other.err
 
 
 @pytest.mark.slow

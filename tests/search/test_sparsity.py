@@ -127,7 +127,7 @@ def test_another_sparsity_is_another_study(sparse: Sparse) -> None:
     words = [word if word != "0.4" else "0.6" for word in sparse.what]
     said = call("run", *words, *sparse.where, "--trials", 3)
     assert said.code == 1
-    assert "recipe.sparsity is 0.4 there and 0.6 here" in said.err
+    assert "--sparsity is 0.4 there and 0.6 here" in said.err
 
 
 def test_a_report_has_both_columns(sparse: Sparse, tmp_path: Path) -> None:
