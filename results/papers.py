@@ -129,8 +129,11 @@ def whole(folder: Path) -> bool:
     return is_complete(folder)
 
 
-def train(setting: Setting, asked: Sequence[Asked]) -> None:
-    """Train what is asked, in its order; those that the work folder or a kept table knows are left out."""
+def train(setting: Setting, asked: Sequence[Asked], worth: Callable[[Asked], bool] = lambda _: True) -> None:
+    """Train what is asked, in its order; those that the work folder or a kept table knows are left out.
+
+    `worth` is asked anew before each whether it is to be trained.
+    """
     setting.work.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         desks: dict[tuple[str, Way], Desk] = {}
@@ -154,7 +157,7 @@ def train(setting: Setting, asked: Sequence[Asked]) -> None:
                 )
             return place
 
-        for one in asked:
+        for one in filter(worth, asked):
             desk = desk_of(one.task, one.way)
             kept = {(a.pattern, a.seed): setting.weights(a, desk.question) for a in _like(one, asked) if a.keep}
             start_of = partial(unchanged, one.task) if one.way.after else lambda _: None

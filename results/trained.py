@@ -16,8 +16,8 @@ Named = Mapping[tuple[str, int], str]
 
 
 def tasks_in(runs: Lines, tasks: Sequence[str]) -> list[str]:
-    """Those of which there are trainings."""
-    return [task for task in tasks if any(row["task"] == task for row in runs)]
+    """Those of which more is trained than one pattern, so that something can be compared."""
+    return [task for task in tasks if len({row["pattern"] for row in runs if row["task"] == task}) > 1]
 
 
 def counted(runs: Lines, asked: Sized) -> str:

@@ -447,8 +447,26 @@ def test_probes_of_a_faster_mix_are_read_beside_both_others(setting: Any) -> Non
 
 def test_a_constant_answer_is_what_layersearch_takes_it_for(setting: Any) -> None:
     labels = setting.prepared("sst2").splits.validation.labels
-    found = import_module("results.bermo.run").constant_of(setting, "sst2")
+    found = import_module("results.learnt").Learnt(setting, [0]).constant("sst2")
     assert found == pytest.approx(max(labels.mean(), 1 - labels.mean()), abs=1e-6)
+
+
+def test_on_a_task_that_is_not_learnt_nothing_but_the_unchanged_model_is_trained(
+    setting: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of = import_module("results.learnt").Learnt
+    wish, seeds = asked("0-2", "0-3", seeds=(0, 1, 2)), (0, 1, 2)
+    learnt = of(setting, seeds)
+    monkeypatch.setattr(learnt, "constant", lambda _: 1.0)
+    assert all(map(learnt, wish)), "not before all seeds are there"
+    papers.train(setting, learnt.in_order(wish), learnt)
+    assert [line.split()[-4] for line in trained(capsys.readouterr().out)] == ["0-3"] * 3
+    assert "| no" in learnt.told(wish)[1]
+    assert all(map(of(setting, (0, 1)), wish)), "two seeds say too little"
+    better = of(setting, seeds)
+    monkeypatch.setattr(better, "constant", lambda _: 0.0)
+    assert all(map(better, wish))
+    assert "| yes" in better.told(wish)[1]
 
 
 @pytest.mark.slow

@@ -21,11 +21,11 @@ from typing import Any
 from layersearch.analysis.analyze import drawn
 from layersearch.analysis.sentences import GENERATORS, generate
 from layersearch.strategies import spell
-from layersearch.tasks.constant import constant_score
 from layersearch.tasks.task import Examples
 from results.asked import Asked, Setting, Way, setting_of, words
 from results.bermo.figures import draw_curves, draw_probes
 from results.known import found
+from results.learnt import Learnt
 from results.machine import environment
 from results.papers import train
 from results.passes import Room
@@ -156,12 +156,6 @@ def diverged(runs: Lines, task: str, way: str, mix: bool, constant: float) -> tu
     return sum(not row["score"] or float(row["score"]) <= constant + 1e-5 for row in rows), len(rows)
 
 
-def constant_of(setting: Setting, task: str) -> float:
-    """What the best constant answer scores on the validation set."""
-    room = Room(setting, task)
-    return constant_score(room.prepared.task, room.encoded("validation")) or 0.0
-
-
 def claims(runs: Lines, setting: Setting, constants: Mapping[str, float]) -> Lines:
     """A line a claim and task."""
     lines: Lines = []
@@ -236,24 +230,26 @@ def pair_table(runs: Lines, of: Iterable[tuple[str, str]]) -> Lines:
     return lines
 
 
-def report(setting: Setting, given: argparse.Namespace, asked: Sequence[Asked]) -> None:
+def report(setting: Setting, given: argparse.Namespace, asked: Sequence[Asked], learnt: Learnt) -> None:
     """Tables, figures and the README, out of what the work folder or the CSV here knows."""
     to: Path = given.to
+    asked = list(filter(learnt, asked))
     runs = refreshed(to / "runs.csv", found(setting, asked))
     sparse_ways = {sparse(*one).name for one in SPARSE}
     thinned = dict.fromkeys(row["task"] for row in runs if row["way"] in sparse_ways)
-    constants = {task: constant_of(setting, task) for task in thinned}
+    constants = {task: learnt.constant(task) for task in thinned}
     probed = probe_table(runs, setting.tables)
-    learnt = pair_table(runs, product(setting.scale.tasks, CURVES))
+    pairs = pair_table(runs, product(setting.scale.tasks, CURVES))
     thin = sparse_table(runs, constants)
     parts = ["## Verdicts", shown(claims(runs, setting, constants)), "## Here", counted(runs, asked)]
+    parts += learnt.told(asked)
     if probed:
         draw_probes(runs, list(setting.tables), PROBED, to / "probes.png")
         parts += ["Probes of the frozen model, accuracy in points (seeds):", shown(probed), "![probes](probes.png)"]
-    if learnt:
-        drawn_ = [(line["task"], way) for line in learnt for way, model in CURVES.items() if model == line["model"]]
+    if pairs:
+        drawn_ = [(line["task"], way) for line in pairs for way, model in CURVES.items() if model == line["model"]]
         draw_curves(runs, drawn_, CURVES, to / "curves.png")
-        parts += ["Fine-tuned, at the end:", shown(learnt), "![scores on the way](curves.png)"]
+        parts += ["Fine-tuned, at the end:", shown(pairs), "![scores on the way](curves.png)"]
     parts += ["With zeros in the matrices:", shown(thin)] if thin else []
     write_readme(to, [*parts, environment("torch", "transformers")])
     print("\n\n".join(parts))
@@ -270,10 +266,11 @@ def main() -> None:
     room = Room(setting, setting.scale.tasks[0])
     setting = with_probes(setting, room) if "probes" in given.parts else setting
     asked = everything(setting, room, given.seeds, given.patterns, given.parts)
+    learnt = Learnt(setting, given.seeds)
     if given.do != "report":
-        train(setting, asked)
+        train(setting, asked, learnt)
     if given.do != "train":
-        report(setting, given, asked)
+        report(setting, given, asked, learnt)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from layersearch.pattern import Block, Pattern
 from results.asked import PLAIN, Asked, Setting, Way, setting_of, words
 from results.kao.figures import draw_agreement, draw_deepened
 from results.known import found
+from results.learnt import Learnt
 from results.machine import environment
 from results.papers import train
 from results.passes import Room, answers, last_states
@@ -217,10 +218,12 @@ def output_claims(agreed: Lines, last: Lines, layers: int) -> Lines:
     return lines
 
 
-def report(setting: Setting, given: argparse.Namespace, room: Room, of: Sequence[Sequence[Deepened]]) -> None:
+def report(
+    setting: Setting, given: argparse.Namespace, room: Room, of: Sequence[Sequence[Deepened]], learnt: Learnt
+) -> None:
     """Tables, figures and the README, out of what the work folder or the CSVs here know."""
     to: Path = given.to
-    asked = everything(setting, of, given.seeds, given.patterns)
+    asked = list(filter(learnt, everything(setting, of, given.seeds, given.patterns)))
     all_of = [one for these in of for one in these]
     runs = refreshed(to / "runs.csv", found(setting, asked))
     tasks = tasks_in(runs, setting.scale.tasks)
@@ -231,7 +234,7 @@ def report(setting: Setting, given: argparse.Namespace, room: Room, of: Sequence
     if gains := table_scores(runs, all_of, tasks):
         draw_deepened(gains, to / "deepened.png")
     parts = [
-        "## Verdicts", shown(judged), "## Here: deepened and fine-tuned", counted(runs, asked),
+        "## Verdicts", shown(judged), "## Here: deepened and fine-tuned", counted(runs, asked), *learnt.told(asked),
         "Scores in points on the official validation set: mean ± standard deviation (seeds).",
         shown(table_of(runs, all_of, tasks)), "![deepened models over the unchanged one](deepened.png)",
     ]  # fmt: skip
@@ -281,11 +284,13 @@ def main() -> None:
     room = Room(setting, setting.scale.tasks[0])
     fresh = fresh_base(room, setting.work / f"fresh-{Path(setting.scale.model).name}-{room.prepared.num_layers}")
     of = rounds(room.prepared.num_layers, fresh)
+    learnt = Learnt(setting, given.seeds)
     if given.do != "report":
         looked_at = lacks(room.made_for, given.seeds, given.to / "agreement.csv")
-        train(setting, everything(setting, of, given.seeds, given.patterns, looked_at=looked_at))
+        asked = everything(setting, of, given.seeds, given.patterns, looked_at=looked_at)
+        train(setting, learnt.in_order(asked), learnt)
     if given.do != "train":
-        report(setting, given, room, of)
+        report(setting, given, room, of, learnt)
 
 
 if __name__ == "__main__":

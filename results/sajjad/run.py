@@ -20,6 +20,7 @@ from layersearch.search.spelling import measure
 from layersearch.strategies import possible, spell
 from results.asked import AFTER, Asked, Setting, setting_of, words
 from results.known import found
+from results.learnt import Learnt
 from results.machine import environment
 from results.papers import train
 from results.passes import Room, likeness, probes, times
@@ -191,9 +192,10 @@ def alike_of(room: Room, seed: int) -> Lines:
     return [] if tuned is None else list(likeness(room, room.pretrained(), tuned, seed))
 
 
-def report(setting: Setting, given: argparse.Namespace, named: Named, asked: Sequence[Asked]) -> None:
+def report(setting: Setting, given: argparse.Namespace, named: Named, asked: Sequence[Asked], learnt: Learnt) -> None:
     """Tables, figures and the README, out of what the work folder or the CSVs here know."""
     to: Path = given.to
+    asked = list(filter(learnt, asked))
     runs = refreshed(to / "runs.csv", found(setting, asked))
     tasks = tasks_in(runs, setting.scale.tasks)
     room = Room(setting, setting.scale.tasks[0])
@@ -207,7 +209,8 @@ def report(setting: Setting, given: argparse.Namespace, named: Named, asked: Seq
     published = read_csv(HERE / "published.csv")
     draw_strategies(runs, named, tasks, published, to / "strategies.png")
     parts = [
-        "## Verdicts", shown(judged), *_ours(runs, table, droppable(runs, named, tasks), took, asked),
+        "## Verdicts", shown(judged), "## Here", counted(runs, asked), *learnt.told(asked),
+        *_ours(runs, table, droppable(runs, named, tasks), took),
     ]  # fmt: skip
     if probed:
         draw_depths(probed, alike, to / "depths.png")
@@ -217,7 +220,7 @@ def report(setting: Setting, given: argparse.Namespace, named: Named, asked: Seq
     print("\n\n".join(parts))
 
 
-def _ours(runs: Lines, table: Lines, most: Lines, took: Lines, asked: Sequence[Asked]) -> list[str]:
+def _ours(runs: Lines, table: Lines, most: Lines, took: Lines) -> list[str]:
     later = [row for row in runs if row["way"] == "after"]
     after = [
         {"pattern": pattern, "task": task, "before": cell(scores_of(runs, task, pattern)),
@@ -225,7 +228,6 @@ def _ours(runs: Lines, table: Lines, most: Lines, took: Lines, asked: Sequence[A
         for task, pattern in dict.fromkeys((row["task"], row["pattern"]) for row in later)
     ]  # fmt: skip
     parts = [
-        "## Here", counted(runs, asked),
         "Scores in points on the official validation set: mean ± standard deviation (seeds).",
         shown(table), "![strategies by number of dropped layers](strategies.png)",
     ]  # fmt: skip
@@ -258,10 +260,11 @@ def main() -> None:
     made_for = Room(setting, setting.scale.tasks[0]).made_for
     looked_at = lacks(made_for, given.seeds, given.to / "probes.csv", given.to / "likeness.csv")
     asked = everything(setting, named, given.seeds, given.patterns, looked_at=looked_at)
+    learnt = Learnt(setting, given.seeds)
     if given.do != "report":
-        train(setting, asked)
+        train(setting, learnt.in_order(asked), learnt)
     if given.do != "train":
-        report(setting, given, named, asked)
+        report(setting, given, named, asked, learnt)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from typing import Any
 from layersearch.strategies import possible, spell
 from results.asked import Asked, Setting, setting_of, words
 from results.known import found
+from results.learnt import Learnt
 from results.machine import environment
 from results.papers import train
 from results.passes import Room, attention_cka, probes, times
@@ -154,9 +155,12 @@ def probes_of(room: Room, named: Named, seed: int) -> Lines:
     return list(probes(room, {name: one for name, one in subjects.items() if one is not None}, seed))
 
 
-def report(setting: Setting, given: argparse.Namespace, room: Room, named: Named, asked: Sequence[Asked]) -> None:
+def report(
+    setting: Setting, given: argparse.Namespace, room: Room, named: Named, asked: Sequence[Asked], learnt: Learnt
+) -> None:
     """Tables, figures and the README, out of what the work folder or the CSVs here know."""
     to: Path = given.to
+    asked = list(filter(learnt, asked))
     runs = refreshed(to / "runs.csv", found(setting, asked))
     tasks = tasks_in(runs, setting.scale.tasks)
     layers = room.prepared.num_layers
@@ -170,7 +174,7 @@ def report(setting: Setting, given: argparse.Namespace, room: Room, named: Named
         setting.scale.tasks[0], likeness, probed, took, named, layers
     )
     parts = [
-        "## Verdicts", shown(judged), "## Here", counted(runs, asked),
+        "## Verdicts", shown(judged), "## Here", counted(runs, asked), *learnt.told(asked),
         "Scores in points on the official validation set: mean ± standard deviation (seeds).",
         shown(strategy_table(runs, named, tasks)), "![score by parameters](equal.png)",
     ]  # fmt: skip
@@ -206,10 +210,11 @@ def main() -> None:
     named = named_patterns(room)
     looked_at = lacks(room.made_for, given.seeds, given.to / "cka.csv", given.to / "probes.csv")
     asked = everything(setting, named, given.seeds, given.patterns, looked_at=looked_at)
+    learnt = Learnt(setting, given.seeds)
     if given.do != "report":
-        train(setting, asked)
+        train(setting, learnt.in_order(asked), learnt)
     if given.do != "train":
-        report(setting, given, room, named, asked)
+        report(setting, given, room, named, asked, learnt)
 
 
 if __name__ == "__main__":
