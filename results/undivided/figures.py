@@ -19,7 +19,7 @@ KINDS = {"FFN halves": ("#1f5fa8", "o"), "whole layers": ("#c2571a", "s")}
 
 
 def draw_equal(runs: Lines, named: Mapping[tuple[str, int], str], tasks: Sequence[str], file: Path) -> None:
-    """Scores by pattern, largest on top: without FFN halves beside without whole layers; a bar from worst to best seed."""
+    """Scores by pattern, largest on top: without FFN halves beside without whole layers; a bar spans the seeds."""
     whole = named["unchanged", 0]
     size = {row["pattern"]: int(row["parameters"]) for row in runs if row["parameters"]}
     names: dict[str, list[str]] = {}
