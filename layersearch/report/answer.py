@@ -42,7 +42,7 @@ def print_answer(console: Console, record: Record, answer: Answer, place: str) -
 
 
 def _lost(record: Record, member: Member) -> str:
-    return told_of(member.row, record.diverged.get(member.row.pattern), record.purpose.direction)
+    return told_of(member.row, record.divergences.get(member.row.pattern), record.purpose.direction)
 
 
 def _number(member: Member | None) -> str:

@@ -46,9 +46,9 @@ def confirmation_cells(record: Record) -> list[dict[str, str]]:
 
 def _diverged(record: Record, row: Row) -> dict[str, str]:
     """How many seeds of a pattern came to nothing, where one of any pattern did."""
-    if not any(found.diverged for found in record.diverged.values()):
+    if not any(found.diverged for found in record.divergences.values()):
         return {}
-    found = record.diverged.get(row.pattern)
+    found = record.divergences.get(row.pattern)
     return {"diverged": f"{len(found.diverged)} of {len(found.ran)}" if found else ""}
 
 

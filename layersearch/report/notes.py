@@ -121,8 +121,8 @@ def notes_on_zeros(record: Record) -> list[str]:
 
 def notes_on_divergence(record: Record) -> list[str]:
     """How many trainings of the confirmation came to nothing, and what that means."""
-    ran = sum(len(found.ran) for found in record.diverged.values())
-    lost = {pattern: found for pattern, found in record.diverged.items() if found.diverged}
+    ran = sum(len(found.ran) for found in record.divergences.values())
+    lost = {pattern: found for pattern, found in record.divergences.items() if found.diverged}
     if not lost:
         return []
     number = sum(len(found.diverged) for found in lost.values())

@@ -117,7 +117,7 @@ def _scores(record: Record, row: Row) -> dict[str, str]:
     if row.seeds:
         score += f"; the mean of {count(len(row.seeds), 'seed')}: {', '.join(f'{its:.4f}' for its in row.seeds)}"
     seeds = [] if found is None else [f"seed {s}: {v:.4f}" for s, v in zip(found.seeds, found.scores, strict=True)]
-    lost = record.diverged.get(row.pattern) if row.done else None
+    lost = record.divergences.get(row.pattern) if row.done else None
     return {
         metric: score,
         "diverged": f"yes: {WHAT_DIVERGED}" if nothing else "",

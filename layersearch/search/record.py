@@ -56,7 +56,7 @@ class Record:
     A row names its checkpoint only while the folder is there. `spelled_none` are the states, by number, of the trials
     that have no pattern and so no row: most of them wait. `shared` are the scores over a super-network, by pattern;
     `shared_work` is what it took to train it, in fine-tunings of the unchanged model, and `network` has its scores as
-    rows. `diverged` tells, by pattern, how many seeds of the confirmation came to nothing.
+    rows. `divergences` tells, by pattern, how many seeds of the confirmation came to nothing.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Record:
     spelled_none: Mapping[int, str] = field(default_factory=dict)
     shared: Mapping[str, float] = field(default_factory=dict)
     shared_work: float = 0.0
-    diverged: Mapping[str, Divergence] = field(default_factory=dict)
+    divergences: Mapping[str, Divergence] = field(default_factory=dict)
     network: tuple[Row, ...] = ()
 
     @property
@@ -240,7 +240,7 @@ class Record:
     def _trust(self, row: Row) -> dict[str, float | None]:
         """How sure the confirmed figures of a row are, how many seeds diverged, how much selection flattered it."""
         sure, optimism = self.certainty.get(row.pattern), self.optimism
-        lost = self.diverged.get(row.pattern)
+        lost = self.divergences.get(row.pattern)
         rate: dict[str, float | None] = {"confirmed_diverged": None if lost is None else len(lost.diverged)}
         rate["divergence_rate"] = None if lost is None else lost.rate
         ends = {
@@ -288,7 +288,7 @@ def read_study(storage_text: str, name: str | None, say: Say) -> Record:
             facts=study.user_attrs,
             rows=tuple(averaged(_rows(trials), further)),
             confirmed=confirmed_of(fresh),
-            diverged=divergences(fresh, purpose.direction),
+            divergences=divergences(fresh, purpose.direction),
             shared={row.pattern: row.score for row in scored if row.score is not None},
             network=tuple(scored),
             shared_work=float(network.user_attrs.get("work", 0.0)) if network else 0.0,

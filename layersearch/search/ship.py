@@ -128,7 +128,7 @@ def _card(record: Record, row: Row, prepared: Prepared) -> ModelCard:
         data=_data(record, prepared),
         confirmed_with=record.confirmed[row.pattern].seeds if row.pattern in record.confirmed else (),
         times=_times(record, row),
-        diverged=told_of(row, record.diverged.get(row.pattern), record.purpose.direction),
+        diverged=told_of(row, record.divergences.get(row.pattern), record.purpose.direction),
         hardware=str((record.facts.get("timed_on") or record.facts.get("measured") or {}).get("hardware", "")),
     )
 

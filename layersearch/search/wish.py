@@ -141,7 +141,7 @@ def to_export(record: Record) -> Member | None:
 
 
 def _came_to_nothing(record: Record, row: Row) -> bool:
-    return came_to_nothing(row, record.diverged.get(row.pattern), record.purpose.direction)
+    return came_to_nothing(row, record.divergences.get(row.pattern), record.purpose.direction)
 
 
 def _all_confirmed(record: Record) -> bool:

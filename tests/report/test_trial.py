@@ -88,7 +88,7 @@ def test_what_another_trial_did_in_its_place_is_not_its_own(record: Record) -> N
     member = next(row for row in record.front if row.number)
     lost = Row(90, "FAIL", member.pattern, member.seed, lost=True, reason="stopped", parameters=member.parameters)
     seeds = {member.pattern: Divergence((44,), (43, 44))}
-    more = replace(record, rows=(*record.rows, lost), diverged=seeds)
+    more = replace(record, rows=(*record.rows, lost), divergences=seeds)
     said, plain = shown(more, 90), as_plain(more, 90, "")
     assert said["trial"] == (
         f"90 of {record.name}: was stopped and queued again (stopped); trial {member.number} has its pattern, and the "

@@ -151,8 +151,8 @@ def test_trainings_that_come_to_nothing_are_counted(tiny_model: Path, tiny_data:
     said = call("run", *what, *where, "--trials", 2, "--confirm", 3)
     assert said.code == 0, said.err
     record = read_study(str(tmp_path / "study.db"), None, print)
-    number = sum(len(found.diverged) for found in record.diverged.values())
-    ran = sum(len(found.ran) for found in record.diverged.values())
+    number = sum(len(found.diverged) for found in record.divergences.values())
+    ran = sum(len(found.ran) for found in record.divergences.values())
     assert number > 0
     out = call("front", "--storage", tmp_path / "study.db").out
     assert f"{number} of {ran} trainings of the confirmation diverged (" in out
@@ -160,12 +160,12 @@ def test_trainings_that_come_to_nothing_are_counted(tiny_model: Path, tiny_data:
     assert all("divergence_rate" in row and "non_zero" not in row for row in rows)
     table = call("confirm", "--storage", tmp_path / "study.db", "--seeds", 3, "--workers", 0, "--device", "cpu").out
     assert "diverged" in table.splitlines()[0]
-    row = next(row for row in record.rows if row.done and record.diverged[row.pattern].diverged)
+    row = next(row for row in record.rows if row.done and record.divergences[row.pattern].diverged)
     to = tmp_path / "exported"
     said = call("export", "--storage", tmp_path / "study.db", "--trial", row.number, "--to", to, "--device", "cpu")
     assert said.code == 0, said.err
     (warning,) = [line for line in (to / "README.md").read_text().splitlines() if line.startswith("Warning: ")]
-    assert f"{record.diverged[row.pattern]} in the confirmation of this pattern (seed" in warning
+    assert f"{record.divergences[row.pattern]} in the confirmation of this pattern (seed" in warning
 
 
 @pytest.mark.parametrize("method", ["distill", "one-shot"])

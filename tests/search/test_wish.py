@@ -76,9 +76,9 @@ def test_what_came_to_nothing_is_never_picked() -> None:
         return None if member is None else member.row.number
 
     assert number(plain) == numbers(best(plain, wish(knee=True)))[0] == 2
-    left = best(replace(plain, diverged=lost), wish("80%"))
+    left = best(replace(plain, divergences=lost), wish("80%"))
     assert (numbers(left), left.left_out) == ((3, 4, 1, 4, None), (2,))
-    assert number(replace(plain, diverged=lost)) == 3
+    assert number(replace(plain, divergences=lost)) == 3
     first = replace(plain.rows[0], over={"parameters": 0.1})
     with pytest.raises(StudyError, match=r"all candidates that keep its own limits diverged; train longer"):
         best(replace(plain, rows=(first, *poorer[1:])), wish("80%"))
