@@ -110,7 +110,7 @@ def load_reader(folder: Path, kind: KindName) -> Any:
         with quiet():
             reader = getattr(transformers, KINDS[kind].reader)
             return reader.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (*BROKEN, ImportError) as error:
+    except (*BROKEN, ImportError, KeyError, TypeError, AttributeError) as error:  # of a tokenizer.json of another form
         what, file = {
             "AutoTokenizer": ("tokenizer", "tokenizer.json"),
             "AutoImageProcessor": ("image processor", "preprocessor_config.json"),

@@ -222,7 +222,7 @@ def _train_labels(found: _Words, columns: Columns, data: Path) -> _Labels:
     if asked and floats is None:
         word = next(word for word in found.words if not _is_number(word))
         raise WordsError(f"--metric {columns.metric} does not fit: column {name!r} of {data} has {word!r}, no number")
-    if floats is not None and (asked or bool(np.any(floats % 1))):
+    if floats is not None and (asked or not np.isfinite(floats).all() or bool(np.any(floats % 1))):
         _refuse_constant(floats, name, data)
         return _Labels("regression", floats.astype(np.float32), ())
     if len(found.words) > MOST_CLASSES:

@@ -179,9 +179,9 @@ class Pieces(Sequence[str]):
     @overload
     def __getitem__(self, place: slice) -> Sequence[str]: ...
     def __getitem__(self, place: int | slice) -> str | Sequence[str]:
-        if isinstance(place, int):
-            return self._read([range(len(self))[place]])[0]
-        return self._read(range(len(self))[place])
+        if isinstance(place, slice):
+            return self._read(range(len(self))[place])
+        return self._read([range(len(self))[place]])[0]  # any integer, numpy's too
 
     def _read(self, places: Sequence[int]) -> list[str]:
         found = []

@@ -132,6 +132,7 @@ def _separated(path: Path, columns: list[str]) -> Iterator[Any]:
 
 def _saved(folder: Path) -> dict[str, Source]:
     import datasets  # type: ignore[import-untyped]
+    import pyarrow
 
     try:
         found = datasets.load_from_disk(str(folder))
@@ -139,6 +140,15 @@ def _saved(folder: Path) -> dict[str, Source]:
         raise DataError(
             f"{folder} is no saved `datasets` folder; give one, or a file in {', '.join(SUFFIXES)}"
         ) from None
+    except (
+        pyarrow.ArrowException,
+        ValueError,
+        KeyError,
+        TypeError,
+        OSError,
+    ) as problem:  # whatever a damaged one gives
+        what = " ".join(str(problem).split())[:200]
+        raise DataError(f"the saved `datasets` folder {folder} cannot be opened: {what}; save it anew") from None
     parts = found if isinstance(found, datasets.DatasetDict) else {"train": found}
     if "train" not in parts:
         raise DataError(f"{folder} has no part `train`; it has: {', '.join(parts)}")
@@ -210,8 +220,12 @@ def _readable(path: Path) -> Iterator[None]:
         yield
     except pyarrow.ArrowException as problem:
         what = " ".join(str(problem).split())[:200]
-        mend = "correct the row (in CSV quote a cell that holds the separator), or write the table anew"
-        raise DataError(f"{path} cannot be read: {what}; {mend}") from None
+        row = (
+            "correct the row (in CSV quote a cell that holds the separator), or "
+            if path.suffix.lower() in SUFFIXES[:3]
+            else ""
+        )
+        raise DataError(f"{path} cannot be read: {what.rstrip('.')}; {row}write the table anew") from None
     except OSError as problem:
         raise DataError(f"{path} cannot be read: {problem.strerror or problem}") from None
 

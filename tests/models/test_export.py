@@ -277,6 +277,10 @@ def test_a_damaged_checkpoint_or_tokenizer_is_named(
     kept = source("0-3")
     with pytest.raises(ModelError, match=r"the tokenizer in .*nowhere cannot be opened: "):
         export(kept, tmp_path / "mine", tmp_path / "nowhere", TEXTS, CARD)
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "tokenizer.json").write_text("{}")
+    with pytest.raises(ModelError, match=r"the tokenizer in .*odd cannot be opened: "):
+        export(kept, tmp_path / "mine", tmp_path / "odd", TEXTS, CARD)
     with pytest.raises(ExportError, match=r"cannot write .*mine: (File exists|Not a directory); choose another folder"):
         export(kept, kept / "manifest.json" / "mine", tokenizer_folder, TEXTS, CARD)
     os.truncate(kept / "model.safetensors", 2000)

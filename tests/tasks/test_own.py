@@ -382,11 +382,21 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     assert said.startswith("DIR/torn.csv cannot be read: CSV parse error: ")
     assert "Expected 2 columns, got 3: c,d,e; correct the row (in CSV quote" in said
     (tmp_path / "p.parquet").write_text("no")
-    assert refused(REVIEW, tmp_path / "p.parquet").startswith("DIR/p.parquet cannot be read: ")
+    said = refused(REVIEW, tmp_path / "p.parquet")
+    assert said.startswith("DIR/p.parquet cannot be read: ")
+    assert said.endswith("; write the table anew")
+    assert "quote a cell" not in said
     (tmp_path / "empty.csv").write_text("review,stars\n")
     assert refused(REVIEW, tmp_path / "empty.csv") == "DIR/empty.csv has no rows"
     (tmp_path / "folder").mkdir()
     assert refused(REVIEW, tmp_path / "folder").startswith("DIR/folder is no saved `datasets` folder; give one, or")
+    for name, content in (("dataset_info.json", b"{"), ("data-00000-of-00001.arrow", b"ARROW1 and no more")):
+        saved = tmp_path / name.partition(".")[0]
+        datasets.Dataset.from_dict({"review": ["a", "b"], "stars": [0, 1]}).save_to_disk(str(saved))
+        (saved / name).write_bytes(content)
+        said = refused(REVIEW, saved)
+        assert said.startswith(f"the saved `datasets` folder DIR/{saved.name} cannot be opened: "), said
+        assert said.endswith("; save it anew")
 
 
 def test_columns_belong_to_own_tables_and_own_tables_need_them(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from layersearch.errors import DataError, TrainingError, WordsError
 from layersearch.kinds import IGNORED
 from layersearch.tasks import load_task
 from layersearch.tasks.perplexity import PIECE, Pieces, pieces_of
-from layersearch.tasks.task import Encoded, Examples, Task
+from layersearch.tasks.task import Encoded, Examples, Task, taken
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -88,6 +88,14 @@ def test_pieces_are_the_text_whatever_letters_it_has(text: str, tmp_path_factory
     pieces = pieces_of(_written(tmp_path_factory.mktemp("text") / "a.txt", text))
     assert "".join(pieces) == text
     assert list(pieces[1:3]) == [pieces[i] for i in range(1, min(3, len(pieces)))]
+
+
+def test_pieces_are_taken_by_the_integers_of_arrays(tmp_path: Path) -> None:
+    (tmp_path / "t.txt").write_text("one\n" * 300)
+    pieces = pieces_of(tmp_path / "t.txt")
+    places = np.array([2, 0, len(pieces) - 1])
+    assert taken(pieces, places) == tuple(pieces[int(place)] for place in places)
+    assert [pieces[np.int64(1)], *pieces[1:3]] == [pieces[1], pieces[1], pieces[2]]
 
 
 def test_a_long_text_is_cut_at_lines_and_one_without_lines_at_words(tmp_path: Path) -> None:
