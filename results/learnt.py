@@ -66,10 +66,10 @@ class Learnt:
             self._idle[task] = verdict(gain) != HOLDS
         return self._idle[task]
 
-    def told(self, asked: Iterable[Asked]) -> list[str]:
-        """A table, a line a task that is asked for and was trained: text before it, and itself."""
+    def told(self) -> list[str]:
+        """A table, a line a task that was trained: text before it, and itself."""
         lines: Lines = []
-        for task in dict.fromkeys(one.task for one in asked if one.task in self.setting.scale.tasks):
+        for task in self.setting.scale.tasks:
             line: dict[str, Any] = {"task": task, "constant answer": f"{100 * self.constant(task):.1f}"}
             line |= {"unchanged": cell(self.scores(task)), "better by": str(self.gain(task) or "")}
             if line["unchanged"]:

@@ -461,12 +461,12 @@ def test_on_a_task_that_is_not_learnt_nothing_but_the_unchanged_model_is_trained
     assert all(map(learnt, wish)), "not before all seeds are there"
     papers.train(setting, learnt.in_order(wish), learnt)
     assert [line.split()[-4] for line in trained(capsys.readouterr().out)] == ["0-3"] * 3
-    assert "| no" in learnt.told(wish)[1]
+    assert "| no" in learnt.told()[1]
     assert all(map(of(setting, (0, 1)), wish)), "two seeds say too little"
     better = of(setting, seeds)
     monkeypatch.setattr(better, "constant", lambda _: 0.0)
     assert all(map(better, wish))
-    assert "| yes" in better.told(wish)[1]
+    assert "| yes" in better.told()[1]
 
 
 @pytest.mark.slow

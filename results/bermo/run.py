@@ -242,7 +242,7 @@ def report(setting: Setting, given: argparse.Namespace, asked: Sequence[Asked], 
     pairs = pair_table(runs, product(setting.scale.tasks, CURVES))
     thin = sparse_table(runs, constants)
     parts = ["## Verdicts", shown(claims(runs, setting, constants)), "## Here", counted(runs, asked)]
-    parts += learnt.told(asked)
+    parts += learnt.told()
     if probed:
         draw_probes(runs, list(setting.tables), PROBED, to / "probes.png")
         parts += ["Probes of the frozen model, accuracy in points (seeds):", shown(probed), "![probes](probes.png)"]

@@ -137,9 +137,8 @@ def table_of(runs: Lines, all_of: Sequence[Deepened], tasks: Sequence[str]) -> L
         line["parameters"] = next((row["parameters"] for row in rows if row["parameters"]), "")
         for task in tasks:
             line[task] = cell(scores_of(runs, task, one))
-            line[f"{task}: over the unchanged"] = difference(
-                scores_of(runs, task, one), scores_of(runs, task, all_of[0])
-            )
+            apart = difference(scores_of(runs, task, one), scores_of(runs, task, all_of[0]))
+            line[f"{task}: over the unchanged"] = apart or ""
         lines.append(line)
     return lines
 
@@ -234,7 +233,7 @@ def report(
     if gains := table_scores(runs, all_of, tasks):
         draw_deepened(gains, to / "deepened.png")
     parts = [
-        "## Verdicts", shown(judged), "## Here: deepened and fine-tuned", counted(runs, asked), *learnt.told(asked),
+        "## Verdicts", shown(judged), "## Here: deepened and fine-tuned", counted(runs, asked), *learnt.told(),
         "Scores in points on the official validation set: mean ± standard deviation (seeds).",
         shown(table_of(runs, all_of, tasks)), "![deepened models over the unchanged one](deepened.png)",
     ]  # fmt: skip

@@ -209,7 +209,7 @@ def report(setting: Setting, given: argparse.Namespace, named: Named, asked: Seq
     published = read_csv(HERE / "published.csv")
     draw_strategies(runs, named, tasks, published, to / "strategies.png")
     parts = [
-        "## Verdicts", shown(judged), "## Here", counted(runs, asked), *learnt.told(asked),
+        "## Verdicts", shown(judged), "## Here", counted(runs, asked), *learnt.told(),
         *_ours(runs, table, droppable(runs, named, tasks), took),
     ]  # fmt: skip
     if probed:

@@ -174,7 +174,7 @@ def report(
         setting.scale.tasks[0], likeness, probed, took, named, layers
     )
     parts = [
-        "## Verdicts", shown(judged), "## Here", counted(runs, asked), *learnt.told(asked),
+        "## Verdicts", shown(judged), "## Here", counted(runs, asked), *learnt.told(),
         "Scores in points on the official validation set: mean ± standard deviation (seeds).",
         shown(strategy_table(runs, named, tasks)), "![score by parameters](equal.png)",
     ]  # fmt: skip
