@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -175,13 +175,13 @@ class Pieces(Sequence[str]):
         return len(self.cuts) - 1
 
     @overload
-    def __getitem__(self, place: int) -> str: ...
+    def __getitem__(self, place: SupportsIndex) -> str: ...
     @overload
     def __getitem__(self, place: slice) -> Sequence[str]: ...
-    def __getitem__(self, place: int | slice) -> str | Sequence[str]:
+    def __getitem__(self, place: SupportsIndex | slice) -> str | Sequence[str]:
         if isinstance(place, slice):
             return self._read(range(len(self))[place])
-        return self._read([range(len(self))[place]])[0]  # any integer, numpy's too
+        return self._read([range(len(self))[place]])[0]
 
     def _read(self, places: Sequence[int]) -> list[str]:
         found = []
