@@ -1,4 +1,4 @@
-"""A name that nobody knows, as one line: what was given, what comes nearest, what is allowed; a name as a file's.
+"""The line about a name that nobody knows: what was given, what is near, what is allowed; a file's name, a model's.
 
 Knows: how alike names are, which letters a file's name may have. Does not know: which names there are.
 """
@@ -34,3 +34,9 @@ def _plain(name: str) -> str:
 def file_name_of(name: str) -> str:
     """The name with a hyphen for every letter that a file's name had better not have."""
     return "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in name)
+
+
+def model_name(model: str) -> str:
+    """The last part of a hub name or folder, or the part above it where that is `model`, which says nothing."""
+    above, _, name = model.rstrip("/").rpartition("/")
+    return above.removeprefix("package:").rpartition("/")[2] if name == "model" and above else name

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from layersearch.names import file_name_of, unknown
+from layersearch.names import file_name_of, model_name, unknown
 
 ALLOWED = ("stsb", "run-glue-defaults", "NSGAIISampler")
 
@@ -35,3 +35,11 @@ def test_where_none_comes_near_none_is_offered(given: str) -> None:
 
 def test_a_name_becomes_a_file_of_its_own_folder() -> None:
     assert file_name_of("org/model v1.2_x-ü") == "org-model-v1.2_x-ü"
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [("google-bert/bert", "bert"), ("package:a_b/model", "a_b"), ("runs/a/model/", "a"), ("model", "model")],
+)
+def test_a_model_is_called_by_its_last_part_that_says_something(model: str, name: str) -> None:
+    assert model_name(model) == name

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.filesize import decimal
@@ -20,6 +19,7 @@ from layersearch.models.card_code import opening
 from layersearch.models.case import Own
 from layersearch.models.checkpoint import Manifest
 from layersearch.models.families import FAMILIES, Form
+from layersearch.names import model_name
 from layersearch.pattern import Pattern, legend_for
 from layersearch.training.recipe import compressed_bytes
 
@@ -211,16 +211,15 @@ def _header(card: ModelCard, manifest: Manifest) -> str:
     """The metadata of the hub; a folder of the user's is no hub name, so it is left out."""
     from huggingface_hub import ModelCardData
 
-    name = re.fullmatch(r"(?:[\w.-]+/)?([\w.-]+)", card.base_model)
-    model = name[1] if name else Path(card.base_model).name
+    on_hub = re.fullmatch(r"([\w.-]+/)?[\w.-]+", card.base_model) and not (card.revision or "").startswith("local-")
     data = ModelCardData(
-        base_model=card.base_model if name and not (card.revision or "").startswith("local-") else None,
+        base_model=card.base_model if on_hub else None,
         datasets=card.data.type if card.data is not None and "/" in card.data.type else None,
         library_name="transformers",
         pipeline_tag=KINDS[manifest.kind].pipeline,
         tags=["layersearch", "layer-dropping"],
         metrics=[METRICS.get(card.metric, card.metric)],
-        model_name=f"{model} with the layers {manifest.pattern}",
+        model_name=f"{model_name(card.base_model)} with the layers {manifest.pattern}",
         eval_results=_results(card, KINDS[manifest.kind]),
     )
     return f"---\n{data.to_yaml()}\n---\n"

@@ -15,7 +15,7 @@ from layersearch.counts import count
 from layersearch.durable import unwritable
 from layersearch.errors import LayersearchError, WordsError
 from layersearch.models.families import FAMILIES, has_halves, no_halves
-from layersearch.names import file_name_of, unknown
+from layersearch.names import file_name_of, model_name, unknown
 from layersearch.pattern import PartCounts, Pattern
 from layersearch.search.objectives import DEFAULT, Costs, Limit, check_limits
 from layersearch.training.recipe import Halving, Recipe
@@ -70,12 +70,9 @@ class What:
     @property
     def default_name(self) -> str:
         """The name of the study unless the user gives one."""
-        above, _, model = self.model.rstrip("/").rpartition("/")
-        if model == "model" and above:  # says nothing; what it lies in does
-            model = above.removeprefix("package:").rpartition("/")[2]
         method = "" if self.method == What.method else f"-{self.method}"
         task = self.data.stem if self.columns is not None and self.data is not None else self.task
-        return file_name_of(f"{model}-{task}-{Path(self.space).stem}{method}")
+        return file_name_of(f"{model_name(self.model)}-{task}-{Path(self.space).stem}{method}")
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,7 @@ def test_without_scores_or_data_the_header_claims_none(missing: dict[str, object
 def test_a_model_from_a_folder_is_not_named_as_one_of_the_hub() -> None:
     assert header(replace(CARD, base_model="tiny-bert", revision="local-0123")).base_model is None
     package = header(replace(CARD, base_model="package:some/model", revision="local-0123"))
-    assert (package.base_model, package.model_name) == (None, "model with the layers 0-1 3")
+    assert (package.base_model, package.model_name) == (None, "some with the layers 0-1 3")
 
 
 def test_the_text_has_data_scores_times_and_seeds() -> None:
