@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
 
 
 def unknown(kind: str, given: str, allowed: Iterable[str]) -> str:
@@ -38,5 +39,7 @@ def file_name_of(name: str) -> str:
 
 def model_name(model: str) -> str:
     """The last part of a hub name or folder, or the part above it where that is `model`, which says nothing."""
-    above, _, name = model.rstrip("/").rpartition("/")
-    return above.removeprefix("package:").rpartition("/")[2] if name == "model" and above else name
+    parts = [part for part in model.removeprefix("package:").split("/") if part not in ("", ".", "..")]
+    if not parts:
+        return Path(model).resolve().name
+    return parts[-2] if parts[-1] == "model" and len(parts) > 1 else parts[-1]

@@ -5,8 +5,9 @@ Knows: what one answer to everything scores, the unchanged model's scores. Does 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cache
+from itertools import product
 from typing import Any
 
 from layersearch.tasks.constant import constant_score
@@ -17,13 +18,14 @@ from results.sheet import Lines, shown
 from results.verdicts import HOLDS, Difference, by_seed, cell, difference, verdict
 
 FEWEST = 3  # seeds, from which on it is judged
+_SAID = {True: "yes", False: "no", None: "cannot be told yet"}
 
 
 class Learnt:
     """Whether what is asked is worth its training: not on a task that the unchanged model learns with no confidence.
 
     It learns a task if the 95 % interval of what its seeds are better by than a constant answer lies above nothing;
-    that is judged once all `seeds` are trained, and not of fewer than FEWEST.
+    that is judged once all `seeds` are trained, and not of fewer than FEWEST. A training that failed learnt nothing.
     """
 
     def __init__(self, setting: Setting, seeds: Sequence[int]) -> None:
@@ -31,18 +33,19 @@ class Learnt:
         self.seeds = seeds
         self._room = cache(lambda task: Room(setting, task))
         self.constant = cache(lambda task: constant_of(self._room(task)))
-        self._idle: dict[str, bool] = {}
+        self._judged: dict[str, bool] = {}
 
-    def scores(self, task: str) -> dict[int, float]:
-        """The unchanged model's, by seed."""
+    def _lines(self, task: str) -> Lines:
+        """What is known of the unchanged model, a line a seed."""
         room = self._room(task)
         lines = known(self.setting, task, PLAIN, room.made_for["question"])
-        return by_seed((line for (pattern, _), line in lines.items() if pattern == room.unchanged))
+        return [line for (pattern, _), line in lines.items() if pattern == room.unchanged]
 
     def gain(self, task: str) -> Difference | None:
         """What it is better by than a constant answer."""
-        scores = {seed: score for seed, score in self.scores(task).items() if seed in self.seeds}
-        return difference(scores, dict.fromkeys(scores, self.constant(task)))
+        constant, lines = self.constant(task), self._lines(task)
+        scores = {int(line["seed"]): constant for line in lines} | by_seed(lines)
+        return difference(scores, dict.fromkeys(self.seeds, constant))
 
     def is_unchanged(self, one: Asked) -> bool:
         """Whether it is one of the trainings that are judged."""
@@ -50,30 +53,35 @@ class Learnt:
             one.way == PLAIN and one.task in self.setting.scale.tasks and one.pattern == self._room(one.task).unchanged
         )
 
-    def in_order(self, asked: Iterable[Asked]) -> list[Asked]:
-        """What is asked, the trainings that are judged first."""
-        return sorted(asked, key=lambda one: not self.is_unchanged(one))
+    def in_order(self, asked: Sequence[Asked]) -> list[Asked]:
+        """What is asked, behind the trainings that its tasks are judged by, asked for or not."""
+        first = {(one.task, one.seed): one for one in asked if self.is_unchanged(one)}
+        if len(self.seeds) >= FEWEST:
+            tasks = [task for task in self.setting.scale.tasks if any(one.task == task for one in asked)]
+            for task, seed in product(tasks, self.seeds):
+                first.setdefault((task, seed), Asked(task, self._room(task).unchanged, seed))
+        return [*first.values(), *(one for one in asked if not self.is_unchanged(one))]
 
     def __call__(self, one: Asked) -> bool:
         """Whether `one` is worth its training."""
-        return one.task not in self.setting.scale.tasks or self.is_unchanged(one) or not self._is_idle(one.task)
+        return one.task not in self.setting.scale.tasks or self.is_unchanged(one) or self.learns(one.task) is not False
 
-    def _is_idle(self, task: str) -> bool:
-        if task not in self._idle:
+    def learns(self, task: str) -> bool | None:
+        """Whether the unchanged model does; None as long as it cannot be told."""
+        if task not in self._judged and len(self.seeds) >= FEWEST:
             gain = self.gain(task)
-            if len(self.seeds) < FEWEST or gain is None or gain.pairs < len(self.seeds):
-                return False  # it may be yet
-            self._idle[task] = verdict(gain) != HOLDS
-        return self._idle[task]
+            if gain is not None and gain.pairs == len(self.seeds):
+                self._judged[task] = verdict(gain) == HOLDS
+        return self._judged.get(task)
 
     def told(self) -> list[str]:
         """A table, a line a task that was trained: text before it, and itself."""
         lines: Lines = []
         for task in self.setting.scale.tasks:
             line: dict[str, Any] = {"task": task, "constant answer": f"{100 * self.constant(task):.1f}"}
-            line |= {"unchanged": cell(self.scores(task)), "better by": str(self.gain(task) or "")}
-            if line["unchanged"]:
-                lines.append({**line, "learnt": "no" if self._is_idle(task) else "yes"})
+            line |= {"unchanged": cell(by_seed(self._lines(task))), "better by": str(self.gain(task) or "")}
+            if line["better by"]:
+                lines.append({**line, "learnt": _SAID[self.learns(task)]})
         head = "Whether the unchanged model learns a task; on one that it does not, nothing else is trained:"
         return [head, shown(lines)] if lines else []
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import typing
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import layersearch
 from layersearch import api
 from layersearch.cli import app
 from layersearch.errors import LayersearchError, WordsError
+from layersearch.training.recipe import Recipe, option_of
 from layersearch.words import Words
 from tests.conftest import TinyRun, call
 
@@ -37,6 +39,11 @@ def options_of(command: str) -> dict[str, Any]:
     words = {param.opts[0].removeprefix("--").replace("-", "_"): param for param in params}
     named = {(param.name if not param.opts[0].startswith("-") else word): param for word, param in words.items()}
     return {word: param.default for word, param in named.items() if word not in FORMS}
+
+
+def test_a_field_of_a_recipe_is_called_by_an_option_that_there_is() -> None:
+    known = {option for param in COMMANDS["run"].params for option in param.opts}
+    assert {option_of(field.name) for field in fields(Recipe)} - known == {"max_grad_norm"}
 
 
 def test_every_command_is_a_call_and_the_other_way_round() -> None:

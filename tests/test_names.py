@@ -5,6 +5,8 @@ Knows: spellings. Does not know: which names the program has.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from layersearch.names import file_name_of, model_name, unknown
@@ -39,7 +41,15 @@ def test_a_name_becomes_a_file_of_its_own_folder() -> None:
 
 @pytest.mark.parametrize(
     ("model", "name"),
-    [("google-bert/bert", "bert"), ("package:a_b/model", "a_b"), ("runs/a/model/", "a"), ("model", "model")],
+    [
+        ("google-bert/bert", "bert"),
+        ("package:a_b/model", "a_b"),
+        ("runs/a/model/", "a"),
+        ("model", "model"),
+        ("./model", "model"),
+        ("../b//model", "b"),
+        (".", Path.cwd().name),
+    ],
 )
 def test_a_model_is_called_by_its_last_part_that_says_something(model: str, name: str) -> None:
     assert model_name(model) == name

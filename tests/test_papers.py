@@ -462,11 +462,29 @@ def test_on_a_task_that_is_not_learnt_nothing_but_the_unchanged_model_is_trained
     papers.train(setting, learnt.in_order(wish), learnt)
     assert [line.split()[-4] for line in trained(capsys.readouterr().out)] == ["0-3"] * 3
     assert "| no" in learnt.told()[1]
-    assert all(map(of(setting, (0, 1)), wish)), "two seeds say too little"
+    few = of(setting, (0, 1))
+    assert all(map(few, wish)), "two seeds say too little"
+    assert "| cannot be told yet" in few.told()[1]
+    assert "| cannot be told yet" in of(setting, (0, 1, 2, 3)).told()[1]
     better = of(setting, seeds)
     monkeypatch.setattr(better, "constant", lambda _: 0.0)
     assert all(map(better, wish))
     assert "| yes" in better.told()[1]
+
+
+def test_a_task_is_judged_by_trainings_that_nobody_else_asked_for(
+    setting: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of, kept = import_module("results.learnt").Learnt, asked("0-3", keep=True)
+    curves = asked("0-3", seeds=(0, 1, 2), way=wanted.Way("curve", rungs=(0.5,)))
+    assert of(setting, (0, 1, 2)).in_order([*curves, *kept]) == [*kept, *asked("0-3", seeds=(1, 2)), *curves]
+    assert of(setting, (0, 1)).in_order(curves) == curves, "two seeds are not judged"
+
+    failed = {("0-3", seed): {"pattern": "0-3", "seed": seed, "score": None} for seed in (0, 1, 2)}
+    monkeypatch.setattr(import_module("results.learnt"), "known", lambda *_: failed)
+    learnt = of(setting, (0, 1, 2))
+    assert learnt.learns("sst2") is False, "what failed learnt nothing"
+    assert "| no" in learnt.told()[1]
 
 
 @pytest.mark.slow

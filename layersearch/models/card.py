@@ -72,15 +72,16 @@ class LatencyRow:
 class ModelCard:
     """The facts of an export that its checkpoint does not hold.
 
-    `base_model` is the hub name or folder as the user gave it; `baseline_parameters` counts the unchanged model with
-    the same head; `labels` name the classes in the order of the head's outputs, none for regression; `recipe` and
-    `versions` (of the libraries that export) are printed as they are, and so is `trained_with`, the versions that
-    trained the weights, None where the study does not tell; `command` is what made the study; `start` says in words
-    what the candidate was trained from, None for the base model's own weights; `confirmed_with` are the fresh seeds;
-    `times` were taken on `hardware`; `form` is that of the folder; `mix` says what was learnt to mix of the layers,
-    None where the head reads the last one. `zeros` are the weights of the layers' matrices that are zero, and how many
-    there are; `non_zero` of all parameters are not. `diverged` says in words which trainings came to nothing, empty
-    where none did. `own` is what the weights of the folder score, None where nobody scored them.
+    `base_model` is the name in the hub or a package as the user gave it, or that of a folder (`model_name`);
+    `baseline_parameters` counts the unchanged model with the same head; `labels` name the classes in the order of
+    the head's outputs, none for regression; `recipe` and `versions` (of the libraries that export) are printed as
+    they are, and so is `trained_with`, the versions that trained the weights, None where the study does not tell;
+    `command` is what made the study; `start` says in words what the candidate was trained from, None for the base
+    model's own weights; `confirmed_with` are the fresh seeds; `times` were taken on `hardware`; `form` is that of
+    the folder; `mix` says what was learnt to mix of the layers, None where the head reads the last one. `zeros` are
+    the weights of the layers' matrices that are zero, and how many there are; `non_zero` of all parameters are not.
+    `diverged` says in words which trainings came to nothing, empty where none did. `own` is what the weights of the
+    folder score, None where nobody scored them.
     """
 
     base_model: str

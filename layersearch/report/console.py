@@ -44,6 +44,7 @@ class Progress:
         self._console = Console(stderr=True, highlight=False)
         self._study: Study | None = None
         self._live: View | None = None
+        self._teller: threading.Thread | None = None
         self._ended = threading.Event()
         self._said = time.monotonic()
         self._begin(0)
@@ -53,11 +54,14 @@ class Progress:
         if self._live is not None:
             self._live.start()
         else:
-            threading.Thread(target=self._tell_what_runs, daemon=True).start()
+            self._teller = threading.Thread(target=self._tell_what_runs, daemon=True)
+            self._teller.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
+        if self._teller is not None:
+            self._teller.join()
         if self._live is not None:
             self._live.stop()
 
@@ -188,10 +192,18 @@ class Progress:
         return (time.monotonic() - self._began) / (done - self._have) * max(0, self._wanted - done)
 
     def _tell_what_runs(self) -> None:
-        """Where nothing is live, a line whenever none was said for QUIET_SECONDS; runs in a thread of its own."""
+        """Where nothing is live, a line whenever none was said for QUIET_SECONDS; runs in a thread of its own.
+
+        Not through rich, which closes standard output too where nobody reads: that is for the main thread's next line.
+        """
         while not self._ended.wait(QUIET_SECONDS / 10):
-            if time.monotonic() - self._said >= QUIET_SECONDS:
-                self.say(f"still {self._now()}")
+            if time.monotonic() - self._said < QUIET_SECONDS:
+                continue
+            self._said = time.monotonic()
+            try:
+                print(f"still {self._now()}\n", end="", file=self._console.file, flush=True)
+            except OSError:
+                return
 
     def _now(self) -> str:
         """What is done and what runs, from another thread than the main one, so of what that one left: no SQL here."""

@@ -14,12 +14,9 @@ from typing import Any
 from layersearch.errors import StudyError
 from layersearch.search.trials import Direction
 from layersearch.training.job import Split
-from layersearch.training.recipe import FIRST_TRAINING, TRAINING
+from layersearch.training.recipe import FIRST_TRAINING, TRAINING, option_of
 
 FORMAT = 1  # of the attributes that a study and its trials carry
-_OPTIONS = {"recipe.learning_rate": "--lr", "own.pair": "--text-pair", "recipe.max_grad_norm": "recipe.max_grad_norm"}
-"""What keys are called to the user that are not called like their option; one has none of its own."""
-
 _OWN = ("format", "metric", "direction", "scored_on", "training")
 
 
@@ -97,7 +94,9 @@ def check_purpose(name: str, stored: Mapping[str, Any], wanted: Mapping[str, Any
 def _named(key: str) -> str:
     """A key as the user knows it: by its option, if the group that it stands in has options."""
     group, _, name = key.rpartition(".")
-    return _OPTIONS.get(key, f"--{name.replace('_', '-')}" if group in ("own", "recipe") else key)
+    if group == "own":
+        return "--text-pair" if name == "pair" else f"--{name.replace('_', '-')}"
+    return option_of(name) if group == "recipe" else key
 
 
 def _said(values: Mapping[str, Any], key: str) -> str:

@@ -20,6 +20,7 @@ from layersearch.models.export import check_exportable, export, require_free
 from layersearch.models.families import Form
 from layersearch.models.onnx import require_onnx
 from layersearch.models.onnx_export import export_onnx
+from layersearch.names import model_name
 from layersearch.pattern import Pattern
 from layersearch.search.again import cost_again, jobs_again, prepared_again, train_again
 from layersearch.search.agreement import from_network
@@ -111,8 +112,11 @@ def _export(record: Record, row: Row, source: Path, to: Path, prepared: Prepared
 def _card(record: Record, row: Row, prepared: Prepared) -> ModelCard:
     values = record.purpose.values
     recipe = {key.removeprefix("recipe."): value for key, value in values.items() if key.startswith("recipe.")}
+    named = str(values["model"])
+    if str(values["revision"]).startswith("local-") and not named.startswith("package:"):
+        named = model_name(str(record.facts["model_folder"]))
     return ModelCard(
-        base_model=str(values["model"]),
+        base_model=named,
         revision=str(values["revision"]),
         task=str(values["task"]),
         labels=prepared.task.labels,

@@ -132,7 +132,6 @@ def _separated(path: Path, columns: list[str]) -> Iterator[Any]:
 
 def _saved(folder: Path) -> dict[str, Source]:
     import datasets  # type: ignore[import-untyped]
-    import pyarrow
 
     try:
         found = datasets.load_from_disk(str(folder))
@@ -140,13 +139,7 @@ def _saved(folder: Path) -> dict[str, Source]:
         raise DataError(
             f"{folder} is no saved `datasets` folder; give one, or a file in {', '.join(SUFFIXES)}"
         ) from None
-    except (
-        pyarrow.ArrowException,
-        ValueError,
-        KeyError,
-        TypeError,
-        OSError,
-    ) as problem:  # whatever a damaged one gives
+    except Exception as problem:  # whatever a damaged one gives
         what = " ".join(str(problem).split())[:200]
         raise DataError(f"the saved `datasets` folder {folder} cannot be opened: {what}; save it anew") from None
     parts = found if isinstance(found, datasets.DatasetDict) else {"train": found}

@@ -22,6 +22,8 @@ from layersearch.training.schedule import Sparsity, settled, span_in
 # zeros by movement are clipped.
 FIRST_TRAINING, TRAINING = 1, 2  # studies that tell none are of the first
 
+_OPTIONS = {"learning_rate": "--lr", "max_grad_norm": "max_grad_norm"}  # not called like the field
+
 Precision = Literal["auto", "bf16", "fp32"]
 
 TEACH = ("logits", "hidden", "logits+hidden")
@@ -89,8 +91,7 @@ class Recipe:
         }
         for name, (good, allowed) in checks.items():
             if not good:
-                option = "--lr" if name == "learning_rate" else f"--{name.replace('_', '-')}"
-                raise WordsError(f"{option} {getattr(self, name)} is not possible; allowed: {allowed}")
+                raise WordsError(f"{option_of(name)} {getattr(self, name)} is not possible; allowed: {allowed}")
         _, layers = frozen(self.freeze)
         if self._sparse and layers:
             raise WordsError(
@@ -168,6 +169,11 @@ _FIRST = (
     *("learning_rate", "batch_size", "epochs", "warmup", "weight_decay"),
     *("max_grad_norm", "max_length", "seed", "precision"),
 )
+
+
+def option_of(field: str) -> str:
+    """What the command line calls a field of a Recipe; one without an option keeps its name."""
+    return _OPTIONS.get(field, f"--{field.replace('_', '-')}")
 
 
 def frozen(text: str) -> tuple[bool, frozenset[int]]:

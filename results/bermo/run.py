@@ -265,8 +265,8 @@ def main() -> None:
     setting.work.mkdir(parents=True, exist_ok=True)
     room = Room(setting, setting.scale.tasks[0])
     setting = with_probes(setting, room) if "probes" in given.parts else setting
-    asked = everything(setting, room, given.seeds, given.patterns, given.parts)
     learnt = Learnt(setting, given.seeds)
+    asked = learnt.in_order(everything(setting, room, given.seeds, given.patterns, given.parts))
     if given.do != "report":
         train(setting, asked, learnt)
     if given.do != "train":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -209,15 +210,18 @@ def test_a_log_hears_what_runs_where_nothing_finishes_for_long(
     study: Study, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(console_module, "QUIET_SECONDS", 0.05)
+    before = threading.active_count()
     with Progress() as progress:
         progress.phase(study, 9)
         progress.started(Job(3, "0-2", 0))
         progress.progressed(3, 0.452)
+        wanted = "still 3/9 done, 1 running   running  3: 0-2 45 %\n"
         said, until = "", time.monotonic() + 20
-        while "still" not in said and time.monotonic() < until:
+        while wanted not in said and time.monotonic() < until:
             time.sleep(0.02)
             said += capsys.readouterr().err
-    assert "still 3/9 done, 1 running   running  3: 0-2 45 %" in said.splitlines()
+    assert wanted in said
+    assert threading.active_count() == before
 
 
 def test_a_paused_trial_is_not_done(study: Study) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -87,6 +88,21 @@ def test_a_kept_checkpoint_is_exported_without_training(
     assert f"Seed 0; confirmed with the seeds {record.confirmed[row.pattern].seeds[0]}." in card
     assert f"| {record.kept_again(row.pattern):.1%} |" in card
     assert f"torch {version('torch')}" in (row.versions or "")
+
+
+def test_a_folder_that_says_nothing_is_called_by_what_it_lies_in(record: Record, how: How, tmp_path: Path) -> None:
+    folder = tmp_path / "my-bert" / "model"
+    shutil.copytree(record.facts["model_folder"], folder)
+    moved = replace(
+        record,
+        facts={**record.facts, "model_folder": str(folder)},
+        purpose=replace(record.purpose, values={**record.purpose.values, "model": "model"}),
+    )
+    ship(moved, record.front[-1].number, tmp_path / "out", how, print)
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert f"# my-bert with the layers `{record.front[-1].pattern}`" in card
+    assert f"name: my-bert with the layers {record.front[-1].pattern}" in card
+    assert "base_model:" not in card
 
 
 def test_lost_weights_are_trained_again_and_that_is_said_first(

@@ -390,8 +390,14 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     assert refused(REVIEW, tmp_path / "empty.csv") == "DIR/empty.csv has no rows"
     (tmp_path / "folder").mkdir()
     assert refused(REVIEW, tmp_path / "folder").startswith("DIR/folder is no saved `datasets` folder; give one, or")
-    for name, content in (("dataset_info.json", b"{"), ("data-00000-of-00001.arrow", b"ARROW1 and no more")):
-        saved = tmp_path / name.partition(".")[0]
+    damages = (
+        ("dataset_info.json", b"{"),
+        ("dataset_info.json", b"[]"),
+        ("state.json", b'{"_data_files": []}'),
+        ("data-00000-of-00001.arrow", b"ARROW1 and no more"),
+    )
+    for number, (name, content) in enumerate(damages):
+        saved = tmp_path / f"saved-{number}"
         datasets.Dataset.from_dict({"review": ["a", "b"], "stars": [0, 1]}).save_to_disk(str(saved))
         (saved / name).write_bytes(content)
         said = refused(REVIEW, saved)

@@ -9,7 +9,7 @@ from dataclasses import fields
 import pytest
 
 from layersearch.errors import LayersearchError
-from layersearch.training.recipe import PRESETS, Recipe, preset
+from layersearch.training.recipe import PRESETS, Recipe, option_of, preset
 
 
 @pytest.mark.parametrize(
@@ -34,8 +34,9 @@ from layersearch.training.recipe import PRESETS, Recipe, preset
 def test_a_value_outside_its_bounds_is_refused_with_what_is_allowed(
     name: str, value: float | str, allowed: str
 ) -> None:
-    option = {"learning_rate": "lr"}.get(name, name.replace("_", "-"))
-    with pytest.raises(LayersearchError, match=re.escape(f"--{option} {value} is not possible; allowed: {allowed}")):
+    with pytest.raises(
+        LayersearchError, match=re.escape(f"{option_of(name)} {value} is not possible; allowed: {allowed}")
+    ):
         Recipe().with_(**{name: value})
 
 
