@@ -273,7 +273,7 @@ def _bytes_of(model: PreTrainedModel) -> int:
 
 
 def reader_of(folder: Path, model: PreTrainedModel, kind: KindName) -> Any:
-    """The tokenizer as strangers will use it; of a labelled kind it pads as the model was trained."""
+    """The tokenizer as strangers will use it: it pads, and tells token types, as the model was trained."""
     reader = load_reader(folder, kind)
     if not hasattr(reader, "init_kwargs"):  # of images
         return reader
@@ -285,6 +285,9 @@ def reader_of(folder: Path, model: PreTrainedModel, kind: KindName) -> Any:
         reader.pad_token = reader.convert_ids_to_tokens(model.config.pad_token_id)
         reader.padding_side = "left" if family_in(model).pads_left else "right"
         reader.init_kwargs["padding_side"] = reader.padding_side  # or transformers does not write it
+    if not KINDS[kind].labelled:  # text that only goes on has no parts
+        reader.model_input_names = [name for name in reader.model_input_names if name != "token_type_ids"]
+        reader.init_kwargs["model_input_names"] = reader.model_input_names
     return reader
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -73,6 +73,16 @@ def write_onnx(model: PreTrainedModel, inputs: Mapping[str, torch.Tensor], file:
                 f"torch's ONNX exporter cannot do this {model.config.model_type} model ({_reason(error)}); "
                 "choose another form with --form"
             ) from error
+
+
+def with_token_types(inputs: Mapping[str, torch.Tensor], takes: Container[str]) -> dict[str, torch.Tensor]:
+    """The inputs and, where token types are taken and none are given, all of the first one.
+
+    To most models that is the same as none; GPT-2 adds the embedding of token 0 for it.
+    """
+    if "token_type_ids" in takes and "token_type_ids" not in inputs:
+        return {**inputs, "token_type_ids": torch.zeros_like(inputs["input_ids"])}
+    return dict(inputs)
 
 
 def zeros_in_graph(file: Path) -> int:
@@ -168,13 +178,9 @@ class OnnxModel:
         return False
 
     def __call__(self, **inputs: torch.Tensor) -> SequenceClassifierOutput | QuestionAnsweringModelOutput:
-        """The answers [batch, ...] of one batch; what the graph does not take is left out.
-
-        Without token types all tokens are of the first one, as for the model itself.
-        """
-        if "token_type_ids" in self._takes and "token_type_ids" not in inputs:
-            inputs["token_type_ids"] = torch.zeros_like(inputs["input_ids"])
-        fed = {name: tensor.numpy() for name, tensor in inputs.items() if name in self._takes}
+        """The answers [batch, ...] of one batch; what the graph does not take is left out."""
+        whole = with_token_types(inputs, self._takes)
+        fed = {name: tensor.numpy() for name, tensor in whole.items() if name in self._takes}
         found = [torch.from_numpy(answer) for answer in self._session.run(self._gives, fed)]
         if len(found) > 1:
             return QuestionAnsweringModelOutput(start_logits=found[0], end_logits=found[1])

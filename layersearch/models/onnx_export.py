@@ -6,7 +6,7 @@ study, training, the exporter itself, how a fresh process examines a folder.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from layersearch.models.card import ModelCard
 from layersearch.models.case import GRAPH, Case, Proof, Validation
 from layersearch.models.export import name_labels, proven_folder, reader_of, require_free
 from layersearch.models.matrices import not_zero, zeros_in
-from layersearch.models.onnx import require_onnx, write_onnx
+from layersearch.models.onnx import require_onnx, with_token_types, write_onnx
 from layersearch.models.proof import answers, batch_from, encode, ids_of, made_inputs
 from layersearch.models.readout import learnt
 from layersearch.models.surgery import family_in
@@ -63,8 +63,9 @@ def export_onnx(
         with quiet():
             model.config.save_pretrained(part)
             reader.save_pretrained(part)
-        case = _case(model, reader, texts, max_length, manifest.kind)
-        write_onnx(model, encode(reader, _two(texts), max_length), part / GRAPH, manifest.kind)
+        traced = encode(reader, _two(texts), max_length)
+        case = _case(model, reader, texts, max_length, manifest.kind, traced)
+        write_onnx(model, traced, part / GRAPH, manifest.kind)
         return replace(case, zeros=card.zeros) if "sparsity" in card.recipe else case
 
     return proven_folder(to, 2 * manifest.size, write, model, reader, manifest, card, question, validation)
@@ -75,13 +76,18 @@ def _two(texts: Texts) -> list[list[str]]:
     return [list(text) for text in (*texts, *texts)[:2]]
 
 
-def _case(model: PreTrainedModel, reader: Any, texts: Texts, max_length: int, kind: KindName) -> Case:
-    """What PyTorch answers: to all texts in one batch, to the shortest and the longest alone, to some cut short."""
+def _case(
+    model: PreTrainedModel, reader: Any, texts: Texts, max_length: int, kind: KindName, takes: Container[str]
+) -> Case:
+    """What PyTorch answers: to all texts in one batch, to the shortest and the longest alone, to some cut short.
+
+    `takes` are the names of the graph's inputs.
+    """
     ordered = sorted(texts, key=lambda text: sum(map(len, text)))
     alone = [(ordered[:1], max_length), (ordered[-1:], max_length), (ordered[-3:], max(4, max_length // 4))]
     every, *others = (_batch(model, reader, some, length) for some, length in [(texts, max_length), *alone])
     made = made_inputs(model, kind)
-    there = answers(model, batch_from(made))
+    there = answers(model, with_token_types(batch_from(made), takes))
     largest = max(1.0, there.abs().max().item(), *(abs(value) for value in _flat(every["logits"])))
     return Case(
         **every,

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import PreTrainedModel
+from transformers import AutoTokenizer, PreTrainedModel
 
 from layersearch.errors import ExportError
 from layersearch.kinds import KINDS, KindName
@@ -115,6 +115,23 @@ def test_halves_leave_as_a_proven_graph_and_a_damaged_one_is_caught(
     graph = to / GRAPH
     graph.write_bytes(graph.read_bytes()[:-100])
     assert "model.onnx has " in verify(to).problems[0]
+
+
+@pytest.mark.parametrize("kind", ["classification", "causal-lm"])
+def test_a_graph_takes_token_types_only_where_the_model_was_trained_with_them(
+    kind: KindName, tokenizer_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To GPT-2 a text of the first token type is another than one of none."""
+    monkeypatch.setattr(export_module, "_examine", lambda folder, case: examine(folder, asdict(case)))
+    names = ["input_ids", "token_type_ids", "attention_mask"]
+    AutoTokenizer.from_pretrained(tokenizer_folder, model_input_names=names).save_pretrained(tokenizer_folder)
+    assert list(AutoTokenizer.from_pretrained(tokenizer_folder)("a")) == names
+    pattern = Pattern.parse("0-2")
+    checkpoint.save(candidate("gpt2", "0-2", kind), pattern, tmp_path / "kept", source_layers=4, extras={}, kind=kind)
+    exported(tmp_path / "kept", tokenizer_folder, tmp_path / "out")
+    takes = {one.name for one in onnx.open_session(tmp_path / "out" / GRAPH, 1).get_inputs()}
+    assert takes == set(AutoTokenizer.from_pretrained(tmp_path / "out")("a"))
+    assert ("token_type_ids" in takes) == (kind == "classification")
 
 
 def test_a_graph_that_answers_otherwise_leaves_nothing(
