@@ -27,7 +27,7 @@ FOLDERS |= {"sst2": "SST-2", "qqp": "QQP", "mnli": "MNLI", "qnli": "QNLI"}
 
 @dataclass(frozen=True)
 class Scale:
-    """A model, its tasks in the order in which they are trained, and the recipe; `epochs` by task where others."""
+    """A model, its tasks in their order, and the recipe; `epochs` by task where others."""
 
     name: str
     model: str

@@ -25,6 +25,9 @@ from results.sheet import Lines, read_csv
 ENDING = ".validation"
 ON_THE_WAY = "at "  # how the names of scores begin that a candidate had at a share of its steps
 
+DIGITS = 5  # of a score
+EQUAL = 10.0**-DIGITS  # what scores may differ by that are rounded
+
 COLUMNS = (
     *("scale", "task", "way", "question", "pattern", "layers", "seed", "metric", "score", "parameters", "work"),
     *("train_seconds", "score_seconds", "reason", "on the way"),
@@ -89,7 +92,7 @@ def found(setting: Setting, asked: Sequence[Asked]) -> Lines:
 def _line(setting: Setting, task: str, way: Way, row: Row, record: Record) -> dict[str, Any]:
     diagram = Pattern.parse(row.pattern).diagram(int(record.facts["num_layers"]))
     values = (setting.scale.name, task, way.name, question_of(record.purpose), row.pattern, diagram, row.seed)
-    score = None if row.score is None else round(row.score, 5)
+    score = None if row.score is None else round(row.score, DIGITS)
     told = (record.purpose.metric, score, row.parameters, row.work, row.train_seconds, row.score_seconds)
     on_the_way = {name: score for name, score in (row.metrics or {}).items() if name.startswith(ON_THE_WAY)}
     curve = " ".join(f"{name.removeprefix(ON_THE_WAY)}:{score:.4f}" for name, score in on_the_way.items())

@@ -12,7 +12,7 @@ from typing import Any
 
 from layersearch.tasks.constant import constant_score
 from results.asked import PLAIN, Asked, Setting
-from results.known import known
+from results.known import EQUAL, known
 from results.passes import Room
 from results.sheet import Lines, shown
 from results.verdicts import HOLDS, Difference, by_seed, cell, difference, verdict
@@ -22,7 +22,7 @@ _SAID = {True: "yes", False: "no", None: "cannot be told yet"}
 
 
 class Learnt:
-    """Whether what is asked is worth its training: not on a task that the unchanged model learns with no confidence.
+    """Whether what is asked is worth its training: not where it is unsure that the unchanged model learns the task.
 
     It learns a task if the 95 % interval of what its seeds are better by than a constant answer lies above nothing;
     that is judged once all `seeds` are trained, and not of fewer than FEWEST. A training that failed learnt nothing.
@@ -36,14 +36,14 @@ class Learnt:
         self._judged: dict[str, bool] = {}
 
     def _lines(self, task: str) -> Lines:
-        """What is known of the unchanged model, a line a seed."""
+        """What is known of the unchanged model, a line for each of the seeds."""
         room = self._room(task)
         lines = known(self.setting, task, PLAIN, room.made_for["question"])
-        return [line for (pattern, _), line in lines.items() if pattern == room.unchanged]
+        return [line for (pattern, seed), line in lines.items() if pattern == room.unchanged and seed in self.seeds]
 
-    def gain(self, task: str) -> Difference | None:
+    def _gain(self, task: str, lines: Lines) -> Difference | None:
         """What it is better by than a constant answer."""
-        constant, lines = self.constant(task), self._lines(task)
+        constant = self.constant(task)
         scores = {int(line["seed"]): constant for line in lines} | by_seed(lines)
         return difference(scores, dict.fromkeys(self.seeds, constant))
 
@@ -69,19 +69,23 @@ class Learnt:
     def learns(self, task: str) -> bool | None:
         """Whether the unchanged model does; None as long as it cannot be told."""
         if task not in self._judged and len(self.seeds) >= FEWEST:
-            gain = self.gain(task)
+            gain = self._gain(task, self._lines(task))
             if gain is not None and gain.pairs == len(self.seeds):
-                self._judged[task] = verdict(gain) == HOLDS
+                self._judged[task] = verdict(gain, above=EQUAL) == HOLDS
         return self._judged.get(task)
 
     def told(self) -> list[str]:
         """A table, a line a task that was trained: text before it, and itself."""
         lines: Lines = []
         for task in self.setting.scale.tasks:
+            trained = self._lines(task)
+            if not trained:
+                continue
             line: dict[str, Any] = {"task": task, "constant answer": f"{100 * self.constant(task):.1f}"}
-            line |= {"unchanged": cell(by_seed(self._lines(task))), "better by": str(self.gain(task) or "")}
-            if line["better by"]:
-                lines.append({**line, "learnt": _SAID[self.learns(task)]})
+            failed = len(trained) - len(by_seed(trained))
+            line["unchanged"] = cell(by_seed(trained)) + f" {failed} failed" * bool(failed)
+            line["better by"] = str(self._gain(task, trained))
+            lines.append({**line, "learnt": _SAID[self.learns(task)]})
         head = "Whether the unchanged model learns a task; on one that it does not, nothing else is trained:"
         return [head, shown(lines)] if lines else []
 

@@ -484,7 +484,18 @@ def test_a_task_is_judged_by_trainings_that_nobody_else_asked_for(
     monkeypatch.setattr(import_module("results.learnt"), "known", lambda *_: failed)
     learnt = of(setting, (0, 1, 2))
     assert learnt.learns("sst2") is False, "what failed learnt nothing"
+    assert "| 3 failed" in learnt.told()[1].replace("|  3", "| 3")
     assert "| no" in learnt.told()[1]
+
+
+def test_the_rounding_of_a_constant_answer_is_nothing_learnt(setting: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RTE's constant answer scores 146 / 277, which five digits round up."""
+    lines = {("0-3", seed): {"pattern": "0-3", "seed": seed, "score": "0.52708"} for seed in (0, 1, 2, 3)}
+    monkeypatch.setattr(import_module("results.learnt"), "known", lambda *_: lines)
+    learnt = import_module("results.learnt").Learnt(setting, (0, 1, 2))
+    monkeypatch.setattr(learnt, "constant", lambda _: 146 / 277)
+    assert learnt.learns("sst2") is False
+    assert "52.7 ± 0.0 (3) |" in learnt.told()[1], "of these seeds alone"
 
 
 @pytest.mark.slow

@@ -46,7 +46,7 @@ class Progress:
         self._live: View | None = None
         self._teller: threading.Thread | None = None
         self._ended = threading.Event()
-        self._said = time.monotonic()
+        self._said, self._last = time.monotonic(), ""
         self._begin(0)
 
     def __enter__(self) -> Progress:
@@ -134,7 +134,7 @@ class Progress:
 
     def say(self, line: str) -> None:
         """A line that stays."""
-        self._said = time.monotonic()
+        self._said, self._last = time.monotonic(), line
         self._console.print(line, soft_wrap=True, markup=False)
 
     def _begin(self, wanted: int) -> None:
@@ -187,9 +187,10 @@ class Progress:
     def _seconds_left(self) -> float | None:
         """From the pace of this session; None before its first finished trial."""
         done = self._done + len(self._paused)
-        if done <= self._have:
+        here = done - self._have  # another thread than this one may count on
+        if here <= 0:
             return None
-        return (time.monotonic() - self._began) / (done - self._have) * max(0, self._wanted - done)
+        return (time.monotonic() - self._began) / here * max(0, self._wanted - done)
 
     def _tell_what_runs(self) -> None:
         """Where nothing is live, a line whenever none was said for QUIET_SECONDS; runs in a thread of its own.
@@ -200,9 +201,10 @@ class Progress:
             if time.monotonic() - self._said < QUIET_SECONDS:
                 continue
             self._said = time.monotonic()
+            what = f"at work since: {self._last}" if self._study is not None and not self._running else self._now()
             try:
-                print(f"still {self._now()}\n", end="", file=self._console.file, flush=True)
-            except OSError:
+                print(f"still {what}\n", end="", file=self._console.file, flush=True)
+            except (OSError, ValueError):  # nobody reads, or it is closed
                 return
 
     def _now(self) -> str:

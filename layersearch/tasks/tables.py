@@ -133,12 +133,10 @@ def _separated(path: Path, columns: list[str]) -> Iterator[Any]:
 def _saved(folder: Path) -> dict[str, Source]:
     import datasets  # type: ignore[import-untyped]
 
+    if not any((folder / name).exists() for name in ("dataset_dict.json", "dataset_info.json", "state.json")):
+        raise DataError(f"{folder} is no saved `datasets` folder; give one, or a file in {', '.join(SUFFIXES)}")
     try:
         found = datasets.load_from_disk(str(folder))
-    except FileNotFoundError:
-        raise DataError(
-            f"{folder} is no saved `datasets` folder; give one, or a file in {', '.join(SUFFIXES)}"
-        ) from None
     except Exception as problem:  # whatever a damaged one gives
         what = " ".join(str(problem).split())[:200]
         raise DataError(f"the saved `datasets` folder {folder} cannot be opened: {what}; save it anew") from None

@@ -24,7 +24,7 @@ from layersearch.strategies import spell
 from layersearch.tasks.task import Examples
 from results.asked import Asked, Setting, Way, setting_of, words
 from results.bermo.figures import draw_curves, draw_probes
-from results.known import found
+from results.known import EQUAL, found
 from results.learnt import Learnt
 from results.machine import environment
 from results.papers import train
@@ -94,7 +94,7 @@ PARTS = ("curves", "dropped", "probes", "sparsity", "others")
 def everything(
     setting: Setting, room: Room, seeds: Sequence[int], most: int | None, parts: Sequence[str] = PARTS
 ) -> list[Asked]:
-    """What is trained, in its order: curves of the first task, those without a third of the layers, the other parts."""
+    """What is asked, in its order: curves of the first task, those without a third of the layers, the other parts."""
     layers = room.prepared.num_layers
     first, *others = setting.scale.tasks
     small = SMALL if SMALL in setting.scale.tasks else first
@@ -153,7 +153,7 @@ def scores_of(runs: Lines, task: str, way: str, mix: bool) -> dict[int, float]:
 def diverged(runs: Lines, task: str, way: str, mix: bool, constant: float) -> tuple[int, int]:
     """How many trainings failed, or score no better than a constant answer, and of how many."""
     rows = [row for row in runs if (row["task"], row["way"]) == (task, way) and row["pattern"].endswith(" mix") is mix]
-    return sum(not row["score"] or float(row["score"]) <= constant + 1e-5 for row in rows), len(rows)
+    return sum(not row["score"] or float(row["score"]) <= constant + EQUAL for row in rows), len(rows)
 
 
 def claims(runs: Lines, setting: Setting, constants: Mapping[str, float]) -> Lines:

@@ -106,7 +106,7 @@ def everything(
     *,
     looked_at: bool = True,
 ) -> list[Asked]:
-    """What is trained, in its order: task by task, round by round, seed by seed; only the first task has them all.
+    """What is asked, in its order: task by task, round by round, seed by seed; only the first task has them all.
 
     The weights of its unchanged model stay where they will be `looked_at`.
     """

@@ -61,7 +61,7 @@ def halves(named: Named) -> list[int]:
 def everything(
     setting: Setting, named: Named, seeds: Sequence[int], most: int | None, *, looked_at: bool = True
 ) -> list[Asked]:
-    """What is trained, in its order: task by task, seed by seed; dropping after fine-tuning with the first task.
+    """What is asked, in its order: task by task, seed by seed; dropping after fine-tuning with the first task.
 
     The weights of its unchanged model stay where they will be `looked_at`.
     """

@@ -47,7 +47,7 @@ def named_patterns(room: Room) -> Named:
 def everything(
     setting: Setting, named: Named, seeds: Sequence[int], most: int | None, *, looked_at: bool = True
 ) -> list[Asked]:
-    """What is trained, in its order: task by task, seed by seed, FFN halves first.
+    """What is asked, in its order: task by task, seed by seed, FFN halves first.
 
     Their weights stay on the first task, where they will be `looked_at`.
     """

@@ -220,6 +220,14 @@ def test_a_log_hears_what_runs_where_nothing_finishes_for_long(
         while wanted not in said and time.monotonic() < until:
             time.sleep(0.02)
             said += capsys.readouterr().err
+        assert wanted in said
+        progress.finished(Outcome(3, "0-2", 0, score=0.5, parameters=1300))
+        progress.say("timing 2 built candidates")
+        wanted = "still at work since: timing 2 built candidates\n"
+        said, until = "", time.monotonic() + 20
+        while wanted not in said and time.monotonic() < until:
+            time.sleep(0.02)
+            said += capsys.readouterr().err
     assert wanted in said
     assert threading.active_count() == before
 

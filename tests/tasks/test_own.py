@@ -300,6 +300,14 @@ def changed(**cells: Any) -> Rows:
             REVIEW,
             "DIR/d.csv: every row has the same stars, so there is nothing to learn or to score",
         ),
+        *(
+            (
+                [{**row, "stars": word if place == 6 else str(place)} for place, row in enumerate(rows())],
+                REVIEW,
+                "DIR/d.csv: a label in column 'stars' is not finite; correct or remove the row",
+            )
+            for word in ("inf", "nan")
+        ),
         (
             rows(),
             Columns("review", ("stars",), metric="spearman"),
@@ -395,11 +403,15 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         ("dataset_info.json", b"[]"),
         ("state.json", b'{"_data_files": []}'),
         ("data-00000-of-00001.arrow", b"ARROW1 and no more"),
+        ("data-00000-of-00001.arrow", None),
+        ("state.json", None),
     )
     for number, (name, content) in enumerate(damages):
         saved = tmp_path / f"saved-{number}"
         datasets.Dataset.from_dict({"review": ["a", "b"], "stars": [0, 1]}).save_to_disk(str(saved))
-        (saved / name).write_bytes(content)
+        (saved / name).unlink()
+        if content is not None:
+            (saved / name).write_bytes(content)
         said = refused(REVIEW, saved)
         assert said.startswith(f"the saved `datasets` folder DIR/{saved.name} cannot be opened: "), said
         assert said.endswith("; save it anew")
