@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from transformers.modeling_outputs import QuestionAnsweringModelOutput, Sequence
 
 from layersearch.errors import ExportError
 from layersearch.kinds import KindName
+from layersearch.models.places import configs_of
 
 OPSET = 23  # the first with attention as one operator: ONNX Runtime takes down to half of the time (results/latency)
 LARGEST = 2_000_000_000  # bytes of weights inside the file; protobuf ends at 2 GiB, and beyond this they lie beside it
@@ -51,6 +53,8 @@ def write_onnx(model: PreTrainedModel, inputs: Mapping[str, torch.Tensor], file:
     exporter cannot do.
     """
     require_onnx()
+    named = signature(model.forward).parameters
+    inputs = {name: tensor for name, tensor in inputs.items() if name in named}  # of another the model makes nothing
     axes = {name: dict.fromkeys(_open_axes(tensor), torch.export.Dim.DYNAMIC) for name, tensor in inputs.items()}
     heavy = sum(parameter.nbytes for parameter in model.parameters()) > LARGEST
     with _without_cache(model), _quiet(), torch.no_grad():
@@ -109,16 +113,15 @@ def _open_axes(tensor: torch.Tensor) -> tuple[int, ...]:
 
 @contextmanager
 def _without_cache(model: PreTrainedModel) -> Iterator[None]:
-    """A decoder hands out its keys and values only where its configuration says so."""
-    before = getattr(model.config, "use_cache", None)
-    if before is None:
-        yield
-        return
-    model.config.use_cache = False
+    """A decoder hands out its keys and values only where a configuration of its says so."""
+    before = [(config, config.use_cache) for config in configs_of(model).values() if hasattr(config, "use_cache")]
+    for config, _ in before:
+        config.use_cache = False
     try:
         yield
     finally:
-        model.config.use_cache = before
+        for config, use_cache in before:
+            config.use_cache = use_cache
 
 
 @contextmanager

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,6 +23,7 @@ from layersearch.models.measure import share_of, timed
 from layersearch.models.onnx import OnnxModel, require_onnx, write_onnx
 from layersearch.models.onnx_export import export_onnx
 from layersearch.models.opened import load, verify
+from layersearch.models.places import configs_of
 from layersearch.models.proof import answers, examine
 from layersearch.models.surgery import auto_class, build
 from layersearch.pattern import Pattern
@@ -61,6 +61,8 @@ def inputs_of(entry: Tiny, shape: Shape | None = None) -> dict[str, torch.Tensor
     ids = torch.randint(3, 60, shape, generator=generator)
     mask = torch.ones_like(ids)
     mask[1::2, shape[1] // 2 + 1 :] = 0
+    if entry.model_type in ("t5", "bart"):  # their heads ask each text for its end
+        ids[torch.arange(shape[0]), mask.sum(1) - 1] = 2
     more = {"token_type_ids": torch.zeros_like(ids)} if "token_type_ids" in own else {}
     return {"input_ids": ids.where(mask.bool(), 1), "attention_mask": mask, **more}
 
@@ -117,21 +119,25 @@ def test_halves_leave_as_a_proven_graph_and_a_damaged_one_is_caught(
     assert "model.onnx has " in verify(to).problems[0]
 
 
-@pytest.mark.parametrize("kind", ["classification", "causal-lm"])
+@pytest.mark.parametrize(
+    ("name", "kind", "typed"),
+    [("gpt2", "classification", True), ("gpt2", "causal-lm", False), ("llama", "classification", False)],
+)
 def test_a_graph_takes_token_types_only_where_the_model_was_trained_with_them(
-    kind: KindName, tokenizer_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, kind: KindName, typed: bool, tokenizer_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """To GPT-2 a text of the first token type is another than one of none."""
+    """To GPT-2 a text of the first token type is another than one of none; Llama knows of no types."""
     monkeypatch.setattr(export_module, "_examine", lambda folder, case: examine(folder, asdict(case)))
     names = ["input_ids", "token_type_ids", "attention_mask"]
     AutoTokenizer.from_pretrained(tokenizer_folder, model_input_names=names).save_pretrained(tokenizer_folder)
     assert list(AutoTokenizer.from_pretrained(tokenizer_folder)("a")) == names
     pattern = Pattern.parse("0-2")
-    checkpoint.save(candidate("gpt2", "0-2", kind), pattern, tmp_path / "kept", source_layers=4, extras={}, kind=kind)
+    checkpoint.save(candidate(name, "0-2", kind), pattern, tmp_path / "kept", source_layers=4, extras={}, kind=kind)
     exported(tmp_path / "kept", tokenizer_folder, tmp_path / "out")
     takes = {one.name for one in onnx.open_session(tmp_path / "out" / GRAPH, 1).get_inputs()}
-    assert takes == set(AutoTokenizer.from_pretrained(tmp_path / "out")("a"))
-    assert ("token_type_ids" in takes) == (kind == "classification")
+    assert ("token_type_ids" in takes) == typed
+    given = AutoTokenizer.from_pretrained(tmp_path / "out")("a")
+    assert ("token_type_ids" in given) == (kind == "classification"), "text that only goes on has no parts"
 
 
 def test_a_graph_that_answers_otherwise_leaves_nothing(
@@ -180,22 +186,24 @@ def test_without_the_extra_one_line_says_what_to_install(monkeypatch: pytest.Mon
 def test_what_the_exporter_cannot_do_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     pytest.importorskip("onnxscript", reason="the extra `onnx` is not installed")
 
+    model = candidate("t5", "0-3")
+    configs = configs_of(model).values()
+    for config in configs:
+        config.use_cache = True
+
     def fail(*_: Any, **__: Any) -> None:
+        assert [config.use_cache for config in configs] == [False] * len(configs)
         raise torch.onnx.OnnxExporterError("step 1 of 3\nadvice") from ValueError("no `aten.sub`\nmore")
 
     monkeypatch.setattr(torch.onnx, "export", fail)
-    config = SimpleNamespace(model_type="xlnet", use_cache=True)
-    model: Any = SimpleNamespace(config=config, parameters=list, named_modules=list)
-    with pytest.raises(ExportError, match=r"^torch's ONNX exporter cannot do this xlnet model \(no `aten.sub`\); "):
+    with pytest.raises(ExportError, match=r"^torch's ONNX exporter cannot do this t5 model \(no `aten.sub`\); "):
         write_onnx(model, {}, tmp_path / GRAPH, "classification")
-    assert model.config.use_cache
+    assert [config.use_cache for config in configs] == [True] * 3, "as before, of the model and of both stacks"
 
 
 def cases() -> list[tuple[str, KindName]]:
     found: list[tuple[str, KindName]] = []
     for name, entry in ENTRIES.items():
-        if entry.model_type in ("t5", "bart"):
-            continue  # their heads ask each text for its end, and these inputs have none
         kinds: tuple[KindName, ...] = ("image-classification",) if entry.model_type == "vit" else ("classification",)
         heads = {head.__name__ for head in entry.heads}
         found += [(name, kind) for kind in (*kinds, "causal-lm") if kind in kinds or KINDS[kind].head in heads]
