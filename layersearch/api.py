@@ -197,7 +197,7 @@ def patterns(
     prepared = prepare(What(model, task, _path(data), recipe=recipe, revision=revision, columns=columns))
     measured = None
     if any(name in MEASURED for name in names):
-        say(f"measuring the model on {count(examples, 'example')} of the part {split}")
+        say(f"measuring the model on {count(examples, 'example')} of the part {split} at most")
         measured = measure(prepared, device, part=split, number=examples, on=_path(measure_on))
     told = say if strategy or threshold is not None else None  # of all of them some fit no model
     about = (prepared.counts, prepared.model_type, names, measured, told)

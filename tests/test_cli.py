@@ -342,6 +342,12 @@ def asked(tiny_run: TinyRun, storage: str | Path, **options: str | Path) -> Said
     return call("run", *words, "--storage", storage, "--workers", "0", "--trials", "1")
 
 
+def test_workers_that_are_not_started_have_no_address(tiny_run: TinyRun) -> None:
+    assert refused(asked(tiny_run, "s.db", ray_address="1.2.3.4:9"), code=2) == (
+        "error: --ray-address 1.2.3.4:9 is where workers run, and --workers 0 starts none; leave one out"
+    )
+
+
 def test_an_unknown_model_folder(tiny_run: TinyRun) -> None:
     assert refused(asked(tiny_run, "s.db", model="./absent")) == (
         "error: model folder absent does not exist: give an existing folder or a hub name"

@@ -25,6 +25,7 @@ from layersearch.analysis.subject import Subject
 from layersearch.analysis.wanted import OWN, RowsOf, Wanted
 from layersearch.counts import count
 from layersearch.errors import DataError, WordsError
+from layersearch.kinds import KINDS
 from layersearch.models.families import has_halves
 from layersearch.models.language import LanguageModel
 from layersearch.tasks.task import Encoded, Examples, Splits, Task
@@ -196,6 +197,9 @@ def _probing_tasks(task: Task, splits: Splits, wanted: Wanted) -> list[tuple[Tas
         fit = np.setdiff1d(np.arange(len(train)), dev)
         found.append((task, train.take(fit), train.take(dev), drawn(splits.search, wanted.examples, wanted.seed)))
     made = [name for name in wanted.probes if name != OWN]
+    if KINDS[task.kind].reader != "AutoTokenizer" and (made or wanted.senteval is not None):
+        said = "--senteval" if wanted.senteval is not None else f"--probe {made[0]}"
+        raise WordsError(f"{said} is about sentences, and a model of {task.name} reads none; leave it out")
     sentences: list[Sentences] = []
     if made:
         texts = _sentences_of(task, splits, wanted)

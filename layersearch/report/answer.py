@@ -82,7 +82,7 @@ def _against(member: Member, pick: Member | None) -> str:
     """What another choice would cost or bring."""
     if pick is None or member == pick:
         return ""
-    size, score = member.share - pick.share, pick.drop - member.drop
+    size, score = member.parameters / pick.parameters - 1, pick.drop - member.drop
     words = f"{100 * size:+.1f} % parameters, {score:+.4f}"
     if member.latency is not None and pick.latency is not None:
         words += f", {member.latency - pick.latency:+.2f} ms"

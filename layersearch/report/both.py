@@ -28,6 +28,9 @@ def print_comparison(console: Console, found: Comparison, names: tuple[str, str]
     console.print(_table(found, names))
     if any(_alike(*rows) for _, _, rows in _rows(found)):
         console.print("=: the intervals of the two scores overlap", style="dim", soft_wrap=True)
+    if found.first.parameters != found.second.parameters:
+        whose = f"share: of {names[0]}'s unchanged model, or of {names[1]}'s where that front alone has the pattern"
+        console.print(whose, style="dim", soft_wrap=True, markup=False)
     for line in lines_of(found, names):
         console.print(line, soft_wrap=True, markup=False)
 

@@ -127,9 +127,9 @@ def kept_chart(record: Record, across: Callable[[Row], float | None], title: str
 
 
 def course_chart(steps: Sequence[Step], cost: Callable[[Step], float | None], title: str) -> str:
-    """Hypervolume over what `cost` says of each step, from the first on; a dot where it grew. Empty without a cost."""
+    """Hypervolume over what `cost` says of each step, from the first on; a dot where it grew. Empty without either."""
     points = [(found, step) for step in steps if (found := cost(step)) is not None]
-    if not points:
+    if not points or not any(step.volume for step in steps):
         return ""
     chart = Chart(
         Axis.over([x for x, _ in points], title, from_zero=True),

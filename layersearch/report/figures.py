@@ -92,7 +92,7 @@ def pictures_of(record: Record) -> dict[str, Callable[[Record, Path], None]]:
         found["layers"] = _draw_layers
     if any(record.kept(row) is not None for row in record.front):
         found["kept"] = _draw_kept
-    if any(row.done and row.work for row in record.rows):
+    if any(step.work and step.volume for step in course_of(record)):
         found["course"] = _draw_course
     return found
 
@@ -183,7 +183,7 @@ def _draw_against(axes: Axes, shown: Shown) -> list[Annotation]:
     axes.set_title(record.name, parse_math=False)
     axes.grid(alpha=0.25)
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc="best", fontsize=8)
+        axes.legend(loc="best", fontsize=8, framealpha=1)
     _make_room_on_the_left(axes, record)
     return [_name(axes, row, shown) for row in record.front]
 

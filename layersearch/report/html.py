@@ -110,8 +110,8 @@ def _summary(record: Record) -> str:
     if as_good:
         smallest = min(as_good, key=lambda row: row.parameters or 0)
         words += (
-            f" The smallest candidate whose search score lies within the unchanged model's interval is trial "
-            f"{smallest.number} ({smallest.pattern}), with {share_of(smallest, record):.1f} % of its parameters."
+            " The smallest candidate whose search score lies within the unchanged model's interval, or is better, is "
+            f"trial {smallest.number} ({smallest.pattern}), with {share_of(smallest, record):.1f} % of its parameters."
         )
     return words + _recommended(record)
 
@@ -244,6 +244,8 @@ def _course(record: Record) -> str:
         "Hypervolume is the area that the front beats, from the worst score of a trial and all parameters of the "
         "unchanged model's layers on: 0 is nothing."
     )
+    if steps and not any(step.volume for step in steps):
+        explained += " It is 0 here."
     return section("Course", paragraph(explained), *(f"<figure>{chart}</figure>\n" for chart in charts if chart))
 
 

@@ -6,8 +6,9 @@ Knows: the record of a study, the costs by name. Does not know: terminals, SQL, 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from layersearch.counts import count
 from layersearch.search.divergence import WHAT_DIVERGED, diverged
@@ -66,7 +67,7 @@ def _notes_on_times(record: Record) -> list[str]:
         return []
     on = record.facts.get("timed_on", {})
     where = ", ".join(f"{name} {value}" for name, value in on.items() if name not in ("hardware", "tokens"))
-    where = f" on {on['hardware']} with {count(on['tokens'], 'token')} ({where})" if on else ""
+    where = f" on {on['hardware']}{_tokens_of(on, record)} ({where})" if on else ""
     sizes = "timed and ONNX: PyTorch and ONNX Runtime" if len(record.timed_settings) > 2 else "timed"
     notes = [f"{sizes}: the built candidate alone{where}, batch size 1 or 32, median and 95 % quantile"]
     slow = {row.number: slow_settings(record, row) for row in record.shown()}
@@ -101,9 +102,14 @@ def notes_on_costs(record: Record) -> list[str]:
     measured = record.facts.get("measured")
     if measured:
         sums = [f"{name} {off_by(off)}" for name, off in measured["off"].items() if off]
-        notes.append(f"measured on {measured['hardware']} with {count(measured['tokens'], 'token')}")
+        notes.append(f"measured on {measured['hardware']}{_tokens_of(measured, record)}")
         notes += [f"estimated as sums of parts: {'; '.join(sums)}"] if sums else []
     return [*notes, *_notes_on_times(record)]
+
+
+def _tokens_of(measured: Mapping[str, Any], record: Record) -> str:
+    """How long the inputs were that were measured with; pictures have one size."""
+    return "" if record.purpose.values.get("task") == "images" else f" with {count(measured['tokens'], 'token')}"
 
 
 def notes_on_zeros(record: Record) -> list[str]:
@@ -168,11 +174,16 @@ def notes_on_skipped(record: Record) -> list[str]:
 
 
 def _flat(record: Record) -> list[str]:
-    """By what all scores show that nothing was learned."""
+    """That nothing was learned, or that all score alike."""
     scored = [row for row in record.rows if row.score is not None]
+    nothing = "so nothing was learned: train longer (--epochs) or with another --lr"
     if scored and all(diverged(row, record.purpose.direction) for row in scored):
-        return [f"no score is better than that of one answer to everything ({scored[0].constant:.4f})"]
-    return ["all scores are equal"] if len(scored) > 1 and len({row.score for row in scored}) == 1 else []
+        return [f"no score is better than that of one answer to everything ({scored[0].constant:.4f}), {nothing}"]
+    if len(scored) < 2 or len({row.score for row in scored}) > 1:
+        return []
+    if scored[0].constant is None and scored[0].score != 1:
+        return [f"all scores are equal, {nothing}"]
+    return ["all scores are equal, so nothing but their size tells the candidates apart"]
 
 
 def notes_on_front(record: Record, *, everything: bool) -> list[str]:
@@ -202,7 +213,7 @@ def notes_on_front(record: Record, *, everything: bool) -> list[str]:
         )
     if "parameters_are" in record.facts:
         notes.append(f"parameters are counted in {record.facts['parameters_are']}")
-    notes += [f"{what}, so nothing was learned: train longer (--epochs) or with another --lr" for what in _flat(record)]
+    notes += _flat(record)
     unchanged = record.confirmed.get(record.unchanged)
     if unchanged and baseline and baseline.interval and not _within(unchanged.mean, baseline.interval):
         notes.append(
@@ -239,6 +250,8 @@ def optimism_line(record: Record) -> str:
     if found.interval is None:
         return f"{said} (how much of it is noise takes two seeds or more)"
     low, high = sorted(sign * end for end in found.interval)
+    if low == high:
+        return said
     luck = ", which may be luck" if low <= 0 <= high else ""
     return f"{said} (95 % interval {_bare(low, record)} to {_bare(high, record)}{luck})"
 

@@ -149,8 +149,8 @@ def _check_recipe(what: What, num_layers: int) -> None:
     ):
         if word != usual and what.method not in methods:
             raise WordsError(
-                f"{option} {word} is about candidates that learn from the fine-tuned unchanged model, which --method "
-                f"{what.method} does not let them do so; add --method {' or '.join(methods)}"
+                f"{option} {word} is about candidates that learn from the fine-tuned unchanged model, and with "
+                f"--method {what.method} they do not; add --method {' or '.join(methods)}"
             )
     if what.recipe.drop_every and what.method != "fine-tune":
         raise WordsError(

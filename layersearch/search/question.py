@@ -122,6 +122,10 @@ class How:
 
     def __post_init__(self) -> None:
         check_device(self.device)
+        if self.workers == 0 and self.ray_address != How.ray_address:
+            raise WordsError(
+                f"--ray-address {self.ray_address} is where workers run, and --workers 0 starts none; leave one out"
+            )
 
     @property
     def folder(self) -> Path:

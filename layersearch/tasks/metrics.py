@@ -112,7 +112,8 @@ def interval_of_share(hits: Values, whole: Values, resamples: int = 1000) -> tup
     x, y = _checked(hits, whole)
     score = partial(_share, x, y)
     low, high = np.quantile(_drawn(len(x), score, resamples, np.random.default_rng(0)), (0.025, 0.975))
-    return float(min(low, 1 - _hidden(len(x))) if np.array_equal(x, y) else low), float(high)
+    low = min(low, 1 - _hidden(len(x))) if np.array_equal(x, y) else low
+    return float(low), float(high if x.any() or not y.any() else max(high, _hidden(len(x))))
 
 
 def _hidden(n: int) -> float:

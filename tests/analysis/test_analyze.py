@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from transformers import AutoModelForImageClassification, ResNetConfig
 
-from layersearch.analysis.analyze import similarities
+from layersearch.analysis.analyze import _probing_tasks, similarities
 from layersearch.analysis.similarity import similarity
 from layersearch.analysis.states import layer_rows
 from layersearch.analysis.subject import load_subject
@@ -252,6 +252,15 @@ def test_bad_words_are_one_line(words: tuple[str, ...], more: tuple[str, ...], c
     assert (found.code, found.out) == (code, "")
     assert said in found.err
     assert len(found.err.splitlines()) == 1
+
+
+def test_probes_of_sentences_are_not_asked_of_pictures(tmp_path: Path) -> None:
+    task, pictures = demo_task(), replace(demo_task(), name="images", kind="image-classification")
+    splits = task.splits(0.2, 0)
+    for wanted, option in ((Wanted(probes=("length",)), "--probe length"), (Wanted(senteval=tmp_path), "--senteval")):
+        with pytest.raises(WordsError, match=f"^{option} is about sentences, and a model of images reads none; leave"):
+            _probing_tasks(pictures, splits, wanted)
+    assert len(_probing_tasks(task, splits, Wanted(probes=("own", "length"), examples=60))) == 2
 
 
 @pytest.mark.parametrize(

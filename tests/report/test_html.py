@@ -215,12 +215,8 @@ def test_the_command_writes_page_and_pictures(
     assert said.err == "written: tiny.html\n"
     both = call("report", "--storage", tiny_run.storage, "--png", "pictures", "--to", "both.html")
     assert both.err.splitlines() == ["written: both.html", *drawn.err.splitlines()]
-    assert sorted(file.name for file in Path("pictures").iterdir()) == [
-        "course.png",
-        "front.png",
-        "kept.png",
-        "layers.png",
-    ]
+    names = {file.name for file in Path("pictures").iterdir()}
+    assert names - {"course.png"} == {"front.png", "kept.png", "layers.png"}, "a course where there was one"
     page = Path("tiny.html").read_text()
     assert "5 finished trials" in page
     assert trials_of(page)[0]["command"].endswith(f"--to tiny-0 --storage {tiny_run.storage}")

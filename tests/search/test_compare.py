@@ -89,6 +89,20 @@ def test_the_mark_is_explained_where_it_stands() -> None:
     assert "=" not in printed(0.0)
 
 
+def test_shares_of_two_models_are_told_apart() -> None:
+    def printed(second: Record) -> str:
+        console = Console(width=200)
+        with console.capture() as captured:
+            print_comparison(console, compare(record_of("a", FIRST), second), ("a", "b"))
+        return captured.get()
+
+    other = record_of("b", SECOND)
+    larger = replace(other, facts={**other.facts, "parameters": 2000})
+    whose = "share: of a's unchanged model, or of b's where that front alone has the pattern\n"
+    assert whose in printed(larger)
+    assert whose not in printed(other)
+
+
 def test_a_front_is_carried_to_the_scores_of_the_other_study() -> None:
     found = compare(record_of("a", FIRST), record_of("b", SECOND))
     there, here = found.carried

@@ -35,6 +35,10 @@ def test_the_front_says_when_nothing_was_learned() -> None:
     assert nothing not in notes(row(0, 0.61))
     equal = notes(row(0, 0.61, None), row(1, 0.61, None))
     assert f"all scores are equal, {nothing}" in equal
+    alike = "all scores are equal, so nothing but their size tells the candidates apart"
+    for learned in (notes(row(0, 0.61), row(1, 0.61)), notes(row(0, 1.0, None), row(1, 1.0, None))):
+        assert alike in learned
+        assert nothing not in learned
     assert nothing not in notes(row(0, 0.59), row(1, 0.7))
 
 

@@ -158,7 +158,7 @@ def test_patterns_shows_the_numbers_and_takes_a_threshold(what: What) -> None:
     said = listing(what, "--threshold", "1.5")
     assert (said.code, said.out) == (2, "")
     measuring, error = said.err.splitlines()
-    assert measuring == "measuring the model on 256 examples of the part train"
+    assert measuring == "measuring the model on 256 examples of the part train at most"
     assert error.startswith("error: no layer has a cosine above 1.5, which leaves no pattern to try: they lie")
 
 

@@ -209,6 +209,8 @@ def test_the_command_answers_in_words_and_json(tmp_path: Path) -> None:
     assert {"pick", "runner-up", "next larger", "next smaller", "unchanged"} <= set(lines)
     assert "scores are those of the search" in said.out
     plain = json.loads(call(*where, "--json").out)
+    more = plain["unchanged"]["parameters"] / plain["pick"]["parameters"] - 1
+    assert f"{100 * more:+.1f} % parameters" in lines["unchanged"]
     assert (plain["pick"]["pattern"], plain["runner_up"]["pattern"], plain["left_out"]) == ("0-2", "0-1", [3])
     assert plain["pick"]["parameters_share"] <= 0.95
     assert lines["pick"].split()[1] == str(plain["pick"]["trial"])

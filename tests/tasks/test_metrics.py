@@ -193,6 +193,9 @@ def test_the_interval_of_a_share_is_that_of_a_plain_bootstrap() -> None:
     expected = np.quantile(hits[drawn].sum(1) / whole[drawn].sum(1), (0.025, 0.975))
     assert interval_of_share(hits, whole, resamples=4000) == pytest.approx(expected, abs=0.004)
     assert interval_of_share(np.zeros(3), np.zeros(3)) == (0.0, 0.0)
+    none, every = (interval_of_share(hits, np.full(9, 4.0)) for hits in (np.zeros(9), np.full(9, 4.0)))
+    assert none == pytest.approx((0.0, 1 - 0.025 ** (1 / 9)))
+    assert every == pytest.approx((0.025 ** (1 / 9), 1.0))
     with pytest.raises(TrainingError, match=r"^1 of 2 predictions are not finite"):
         interval_of_share(np.array([1, np.nan]), np.ones(2))
 

@@ -157,7 +157,7 @@ def test_a_candidate_that_mixes_its_layers_is_led_by_their_own_states_and_gets_z
             "fine-tune",
             "--teach hidden is about candidates that learn from the fine-tuned",
         ),
-        (Recipe(start_weights="pre-trained"), "one-shot", "one-shot does not let them do so; add --method distill"),
+        (Recipe(start_weights="pre-trained"), "one-shot", "one-shot they do not; add --method distill"),
     ],
 )
 def test_teaching_is_refused_where_nobody_is_taught(
