@@ -10,6 +10,7 @@ import math
 import os
 import shutil
 import signal
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,6 +43,8 @@ _ENVIRONMENT = {
 THREADS = "OMP_NUM_THREADS"
 SCRATCH = "ls-"  # Ray's temporary folder of process 123 is ls-123-..., short for its sockets' sake
 WORKER_BYTES = 1_000_000_000  # a process with torch and transformers loaded, and its activations
+
+ANSWER_SECONDS = 10.0  # in which somebody has to listen at the address of a running cluster
 
 
 def run_with_ray(driver: Driver, evaluator: Evaluator, how: How) -> None:
@@ -172,10 +175,13 @@ def _start(ray: Any, workers: int, gpus: int, scratch: Path) -> None:
 
 
 def _join(ray: Any, address: str) -> None:
-    """Somebody's running cluster."""
+    """Somebody's running cluster. Where nobody listens Ray itself tries on for a quarter of an hour, deaf to Ctrl-C."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
+        if host and port.isdigit():
+            socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()
         ray.init(address=address, **_QUIET)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, OverflowError, RuntimeError, ValueError) as error:
         raise _no_ray(address, error) from error
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ import pytest
 import torch
 from optuna.trial import TrialState
 
+from layersearch.errors import LayersearchError
 from layersearch.search import cluster
 from layersearch.search.cluster import _cluster_hardware, _hardware, _resources, _threads, run_with_ray
 from layersearch.search.question import How
@@ -264,6 +266,25 @@ def test_a_run_leaves_the_environment_as_it_was(fails: bool, monkeypatch: pytest
     assert (seen["HF_HUB_OFFLINE"], seen["TOKENIZERS_PARALLELISM"]) == ("1", "false")
     assert seen["OMP_NUM_THREADS"] == str(_hardware("cpu")[0])
     assert dict(os.environ) == before
+
+
+def test_ray_is_not_sent_where_nobody_listens() -> None:
+    """It would try on for a quarter of an hour."""
+    joined: list[str] = []
+    ray = SimpleNamespace(init=lambda address, **_: joined.append(address))
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{listening.getsockname()[1]}"
+        with pytest.raises(
+            LayersearchError, match=rf"^Ray cannot be started at '{address}': .*refused; use --workers 0"
+        ):
+            cluster._join(ray, address)
+        listening.listen()
+        cluster._join(ray, address)
+    cluster._join(ray, "auto")
+    assert joined == [address, "auto"]
+    with pytest.raises(LayersearchError, match=r"^Ray cannot be started at '127.0.0.1:99999': "):
+        cluster._join(ray, "127.0.0.1:99999")
 
 
 def test_a_joined_cluster_counts_its_own_hardware() -> None:
