@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 from typing_extensions import Unpack
 
 from layersearch.answering import best, compare, dashboard, front, importance, load, report, say, show, verify
-from layersearch.counts import count
 from layersearch.errors import WordsError
 from layersearch.options import (
     CONFIRM,
@@ -197,8 +196,7 @@ def patterns(
     prepared = prepare(What(model, task, _path(data), recipe=recipe, revision=revision, columns=columns))
     measured = None
     if any(name in MEASURED for name in names):
-        say(f"measuring the model on {count(examples, 'example')} of the part {split} at most")
-        measured = measure(prepared, device, part=split, number=examples, on=_path(measure_on))
+        measured = measure(prepared, device, part=split, number=examples, on=_path(measure_on), say=say)
     told = say if strategy or threshold is not None else None  # of all of them some fit no model
     about = (prepared.counts, prepared.model_type, names, measured, told)
     found = patterns_by_strategy(*about, k=k, threshold=threshold, copies=copies, seed=seed)

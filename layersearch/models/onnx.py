@@ -49,12 +49,12 @@ def write_onnx(model: PreTrainedModel, inputs: Mapping[str, torch.Tensor], file:
     """Write `model` as a graph from `inputs` (int64 [batch, tokens] each, or pixels) to logits, without a cache.
 
     `model` is in evaluation mode, on the CPU; `inputs` hold two examples of two tokens or more, and any other number of
-    either runs too. Weights beyond LARGEST lie in a file of their own beside it. Raises ExportError that says what the
-    exporter cannot do.
+    either runs too; those that the model's `forward` does not name are no inputs of the graph. Weights beyond LARGEST
+    lie in a file of their own beside it. Raises ExportError that says what the exporter cannot do.
     """
     require_onnx()
     named = signature(model.forward).parameters
-    inputs = {name: tensor for name, tensor in inputs.items() if name in named}  # of another the model makes nothing
+    inputs = {name: tensor for name, tensor in inputs.items() if name in named}
     axes = {name: dict.fromkeys(_open_axes(tensor), torch.export.Dim.DYNAMIC) for name, tensor in inputs.items()}
     heavy = sum(parameter.nbytes for parameter in model.parameters()) > LARGEST
     with _without_cache(model), _quiet(), torch.no_grad():
@@ -80,7 +80,7 @@ def write_onnx(model: PreTrainedModel, inputs: Mapping[str, torch.Tensor], file:
 
 
 def with_token_types(inputs: Mapping[str, torch.Tensor], takes: Container[str]) -> dict[str, torch.Tensor]:
-    """The inputs and, where token types are taken and none are given, all of the first one.
+    """The inputs, int64 [batch, tokens] each, and where token types are taken and none are given, all of the first one.
 
     To most models that is the same as none; GPT-2 adds the embedding of token 0 for it.
     """

@@ -15,7 +15,7 @@ from layersearch.search.divergence import WHAT_DIVERGED, diverged
 from layersearch.search.files import bytes_in
 from layersearch.search.files import shown as shown_bytes
 from layersearch.search.objectives import COSTS, OVER, SCORE, off_by
-from layersearch.search.times import Setting, bought_none, in_words, shown, times_of
+from layersearch.search.times import Setting, bought_none, in_words, shown, shown_ms, times_of
 from layersearch.search.trials import BEATEN, LOW_RANKED, Row, tied, tied_with_next
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ def cost_cells(record: Record, row: Row) -> dict[str, str]:
     for setting in record.timed_settings:
         found, (runtime, size) = times.get(setting), setting
         title = f"{'timed' if runtime == 'PyTorch' else 'ONNX'}{' 32' * (size > 1)} ms"
-        tail = f" (p95 {found.p95:.3g})" if found and size == 1 else ""
-        cells[title] = "" if found is None else f"{found.median:.3g}{tail}"
+        tail = f" (p95 {shown_ms(found.p95)})" if found and size == 1 else ""
+        cells[title] = "" if found is None else f"{shown_ms(found.median)}{tail}"
     form = record.form(row)
     return cells if form is None else {**cells, "export": form}
 

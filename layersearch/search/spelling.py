@@ -25,11 +25,18 @@ Stored = Mapping[str, Sequence[str]]
 
 
 def measure(
-    prepared: Prepared, device: str, *, part: Part = "train", number: int = EXAMPLES, on: Path | None = None
+    prepared: Prepared,
+    device: str,
+    *,
+    part: Part = "train",
+    number: int = EXAMPLES,
+    on: Path | None = None,
+    say: Say | None = None,
 ) -> Measured:
     """Measure the question's model, or the fine-tuned one in the folder `on`, over `number` examples of `part`.
 
-    They are drawn with the recipe's seed. Raises ModelError for a folder that holds a model of another depth.
+    They are drawn with the recipe's seed, all where there are fewer; how many they are is told to `say`. Raises
+    ModelError for a folder that holds a model of another depth.
     """
     import numpy as np
 
@@ -46,6 +53,8 @@ def measure(
         )
     examples = getattr(prepared.splits, part)
     chosen = np.sort(np.random.default_rng(recipe.seed).permutation(len(examples))[:number])
+    if say is not None:
+        say(f"measuring the model on {count(len(chosen), 'example')} of the part {part}")
     reader = load_reader(prepared.folder, task.kind)
     encoded = task.encode(examples.take(chosen), reader, recipe.max_length)
     base.model.to(resolve_device(device))  # type: ignore[arg-type]

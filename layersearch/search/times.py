@@ -67,4 +67,9 @@ def in_words(setting: Setting) -> str:
 def shown(time: Latency) -> str:
     """A time in one line."""
     share = "" if time.share is None else f", {time.share[0]:.1%} to {time.share[1]:.1%} of the unchanged model's"
-    return f"{time.median:.3g} ms (p95 {time.p95:.3g}){share}"
+    return f"{shown_ms(time.median)} ms (p95 {shown_ms(time.p95)}){share}"
+
+
+def shown_ms(milliseconds: float) -> str:
+    """Three digits, or all before the point."""
+    return f"{milliseconds:.3g}" if milliseconds < 999.5 else f"{milliseconds:,.0f}"

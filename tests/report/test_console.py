@@ -205,6 +205,15 @@ def test_a_running_trial_shows_how_far_it_is(study: Study, capsys: pytest.Captur
     assert "%" not in "".join(capsys.readouterr().err.splitlines()[1:])
 
 
+def hears(capsys: pytest.CaptureFixture[str], wanted: str) -> bool:
+    """Whether a log comes to hold `wanted`, in 20 seconds."""
+    said, until = "", time.monotonic() + 20
+    while wanted not in said and time.monotonic() < until:
+        time.sleep(0.02)
+        said += capsys.readouterr().err
+    return wanted in said
+
+
 def test_a_log_hears_what_runs_where_nothing_finishes_for_long(
     study: Study, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -213,20 +222,10 @@ def test_a_log_hears_what_runs_where_nothing_finishes_for_long(
         progress.phase(study, 9)
         progress.started(Job(3, "0-2", 0))
         progress.progressed(3, 0.452)
-        wanted = "still 3/9 done, 1 running   running  3: 0-2 45 %\n"
-        said, until = "", time.monotonic() + 20
-        while wanted not in said and time.monotonic() < until:
-            time.sleep(0.02)
-            said += capsys.readouterr().err
-        assert wanted in said
+        assert hears(capsys, "still 3/9 done, 1 running   running  3: 0-2 45 %\n")
         progress.finished(Outcome(3, "0-2", 0, score=0.5, parameters=1300))
         progress.say("timing 2 built candidates")
-        wanted = "still at work since: timing 2 built candidates\n"
-        said, until = "", time.monotonic() + 20
-        while wanted not in said and time.monotonic() < until:
-            time.sleep(0.02)
-            said += capsys.readouterr().err
-    assert wanted in said
+        assert hears(capsys, "still at work since: timing 2 built candidates\n")
     assert progress._teller is not None
     assert not progress._teller.is_alive(), "nothing is said behind the results"
 

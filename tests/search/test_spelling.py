@@ -82,6 +82,11 @@ def test_what_is_measured_follows_the_seed_and_the_part(prepared: Prepared) -> N
     assert measure(prepared, "cpu", number=10) == measure(prepared, "cpu", number=10)
     assert measure(prepared, "cpu", number=10) != measure(prepared, "cpu", number=11)
     assert measure(prepared, "cpu", part="validation") != measure(prepared, "cpu")
+    said: list[str] = []
+    all_of_them = measure(prepared, "cpu", number=10**6, say=said.append)
+    number = len(prepared.splits.train)
+    assert all_of_them == measure(prepared, "cpu", number=number)
+    assert said == [f"measuring the model on {number} examples of the part train"]
 
 
 def test_a_fine_tuned_model_is_measured_where_it_lies(what: What, tiny_model: Path, tmp_path: Path) -> None:
@@ -158,7 +163,7 @@ def test_patterns_shows_the_numbers_and_takes_a_threshold(what: What) -> None:
     said = listing(what, "--threshold", "1.5")
     assert (said.code, said.out) == (2, "")
     measuring, error = said.err.splitlines()
-    assert measuring == "measuring the model on 256 examples of the part train at most"
+    assert measuring == "measuring the model on 51 examples of the part train"
     assert error.startswith("error: no layer has a cosine above 1.5, which leaves no pattern to try: they lie")
 
 

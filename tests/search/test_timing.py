@@ -27,7 +27,7 @@ from layersearch.search.again import asked_again
 from layersearch.search.objectives import parse_limit
 from layersearch.search.question import How
 from layersearch.search.record import Record, read_study
-from layersearch.search.times import Latency, bought_none, settings, times_of
+from layersearch.search.times import Latency, bought_none, settings, shown, shown_ms, times_of
 from layersearch.search.wish import Wish, best
 from tests.conftest import Said, TinyRun, call
 
@@ -153,6 +153,17 @@ def test_a_light_candidate_is_the_built_one_without_copies(tiny_model: Path) -> 
 
 def timing_of(*turns: int) -> Timing:
     return Timing(0, 0, turns)
+
+
+def test_a_time_is_told_in_three_digits_or_in_whole_milliseconds() -> None:
+    assert [shown_ms(time) for time in (0.21649, 43.65, 999.4, 999.6, 1432.1)] == [
+        "0.216",
+        "43.6",
+        "999",
+        "1,000",
+        "1,432",
+    ]
+    assert shown(Latency(1432.1, 1500.0)) == "1,432 ms (p95 1,500)"
 
 
 def test_a_share_is_compared_turn_by_turn() -> None:
